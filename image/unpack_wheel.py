@@ -1,4 +1,4 @@
-"""Unpack a pure Python wheel below a root folder the way Debian lays out a package: unpack_wheel.py WHEEL ROOT.
+"""unpack_wheel.py WHEEL ROOT: lay a pure Python wheel below ROOT as Debian lays out a package.
 
 pip would write the build host's interpreter into the scripts, and its Python version into the path.
 """

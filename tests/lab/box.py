@@ -1,0 +1,196 @@
+"""The box: the built image in QEMU, with a copy of its disk of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from tests.lab.netns import spawn, stop
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUILD = REPOSITORY / "build"
+IMAGE = BUILD / "isthmus.raw"
+BOOT = BUILD / "boot"
+TOOLS = BUILD / "tools"
+
+DISK_SIZE = 3 * 1024**3  # slot B and the data partition want 1 GB beyond the image; sparse
+MEMORY_MIB = 1024
+
+# Under emulation the first boot takes 40 to 70 s on two free cores; a loaded CI machine needs longer.
+# Too small fails builds that are only slow; too large delays the news of a box that hangs.
+BOOT_TIMEOUT = 420.0
+SHUTDOWN_TIMEOUT = 90.0
+_PROBE_TIMEOUT = 15.0
+_QMP_TIMEOUT = 10.0
+
+# What the serial console prints on the way, and what to tell a person who waits.
+STAGES: tuple[tuple[str, str], ...] = (
+    (r"Linux version", "kernel started"),
+    (r"Mounted.*sysroot\.mount", "verified root mounted"),
+    (r"Finished.*systemd-repart\.service", "partitions complete"),
+    (r"Switching root|Queued start job for default target", "system starting"),
+    (r"Reached target.*network\.target", "network service up"),
+    (r"Started.*isthmus-control\.service", "control started"),
+    (r"Reached target.*multi-user\.target", "all services started"),
+    (r"login:", "console ready"),
+)
+LAST_STAGE = STAGES[-1][1]
+
+_MACS = {"wan": "52:54:00:00:64:04", "lan": "52:54:00:00:64:06"}
+_SLOTS = {"wan": "0x10", "lan": "0x11"}  # fixed places on the bus give stable names, WAN first
+
+
+class BoxError(Exception):
+    """The box did not do what it should; the text says where to look."""
+
+
+def _qemu() -> list[str | Path]:
+    """QEMU of the tools tree, with the tree's own libraries: newer and faster than the host's."""
+    libraries = TOOLS / "usr/lib/x86_64-linux-gnu"
+    return [
+        libraries / "ld-linux-x86-64.so.2",
+        "--library-path",
+        f"{libraries}:{libraries}/pulseaudio",
+        TOOLS / "usr/bin/qemu-system-x86_64",
+        "-L",
+        TOOLS / "usr/share/qemu",
+        "-L",
+        TOOLS / "usr/share/seabios",
+    ]
+
+
+def _machine(accelerator: str) -> list[str | Path]:
+    return [
+        *_qemu(),
+        *("-machine", "q35", "-accel", accelerator, "-cpu", "host" if accelerator == "kvm" else "max"),
+        *("-smp", "2", "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none"),
+        *("-kernel", BOOT / "vmlinuz", "-initrd", BOOT / "initrd"),
+    ]
+
+
+def _boots_with_kvm(scratch: Path) -> bool:
+    """Whether a guest gets as far as its own first process: /dev/kvm that opens proves little."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    serial = scratch / "kvm-probe.log"
+    with (scratch / "kvm-probe-qemu.log").open("w") as log:
+        probe = spawn(
+            [*_machine("kvm"), "-append", "console=ttyS0 rdinit=/none", "-serial", f"file:{serial}"], log
+        )
+        try:
+            deadline = time.monotonic() + _PROBE_TIMEOUT
+            while time.monotonic() < deadline and probe.poll() is None:
+                # past unpacking the initrd: the guest ran for real
+                if serial.exists() and "Freeing initrd memory" in serial.read_text(errors="replace"):
+                    return True
+                time.sleep(0.1)
+        finally:
+            stop(probe)
+    return False
+
+
+def accelerator(scratch: Path) -> Literal["kvm", "tcg,thread=multi"]:
+    """KVM where a guest really runs on it, else emulation. Probed once for each boot of the host."""
+    known = BUILD / "accelerator.json"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    try:
+        found = json.loads(known.read_text())
+    except (OSError, ValueError):
+        found = {}
+    if found.get("boot") != boot:
+        found = {"boot": boot, "kvm": _boots_with_kvm(scratch)}
+        known.write_text(json.dumps(found))
+    return "kvm" if found["kvm"] else "tcg,thread=multi"
+
+
+class Box:
+    """The appliance's machine: switch it on, wait for a stage of its boot, switch it off."""
+
+    def __init__(self, folder: Path, taps: dict[str, int], say: Callable[[str], None]) -> None:
+        """folder: for the disk and logs; taps: descriptors for "wan" and "lan"; say: progress lines."""
+        self.folder = folder
+        self.disk = folder / "disk.raw"
+        self.serial = folder / "serial.log"
+        self._taps = taps
+        self._say = say
+        self._process: subprocess.Popen[str] | None = None
+        self._boots = 0
+
+    def start(self) -> None:
+        """Switch on. The first time, the disk is a copy of the image; after that, it is kept."""
+        if not self.disk.exists():
+            if not IMAGE.exists():
+                raise BoxError(f"{IMAGE} is missing: make image")
+            subprocess.run(["cp", "--sparse=always", "--reflink=auto", IMAGE, self.disk], check=True)
+            os.truncate(self.disk, DISK_SIZE)
+        self._boots += 1
+        self.serial = self.folder / f"serial-{self._boots}.log"
+        self.serial.touch()
+        how = accelerator(self.folder)
+        self._say(f"boot {self._boots} ({'KVM' if how == 'kvm' else 'emulated: this takes a minute'})")
+        arguments: list[str | Path] = [
+            *_machine(how),
+            *("-append", (BOOT / "cmdline").read_text().strip("\0\n ")),
+            *("-drive", f"file={self.disk},format=raw,if=virtio,cache=unsafe,discard=unmap"),
+            *("-serial", f"file:{self.serial}", "-no-reboot"),
+            *("-device", "virtio-rng-pci"),
+            *("-qmp", f"unix:{self.folder}/qmp,server=on,wait=off"),
+        ]
+        for name, tap in self._taps.items():
+            arguments += ["-netdev", f"tap,id={name},fd={tap},vhost=off"]
+            device = f"virtio-net-pci,netdev={name},mac={_MACS[name]},addr={_SLOTS[name]},romfile="
+            arguments += ["-device", device]
+        with (self.folder / "qemu.log").open("a") as log:
+            self._process = spawn(arguments, log, pass_fds=tuple(self._taps.values()))
+
+    def console(self) -> str:
+        """What this boot's serial console has shown."""
+        return self.serial.read_text(errors="replace")
+
+    def wait(self, stage: str = LAST_STAGE, timeout: float = BOOT_TIMEOUT) -> None:
+        """Until the boot has reached a stage, telling each on the way; BoxError if it does not."""
+        started = time.monotonic()
+        waiting = list(STAGES)
+        while time.monotonic() - started < timeout:
+            text = self.console()
+            reached = [name for pattern, name in waiting if re.search(pattern, text)]
+            waiting = [entry for entry in waiting if entry[1] not in reached]
+            for name in reached:
+                self._say(f"{time.monotonic() - started:5.0f} s  {name}")
+            if stage in reached:
+                return
+            if self._process is None or self._process.poll() is not None:
+                raise BoxError(f"QEMU ended before “{stage}”: see {self.folder}/qemu.log and {self.serial}")
+            time.sleep(0.25)
+        raise BoxError(
+            f"not at “{stage}” after {timeout:.0f} s; the console ended:\n{self.console()[-2000:]}"
+        )
+
+    def shut_down(self) -> None:
+        """Press the power button and wait until the box is off; BoxError if it stays on."""
+        assert self._process is not None
+        self._monitor("system_powerdown")
+        try:
+            self._process.wait(SHUTDOWN_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise BoxError(f"the power button did nothing for {SHUTDOWN_TIMEOUT:.0f} s") from None
+
+    def cut_power(self) -> None:
+        """Off at once, as a pulled plug."""
+        if self._process is not None:
+            stop(self._process)
+
+    def _monitor(self, command: str) -> None:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(_QMP_TIMEOUT)
+            link.connect(str(self.folder / "qmp"))
+            for word in ("qmp_capabilities", command):
+                link.sendall(json.dumps({"execute": word}).encode())
+                link.recv(65536)

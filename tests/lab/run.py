@@ -1,0 +1,88 @@
+"""make run: boot the box in the lab, carry real requests through it, show how they ended, stay.
+
+python -m tests.lab.run [--once]; the exit status is 0 only if every row passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from tests.lab.box import BUILD, BoxError
+from tests.lab.forward import Forwarder
+from tests.lab.lab import Lab
+from tests.lab.rows import Rows, table
+
+# For `make client`: which namespace is the client's, and whose lab it is.
+STATE = BUILD / "lab.json"
+CONSOLE_PORT = 443
+
+
+def say(text: str) -> None:
+    """A progress line, with the time of day."""
+    print(f"  {time.strftime('%H:%M:%S')}  {text}", flush=True)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _stay(lab: Lab, box: str) -> None:
+    """Leave the box running until Ctrl-C."""
+    forwarder = Forwarder(lab.client, box, CONSOLE_PORT)
+    STATE.write_text(json.dumps({"pid": os.getpid(), "client": lab.client.name}))
+    reach = "the internet's IPv4 too" if lab.has_internet else "the lab's server only: no IPv4 internet here"
+    try:
+        print(f"\nThe box is running. Its console:  https://127.0.0.1:{forwarder.port}/")
+        print("A shell inside the IPv6-only client (from another terminal):  make client")
+        print(f"From there: curl http://ipv4.example/ ({reach})")
+        print(f"The box's serial console: {lab.box.serial}")
+        print("Ctrl-C ends the box and removes everything again.", flush=True)
+        while True:
+            signal.pause()
+    finally:
+        STATE.unlink(missing_ok=True)
+        forwarder.close()
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--once", action="store_true", help="stop after the table")
+    once = parser.parse_args().once
+    signal.signal(signal.SIGTERM, _terminate)
+    started = time.monotonic()
+    try:
+        with Lab(say, internet=not once) as lab:
+            lab.box.wait()
+            view = lab.await_client()
+            say(f"the client has {view.addresses[0]} by router advertisement")
+            lab.await_resolver(view)
+            say("DNS64 answers; carrying requests")
+            rows = Rows(lab, view).all()
+            print(f"\n{table(rows)}\n")
+            passed = all(row.passed for row in rows)
+            took = time.monotonic() - started
+            print(
+                "every row passed" if passed else "NOT every row passed: see build/lab-logs/",
+                f"({took:.0f} s)",
+            )
+            if not once:
+                _stay(lab, str(view.box))
+            return 0 if passed else 1
+    except BoxError as error:
+        print(f"\n{error}\nThe logs are in build/lab-logs/.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nremoved everything", flush=True)
+        # after Ctrl-C in the running box all is well; before the table, nothing was shown
+        return 0 if "passed" in locals() and passed else 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
