@@ -24,6 +24,7 @@ mkdir -p "$build"
 
 # The base address of one of the host's own Debian archives ("" on Ubuntu: the tools' default then).
 host_archive() { # $1: pattern of the codename
+    # shellcheck disable=SC2016
     apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 2>/dev/null |
         awk -v codename="$1" '$1 == "Debian" && $2 ~ codename && !found { print $3; found = 1 }'
 }

@@ -62,7 +62,7 @@ def spawn(
         cwd=cwd,
         text=True,
         start_new_session=True,  # Ctrl-C is for the lab, which then ends its programs in order
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 - the lab has no other thread that forks
+        preexec_fn=_die_with_parent,  # safe: no other thread of the lab forks
     )
 
 

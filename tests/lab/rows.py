@@ -24,7 +24,7 @@ _TIME_TIMEOUT = 30
 _MAX_CLOCK_ERROR = 1.0
 
 
-class RowFailed(Exception):
+class RowError(Exception):
     """A row did not end as it should; the text is for the table."""
 
 
@@ -40,7 +40,7 @@ class Row:
 
 
 class Rows:
-    """The client's doings, one method each; each returns a word on what it saw or raises RowFailed."""
+    """The client's doings, one method each; each returns a word on what it saw or raises RowError."""
 
     def __init__(self, lab: Lab, view: ClientView) -> None:
         self._lab = lab
@@ -63,23 +63,23 @@ class Rows:
         try:
             done = self._lab.client.run(*command, check=False, timeout=timeout)
         except subprocess.TimeoutExpired:
-            raise RowFailed(f"no end after {timeout:.0f} s") from None
+            raise RowError(f"no end after {timeout:.0f} s") from None
         if done.returncode:
-            raise RowFailed((done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1])
+            raise RowError((done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1])
         return done.stdout
 
     def advertised(self) -> str:
         """The client has an address and a default route, and was told resolver and PREF64."""
         told = self._view.advertisement
         if WELL_KNOWN not in told.pref64:
-            raise RowFailed(f"no PREF64 {WELL_KNOWN} in the advertisement")
+            raise RowError(f"no PREF64 {WELL_KNOWN} in the advertisement")
         return f"{self._view.addresses[0]}, PREF64 {told.pref64[0]}"
 
     def dns(self) -> str:
         """The IPv4-only name has an IPv6 address."""
         answer = self._run("dig", "+short", "AAAA", SERVER_NAME).strip()
         if answer != str(translated(WELL_KNOWN, SERVER)):
-            raise RowFailed(f"got “{answer}”, not {translated(WELL_KNOWN, SERVER)}")
+            raise RowError(f"got “{answer}”, not {translated(WELL_KNOWN, SERVER)}")
         return answer
 
     def http(self) -> str:
@@ -96,7 +96,7 @@ class Rows:
     def _page(self, body: str) -> str:
         peer = json.loads(body)["peer"]
         if peer != self._lab.wan_address():
-            raise RowFailed(f"the server saw {peer}, not the box ({self._lab.wan_address()})")
+            raise RowError(f"the server saw {peer}, not the box ({self._lab.wan_address()})")
         return f"200, the server saw {peer}"
 
     def clock(self) -> str:
@@ -110,7 +110,7 @@ class Rows:
         # “System clock wrong by -0.000016 seconds (ignored)”
         wrong = [line.split("wrong by ")[1].split()[0] for line in said.splitlines() if "wrong by " in line]
         if not wrong or abs(float(wrong[0])) > _MAX_CLOCK_ERROR:
-            raise RowFailed(said.strip().splitlines()[-1] if said.strip() else "no time")
+            raise RowError(said.strip().splitlines()[-1] if said.strip() else "no time")
         return f"off by {abs(float(wrong[0])) * 1000:.1f} ms"
 
     def ping(self) -> str:
@@ -118,7 +118,7 @@ class Rows:
         said = self._run("ping", "-6", "-n", "-c", "3", "-i", "0.3", "-W", "3", SERVER_NAME)
         times = next((line for line in said.splitlines() if "min/avg/max" in line), "")
         if " 0% packet loss" not in said or not times:
-            raise RowFailed("replies are missing")
+            raise RowError("replies are missing")
         return f"3 of 3, {float(times.split('=')[1].split('/')[1]):.1f} ms"
 
     def download(self) -> str:
@@ -132,7 +132,7 @@ class Rows:
             found = hashlib.file_digest(body, "sha256").hexdigest()
         target.unlink()
         if found != checksum(DOWNLOAD_SIZE):
-            raise RowFailed("the checksum differs")
+            raise RowError("the checksum differs")
         return f"checksum right, {DOWNLOAD_SIZE / took / 1e6:.0f} MB/s"
 
 
@@ -140,7 +140,7 @@ def _timed(what: str, how: str, action: Callable[[], str]) -> Row:
     started = time.monotonic()
     try:
         result, passed = action(), True
-    except RowFailed as failure:
+    except RowError as failure:
         result, passed = str(failure), False
     except (OSError, ValueError, LookupError) as error:  # an answer that makes no sense is a failed row
         result, passed = f"{type(error).__name__}: {error}", False

@@ -1,0 +1,65 @@
+# Isthmus. `make help` lists what there is; each of run, test, check and image works first thing
+# after a clone: they install what they need, and say so.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := build/stamps
+# The image, namespaces and QEMU's taps need root; everything else runs as whoever called.
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=MIRROR,SECURITY_MIRROR,http_proxy,CI)
+
+SOURCES := $(shell find appliance webui rootfs-overlay image pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: setup image ## build and boot the box, show it working, leave it running (ONCE=1: stop after the table)
+	$(SUDO) $(BIN)/python -m tests.lab.run $(if $(ONCE),--once)
+
+.PHONY: client
+client: ## a shell inside the IPv6-only client of the running box
+	@test -s build/lab.json || { echo "no box is running: make run, in another terminal" >&2; exit 1; }
+	@name=$$(sed -n 's/.*"client": "\([^"]*\)".*/\1/p' build/lab.json); \
+	  echo "IPv6-only client ($$name); exit to leave"; \
+	  exec $(SUDO) ip netns exec "$$name" env PS1='client (IPv6 only) \w\$$ ' bash --norc -i
+
+.PHONY: test
+test: setup image ## everything: lint, types, unit, namespaces, the image in QEMU, the browser
+	$(SUDO) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: check
+check: setup ## the quick part: lint, types, unit, namespaces
+	$(SUDO) $(BIN)/python -m pytest -m "not image and not browser and not slow" $(PYTEST_ARGS)
+
+.PHONY: image
+image: setup build/isthmus.raw ## the appliance's image: build/isthmus.raw, and compressed with a checksum
+
+build/isthmus.raw: $(SOURCES) | setup
+	$(SUDO) MIRROR="$(MIRROR)" SECURITY_MIRROR="$(SECURITY_MIRROR)" image/build.sh
+
+.PHONY: flash
+flash: ## write the image to a disk: make flash DISK=/dev/… (asks first)
+	$(SUDO) image/flash.sh "$(DISK)"
+
+.PHONY: setup
+setup: $(STAMPS)/packages $(STAMPS)/venv ## install what the rest needs: Debian packages and a virtual environment
+
+$(STAMPS)/packages: image/setup.sh
+	$(SUDO) image/setup.sh
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/venv: pyproject.toml constraints.txt $(STAMPS)/packages
+	@echo "==> virtual environment: $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@mkdir -p $(STAMPS) && touch $@
+
+.PHONY: clean
+clean: ## remove what was built; the signing keys and the virtual environment stay
+	$(SUDO) find build -mindepth 1 -maxdepth 1 -not -name keys -exec rm -rf {} +
