@@ -189,7 +189,8 @@ class Lab:
         """The box's address on the WAN, from the DHCP server's leases; "" before it has one."""
         leases = self.folder / "leases"
         lines = [line.split() for line in leases.read_text().splitlines()] if leases.exists() else []
-        return next((words[2] for words in lines if len(words) > 2), "")
+        granted = [(int(words[0]), words[2]) for words in lines if len(words) > 2 and words[0].isdecimal()]
+        return max(granted, default=(0, ""))[1]
 
     # --- the client ------------------------------------------------------------------------------
 
