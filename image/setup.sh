@@ -7,7 +7,7 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 
 packages=(
     python3 python3-venv python3-dev gcc binutils                    # the development environment
-    mmdebstrap debian-archive-keyring zstd openssl                   # the image
+    mmdebstrap debian-archive-keyring fdisk zstd openssl             # the image
     iproute2 iputils-ping procps kmod nftables                       # namespaces
     curl bind9-dnsutils chrony dnsmasq-base unbound dns-root-data ndisc6 tcpdump slirp4netns
 )
