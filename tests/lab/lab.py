@@ -118,7 +118,9 @@ class Lab:
             *(f"--dhcp-leasefile={self.folder}/leases", "--no-ping", "--local=/example/", upstream),
             *(f"--host-record={SERVER_NAME},{SERVER}", f"--host-record={TIME_NAME},{SERVER}"),
         )
-        # Settings as arguments: where AppArmor guards chronyd, it may not read a file of ours.
+        # Settings as arguments, the pid in chrony's own folder: AppArmor, where it guards chronyd,
+        # lets it have nothing of ours. The folder is missing where chrony's service never ran.
+        Path("/run/chrony").mkdir(mode=0o750, exist_ok=True)
         self._serve(
             stack,
             "chronyd",

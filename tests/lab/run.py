@@ -50,38 +50,39 @@ def _stay(lab: Lab, box: str) -> None:
         forwarder.close()
 
 
+def _show(lab: Lab) -> tuple[int, str]:
+    """Wait for the box, carry the requests, print the table: the exit status and the box's address."""
+    started = time.monotonic()
+    lab.box.wait()
+    view = lab.await_client()
+    say(f"the client has {view.addresses[0]} by router advertisement")
+    lab.await_resolver(view)
+    say("DNS64 answers; carrying requests")
+    rows = Rows(lab, view).all()
+    passed = all(row.passed for row in rows)
+    verdict = "every row passed" if passed else "NOT every row passed: see build/lab-logs/"
+    print(f"\n{table(rows)}\n\n{verdict} ({time.monotonic() - started:.0f} s)", flush=True)
+    return (0 if passed else 1), str(view.box)
+
+
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop after the table")
     once = parser.parse_args().once
     signal.signal(signal.SIGTERM, _terminate)
-    started = time.monotonic()
+    status = 130  # interrupted before anything was shown
     try:
         with Lab(say, internet=not once) as lab:
-            lab.box.wait()
-            view = lab.await_client()
-            say(f"the client has {view.addresses[0]} by router advertisement")
-            lab.await_resolver(view)
-            say("DNS64 answers; carrying requests")
-            rows = Rows(lab, view).all()
-            print(f"\n{table(rows)}\n")
-            passed = all(row.passed for row in rows)
-            took = time.monotonic() - started
-            print(
-                "every row passed" if passed else "NOT every row passed: see build/lab-logs/",
-                f"({took:.0f} s)",
-            )
+            status, box = _show(lab)
             if not once:
-                _stay(lab, str(view.box))
-            return 0 if passed else 1
+                _stay(lab, box)
     except BoxError as error:
         print(f"\n{error}\nThe logs are in build/lab-logs/.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nremoved everything", flush=True)
-        # after Ctrl-C in the running box all is well; before the table, nothing was shown
-        return 0 if "passed" in locals() and passed else 130
+        print("\nended; everything is removed", flush=True)
+    return status
 
 
 if __name__ == "__main__":
