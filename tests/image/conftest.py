@@ -8,9 +8,9 @@ See tests/lab for the hosts' addresses.
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import pytest
 
@@ -18,14 +18,23 @@ from tests.lab.box import IMAGE
 from tests.lab.lab import ClientView, Lab
 from tests.lab.rows import Rows
 
-
-def _say(text: str) -> None:
-    # past pytest's capture: whoever watches CI sees that a slow boot is still a boot
-    print(f"  {time.strftime('%H:%M:%S')}  {text}", file=sys.__stderr__, flush=True)
+Say = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def say(request: pytest.FixtureRequest) -> Say:
+    """Prints a progress line past pytest's capture: whoever watches sees that a slow boot is still one."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def show(text: str) -> None:
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            print(f"\n  {time.strftime('%H:%M:%S')}  {text}", end="", flush=True)
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def lab(say: Say) -> Iterator[Lab]:
     """The booted box between its two hosts."""
     if not IMAGE.exists():
         missing = f"{IMAGE} is not built: make image"
@@ -34,7 +43,7 @@ def lab() -> Iterator[Lab]:
         pytest.skip(missing)
     if os.geteuid() != 0:
         pytest.skip("namespaces need root")
-    with Lab(_say) as running:
+    with Lab(say) as running:
         running.box.wait()
         yield running
 
