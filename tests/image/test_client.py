@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.lab import SERVER, SERVER_NAME, WAN_ROUTER, ClientView, Lab, translated
+from tests.lab.lab import MISSING_SERVER, SERVER, SERVER_NAME, WAN_ROUTER, ClientView, Lab, translated
 from tests.lab.rows import WELL_KNOWN, Rows
 from tests.lab.servers import content
 
@@ -89,6 +89,15 @@ def test_a_closed_port_is_refused_at_once(lab: Lab, view: ClientView) -> None:
     address = translated(WELL_KNOWN, SERVER)
     done = lab.client.run("curl", "-sS", "--max-time", "10", f"http://[{address}]:9/", check=False)
     assert done.returncode == 7, done.stdout  # curl: failed to connect
+    assert time.monotonic() - started < REFUSAL_TIMEOUT
+
+
+def test_an_unreachable_host_is_told_at_once(lab: Lab, view: ClientView) -> None:
+    """The router's ICMP error reaches the client as ICMPv6, long before any time-out."""
+    started = time.monotonic()
+    address = translated(WELL_KNOWN, MISSING_SERVER)
+    done = lab.client.run("curl", "-sS", "--max-time", "10", f"http://[{address}]/", check=False)
+    assert done.returncode == 7, done.stdout
     assert time.monotonic() - started < REFUSAL_TIMEOUT
 
 

@@ -21,6 +21,8 @@ from tests.lab.netns import Namespace, spawn, stop, sweep
 WAN_ROUTER = "203.0.113.1"
 WAN_RANGE = ("203.0.113.100", "203.0.113.150")
 SERVER = "192.31.196.10"
+# In the same block, and nobody's: the router answers “host unreachable”.
+MISSING_SERVER = "192.31.196.99"
 SERVER_NAME = "ipv4.example"
 TIME_NAME = "time.ipv4.example"
 LAN_INTERFACE = "lan0"
@@ -105,6 +107,9 @@ class Lab:
         run("ip", "address", "add", f"{WAN_ROUTER}/24", "dev", WAN_INTERFACE)
         run("ip", "link", "set", WAN_INTERFACE, "up")
         run("ip", "address", "add", f"{SERVER}/32", "dev", "lo")
+        # A router that says so when a host is not there: 3/1 in its own block, 3/0 elsewhere.
+        run("ip", "route", "add", "unreachable", "192.31.196.0/24")
+        run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         if self._internet:
             self._connect_internet(stack)
         upstream = f"--server={_SLIRP_RESOLVER}" if self.has_internet else "--local=/#/"
@@ -175,7 +180,6 @@ class Lab:
                 self._say("slirp4netns does not start here: no internet for the client")
                 return
             time.sleep(0.2)
-        self.wan.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         for rule in (
             "add table ip isthmus_lab",
             "add chain ip isthmus_lab out { type nat hook postrouting priority srcnat; }",
