@@ -1,0 +1,96 @@
+"""TOML text to models and back. All problems of a file are reported together, each with its path."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+import tomli_w
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from appliance.config.schema import Config, as_plain
+from appliance.errors import ConfigError, Problem
+
+# A configuration of a large site is some hundred kilobytes; more is a mistake or an attack.
+MAX_CONFIG_BYTES = 4 << 20
+
+
+def _path(location: Iterable[int | str]) -> str:
+    out = ""
+    for part in location:
+        if isinstance(part, int):
+            out += f"[{part}]"
+        elif "[" in part:
+            continue  # pydantic's names for the arms of a union are no path of the file
+        else:
+            out += f".{part}" if out else part
+    return out or "(file)"
+
+
+def _sentence(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "is no setting of this version."
+    text = message.removeprefix("Value error, ")
+    return text if text.endswith(".") else text + "."
+
+
+def _is_shadow(item: ErrorDetails) -> bool:
+    """True for what pydantic adds to a problem it has reported already.
+
+    Of a union the arm that did not match is no news, and a list whose entries were refused is not
+    "too short" for it.
+    """
+    if any(isinstance(part, str) and part.startswith("literal[") for part in item["loc"]):
+        return True
+    return item["type"] == "too_short" and bool(item["input"])
+
+
+def parse(text: str) -> Config:
+    """The configuration in ``text``; raises ConfigError with every problem found."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _refuse("(file)", f"this is no TOML: {error}", "syntax") from None
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems: dict[tuple[str, str], Problem] = {}
+        for item in error.errors(include_url=False):
+            if _is_shadow(item):
+                continue
+            path = _path(item["loc"])
+            message = _sentence(item["type"], item["msg"])
+            if isinstance(item["input"], str | int | float) and item["type"] != "extra_forbidden":
+                message += f" (It is {item['input']!r}.)"
+            problems.setdefault((path, message), Problem(path, message, code=item["type"]))
+        raise ConfigError(list(problems.values())) from None
+    contradictions = [Problem(path, message, code="conflict") for path, message in config.cross_checks()]
+    if contradictions:
+        raise ConfigError(contradictions)
+    return config
+
+
+def _refuse(place: str, message: str, code: str, hint: str = "") -> ConfigError:
+    return ConfigError([Problem(place, message, hint, code)])
+
+
+def load(path: Path) -> Config:
+    """The configuration in the file at ``path``; a missing or unreadable file is a ConfigError too."""
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_CONFIG_BYTES + 1)
+        if len(raw) > MAX_CONFIG_BYTES:
+            raise _refuse(str(path), f"is larger than {MAX_CONFIG_BYTES} bytes.", "too-large")
+        return parse(raw.decode("utf-8"))
+    except OSError as error:
+        hint = "Name one with --config." if isinstance(error, FileNotFoundError) else ""
+        raise _refuse(str(path), f"cannot be read: {error.strerror}.", "unreadable", hint) from None
+    except UnicodeDecodeError as error:
+        raise _refuse(str(path), f"is not UTF-8 (byte {error.start}).", "syntax") from None
+
+
+def dump(config: Config) -> str:
+    """The configuration as TOML text, every setting written out; ``parse`` gives it back equal."""
+    return tomli_w.dumps(as_plain(config))

@@ -1,0 +1,203 @@
+"""The configuration's models. Every field says what it is for; what crosses fields is checked here too.
+
+The models are the edge: the data path gets slotted, compiled values made from them.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from appliance.addressing import TranslationPrefix
+from appliance.dataplane import MAX_WORKERS
+
+# IFNAMSIZ less the NUL; the kernel also forbids "/" and white space.
+_INTERFACE = re.compile(r"[A-Za-z0-9_.:-]{1,15}")
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)
+
+
+def _interface(name: str) -> str:
+    if not _INTERFACE.fullmatch(name):
+        raise ValueError(
+            f"“{name}” is no interface name: 1 to 15 letters, digits or . _ : -, "
+            "or “auto” for the box to choose"
+        )
+    return name
+
+
+def _hostname(name: str) -> str:
+    if len(name) > 63 or not _LABEL.fullmatch(name) or "_" in name:
+        raise ValueError(f"“{name}” is no host name: letters, digits and inner hyphens, at most 63")
+    return name.lower()
+
+
+def _domain(name: str) -> str:
+    bare = name.rstrip(".")
+    if not bare or len(bare) > 253 or not all(_LABEL.fullmatch(label) for label in bare.split(".")):
+        raise ValueError(f"“{name}” is no domain name")
+    return bare.lower()
+
+
+def _translation_prefix(network: IPv6Network) -> IPv6Network:
+    TranslationPrefix(network)
+    return network
+
+
+def _lan_network(network: IPv6Network) -> IPv6Network:
+    if network.prefixlen != 64:
+        raise ValueError(f"a LAN prefix is a /64 (SLAAC needs it), not /{network.prefixlen}")
+    if network.is_link_local or network.is_multicast or network.is_loopback:
+        raise ValueError(f"{network} cannot be a LAN: give a global or a unique local prefix")
+    return network
+
+
+InterfaceName = Annotated[str, AfterValidator(_interface)]
+HostName = Annotated[str, AfterValidator(_hostname)]
+Domain = Annotated[str, AfterValidator(_domain)]
+LanNetwork = Annotated[IPv6Network, AfterValidator(_lan_network)]
+PrefixNetwork = Annotated[IPv6Network, AfterValidator(_translation_prefix)]
+
+
+class Section(BaseModel):
+    """A table of the file: an unknown key is an error, and nothing changes after parsing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class System(Section):
+    """The box itself."""
+
+    hostname: HostName = "isthmus"
+
+
+class Wan(Section):
+    """The IPv4 side."""
+
+    interface: InterfaceName = "auto"
+    mode: Literal["dhcp", "static"] = "dhcp"
+    address: IPv4Interface | None = None  # with its prefix length: 192.0.2.2/24
+    gateway: IPv4Address | None = None
+
+    @model_validator(mode="after")
+    def _static_is_whole(self) -> Wan:
+        if self.mode == "static":
+            if self.address is None or self.gateway is None:
+                raise ValueError("static mode needs both address and gateway")
+            if self.gateway not in self.address.network:
+                raise ValueError(f"the gateway {self.gateway} is not inside {self.address.network}")
+        elif self.address is not None or self.gateway is not None:
+            raise ValueError('address and gateway belong to mode = "static"; DHCP brings its own')
+        return self
+
+
+class Lan(Section):
+    """The IPv6 side. The box is ::1 of the prefix."""
+
+    interface: InterfaceName = "auto"
+    # "generated": a random ULA (RFC 4193), made at the first boot and kept.
+    prefix: Literal["generated"] | LanNetwork = "generated"
+
+
+class Translation(Section):
+    """A prefix that stands for an IPv4 network."""
+
+    prefix: PrefixNetwork = IPv6Network("64:ff9b::/96")
+
+
+class Dns(Section):
+    """DNS64 and the resolver behind it."""
+
+    # IPv4 resolvers to forward to; empty: those that DHCP names, and without any, full recursion.
+    upstreams: tuple[IPv4Address, ...] = ()
+    # Off by default: many upstream resolvers strip signatures, which would fail every name.
+    dnssec: bool = False
+    # Names (with all below them) that are never synthesised.
+    exclude_names: tuple[Domain, ...] = ()
+    # Clients that have IPv4 of their own: no synthesis for them.
+    exclude_clients: tuple[IPv6Network, ...] = ()
+    # IPv6 ranges that count as no AAAA at all (RFC 6147 section 5.1.4); ::ffff:0:0/96 always does.
+    exclude_prefixes: tuple[IPv6Network, ...] = ()
+    # IPv4 ranges that no AAAA is made for.
+    exclude_ipv4: tuple[IPv4Network, ...] = ()
+
+
+class Timers(Section):
+    """Seconds. Floors and defaults: RFC 6146 section 4, RFC 5382, RFC 4787, RFC 5508."""
+
+    udp: Annotated[int, Field(ge=120, le=86_400)] = 300
+    icmp: Annotated[int, Field(ge=60, le=3_600)] = 60
+    tcp_established: Annotated[int, Field(ge=7_440, le=604_800)] = 7_440
+    # A SYN that is held while the origin's leg is dialled. Shorter than a client's own patience
+    # (Linux gives up after 127 s, browsers after 20 to 60 s), longer than three lost SYNs (7 s).
+    dial: Annotated[int, Field(ge=2, le=120)] = 10
+
+
+class Proxy(Section):
+    """The data path."""
+
+    workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] = 0  # 0: one for each CPU
+    # Of one worker. Two descriptors a session: the process limit must allow it.
+    max_sessions: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
+    max_sessions_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
+    # SYNs of one client that wait for their origin; a flood from one client stops here.
+    max_half_open_per_client: Annotated[int, Field(ge=1, le=65_536)] = 512
+    max_half_open: Annotated[int, Field(ge=1, le=65_536)] = 4_096
+    timers: Timers = Timers()
+
+
+class Console(Section):
+    """The web console, on the LAN only."""
+
+    port: Annotated[int, Field(ge=1, le=65_535)] = 443
+
+
+def _one_prefix() -> tuple[Translation, ...]:
+    return (Translation(),)
+
+
+class Config(Section):
+    """The whole file."""
+
+    schema_version: Literal[1] = 1
+    system: System = System()
+    wan: Wan = Wan()
+    lan: Lan = Lan()
+    translation: Annotated[tuple[Translation, ...], Field(min_length=1, max_length=64)] = Field(
+        default_factory=_one_prefix
+    )
+    dns: Dns = Dns()
+    proxy: Proxy = Proxy()
+    console: Console = Console()
+
+    def cross_checks(self) -> list[tuple[str, str]]:
+        """What no single table can see: (path, message) for each contradiction."""
+        found: list[tuple[str, str]] = []
+        if self.wan.interface == self.lan.interface and self.wan.interface != "auto":
+            found.append(("lan.interface", f"“{self.lan.interface}” is the WAN already: the two differ"))
+        networks = [entry.prefix for entry in self.translation]
+        for index, network in enumerate(networks):
+            for other in networks[:index]:
+                if network.overlaps(other):
+                    found.append((f"translation[{index}].prefix", f"{network} overlaps {other}"))
+            if isinstance(self.lan.prefix, IPv6Network) and network.overlaps(self.lan.prefix):
+                found.append(("lan.prefix", f"{self.lan.prefix} overlaps the translation prefix {network}"))
+        return found
+
+
+def prefixes_of(config: Config) -> tuple[TranslationPrefix, ...]:
+    """The compiled translation prefixes, in the file's order."""
+    return tuple(TranslationPrefix(entry.prefix) for entry in config.translation)
+
+
+def lan_address(prefix: IPv6Network) -> IPv6Address:
+    """The box's own address in a LAN prefix: ::1 of it."""
+    return prefix[1]
+
+
+def as_plain(config: Config) -> dict[str, Any]:
+    """The configuration as what TOML can hold, without the None fields."""
+    plain: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    return plain

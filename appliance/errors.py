@@ -1,0 +1,114 @@
+"""The error tree, and the one table that says what each failed dial looks like on the wire.
+
+Every error that a person may see has a stable code, the place it belongs to (a configuration path,
+a file, a flag), what is wrong in words, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, with its place and its remedy."""
+
+    path: str  # "lan.prefix", "dns.upstreams[1]", or a file's name
+    message: str
+    hint: str = ""
+    code: str = "invalid"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" + (f" {self.hint}" if self.hint else "")
+
+
+class IsthmusError(Exception):
+    """Base of every error that is ours. ``code`` is stable, ``hint`` says what to do."""
+
+    code = "error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(IsthmusError):
+    """A configuration that was refused, with all of its problems. Nothing of it was applied."""
+
+    code = "config-invalid"
+
+    def __init__(self, problems: list[Problem]) -> None:
+        count = len(problems)
+        super().__init__(f"the configuration has {count} problem{'s' if count != 1 else ''}")
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.message}:", *(f"  {problem}" for problem in self.problems)])
+
+
+class Failure(Enum):
+    """Why a session did not come about."""
+
+    REFUSED = "refused"
+    NO_ROUTE = "no-route"
+    HOST_UNREACHABLE = "host-unreachable"
+    PORT_UNREACHABLE = "port-unreachable"
+    PROHIBITED = "prohibited"  # the WAN side said so
+    TIMEOUT = "timeout"
+    DENIED = "denied"  # our own policy
+    NON_GLOBAL = "non-global"  # RFC 6052 section 3.1
+    LIMIT = "limit"  # a cap of ours
+    RESOURCES = "resources"  # descriptors, memory, ports
+    RESET = "reset"
+    TOO_BIG = "too-big"
+
+
+@dataclass(frozen=True, slots=True)
+class WireAnswer:
+    """What a client is told. ``icmpv6`` is (type, code); a TCP client gets RST where it is None."""
+
+    icmpv6: tuple[int, int] | None
+    log: str
+
+
+# ICMPv6 codes: RFC 4443 section 3.1. 1/0 no route, 1/1 prohibited, 1/3 address unreachable,
+# 1/4 port unreachable. A refusal is a TCP reset, as the origin itself would have sent.
+WIRE: dict[Failure, WireAnswer] = {
+    Failure.REFUSED: WireAnswer(None, "refused"),
+    Failure.NO_ROUTE: WireAnswer((1, 0), "no route"),
+    Failure.HOST_UNREACHABLE: WireAnswer((1, 3), "host unreachable"),
+    Failure.PORT_UNREACHABLE: WireAnswer((1, 4), "port unreachable"),
+    Failure.PROHIBITED: WireAnswer((1, 1), "prohibited by the WAN side"),
+    Failure.TIMEOUT: WireAnswer((1, 3), "no answer in time"),
+    Failure.DENIED: WireAnswer((1, 1), "denied by policy"),
+    Failure.NON_GLOBAL: WireAnswer((1, 1), "non-global IPv4 in the well-known prefix"),
+    Failure.LIMIT: WireAnswer(None, "over a limit"),
+    Failure.RESOURCES: WireAnswer(None, "out of resources"),
+    Failure.RESET: WireAnswer(None, "reset"),
+    Failure.TOO_BIG: WireAnswer((2, 0), "packet too big"),
+}
+
+_BY_ERRNO: dict[int, Failure] = {
+    errno.ECONNREFUSED: Failure.REFUSED,
+    errno.ENETUNREACH: Failure.NO_ROUTE,
+    errno.ENETDOWN: Failure.NO_ROUTE,
+    errno.EHOSTUNREACH: Failure.HOST_UNREACHABLE,
+    errno.EHOSTDOWN: Failure.HOST_UNREACHABLE,
+    errno.EACCES: Failure.PROHIBITED,
+    errno.EPERM: Failure.PROHIBITED,
+    errno.ETIMEDOUT: Failure.TIMEOUT,
+    errno.ECONNRESET: Failure.REFUSED,
+    errno.EMFILE: Failure.RESOURCES,
+    errno.ENFILE: Failure.RESOURCES,
+    errno.ENOBUFS: Failure.RESOURCES,
+    errno.ENOMEM: Failure.RESOURCES,
+    errno.EADDRNOTAVAIL: Failure.RESOURCES,
+}
+
+
+def failure_of(code: int) -> Failure:
+    """The failure behind an errno of connect(2); an unknown one counts as an unreachable host."""
+    return _BY_ERRNO.get(code, Failure.HOST_UNREACHABLE)
