@@ -1,0 +1,1 @@
+"""Session records: what is known of a conversation while it lives and in the log afterwards."""

@@ -1,0 +1,206 @@
+"""What the parts of one worker share: its TUN, its epoll, its prefixes, its limits and its counters."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from socket import AF_INET, SOCK_DGRAM, inet_ntop, socket
+from typing import Any, Protocol
+
+from appliance.addressing import TranslationPrefix
+from appliance.config.schema import Config, prefixes_of
+from appliance.errors import WIRE, Failure
+from appliance.protocol.packet import icmpv6_error
+from appliance.proxy.timers import Timers
+from appliance.session.record import Session
+
+# ICMPv6 errors a worker sends each second (RFC 4443 section 2.4 (f)): enough for a busy LAN, too few
+# to make the box an amplifier of somebody's scan.
+MAX_ERRORS_PER_SECOND = 1_000
+# Destinations whose translation is remembered; the oldest half goes when it is full.
+MAX_DESTINATIONS = 16_384
+
+
+class Handler(Protocol):
+    """Something that owns a descriptor."""
+
+    def on_event(self, events: int) -> None:
+        """What epoll reports of it."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals of one worker since it started."""
+
+    opened: int = 0
+    refused: int = 0
+    unreachable: int = 0
+    denied: int = 0
+    limited: int = 0
+    malformed: int = 0
+    fragments: int = 0
+    to_wan: int = 0
+    to_lan: int = 0
+    dial_ms: list[float] = field(default_factory=list)
+
+    def count(self, failure: Failure) -> None:
+        """Book a session that did not come about."""
+        if failure is Failure.REFUSED or failure is Failure.PORT_UNREACHABLE:
+            self.refused += 1
+        elif failure is Failure.DENIED or failure is Failure.NON_GLOBAL:
+            self.denied += 1
+        elif failure is Failure.LIMIT or failure is Failure.RESOURCES:
+            self.limited += 1
+        else:
+            self.unreachable += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a packet to an IPv4-embedded address goes: ``origin`` as text, or why it may not go."""
+
+    origin: str
+    packed: bytes
+    prefix: TranslationPrefix
+    failure: Failure | None
+
+
+class Context:
+    """One worker's shared state. Not a place for behaviour: that is in transparent, udp, icmp, relay."""
+
+    def __init__(self, config: Config, tun: int, now: float, log: Callable[[dict[str, Any]], None]) -> None:
+        self.config = config
+        self.prefixes = prefixes_of(config)
+        self.tun = tun
+        self.epoll = select.epoll(1024)
+        self.handlers: dict[int, Handler] = {}
+        self.counters = Counters()
+        self.timers = Timers(int(now))
+        self.now = now  # monotonic seconds, fresh once for each batch of events
+        self.log = log
+        self.sessions: dict[int, Session] = {}
+        self.by_client: dict[bytes, int] = {}
+        self._numbers = 0
+        self._destinations: dict[bytes, Destination | None] = {}
+        self._errors_left = MAX_ERRORS_PER_SECOND
+        self._graves: list[socket] = []
+        self._probe = socket(AF_INET, SOCK_DGRAM)
+        self.max_sessions = config.proxy.max_sessions
+
+    # -- descriptors ---------------------------------------------------------------------------
+
+    def watch(self, fd: int, handler: Handler, events: int) -> None:
+        """Hear of ``events`` on ``fd``."""
+        self.handlers[fd] = handler
+        self.epoll.register(fd, events)
+
+    def bury(self, fd: int, sock: socket) -> None:
+        """Forget the descriptor now, close it after this batch of events.
+
+        Closed at once, its number could be given to a new socket while this batch still holds an
+        event of the old one.
+        """
+        self.handlers.pop(fd, None)
+        self._graves.append(sock)
+
+    def close_buried(self) -> None:
+        """End of a batch."""
+        for sock in self._graves:
+            sock.close()
+        self._graves.clear()
+
+    # -- the TUN -------------------------------------------------------------------------------
+
+    def write(self, packet: bytes) -> None:
+        """Send a packet into the kernel through the TUN; a full queue drops it, as a network may."""
+        try:
+            os.write(self.tun, packet)
+        except OSError:
+            self.counters.malformed += 1
+
+    def answer_error(self, failure: Failure, offending: bytes, mtu: int = 0) -> None:
+        """The ICMPv6 error of the failure table for ``offending``, within the rate limit."""
+        kind = WIRE[failure].icmpv6
+        if kind is not None and self.may_send_error():
+            self.write(icmpv6_error(offending[24:40], kind[0], kind[1], offending, mtu))
+
+    def may_send_error(self) -> bool:
+        """Take one from this second's allowance of ICMPv6 errors."""
+        if self._errors_left <= 0:
+            return False
+        self._errors_left -= 1
+        return True
+
+    def every_second(self) -> None:
+        """Renew what is allowed by the second, and run the timers."""
+        self._errors_left = MAX_ERRORS_PER_SECOND
+        self.timers.advance(int(self.now))
+
+    # -- destinations --------------------------------------------------------------------------
+
+    def destination(self, server: bytes) -> Destination | None:
+        """What the IPv6 address ``server`` (16 octets) stands for; None outside every prefix."""
+        try:
+            return self._destinations[server]
+        except KeyError:
+            pass
+        if len(self._destinations) >= MAX_DESTINATIONS:
+            for old in list(self._destinations)[: MAX_DESTINATIONS // 2]:
+                del self._destinations[old]
+        found: Destination | None = None
+        for prefix in self.prefixes:
+            packed = prefix.extract_packed(server)
+            if packed is not None:
+                carried = prefix.may_carry(IPv4Address(packed))
+                found = Destination(
+                    inet_ntop(AF_INET, packed), packed, prefix, None if carried else Failure.NON_GLOBAL
+                )
+                break
+        self._destinations[server] = found
+        return found
+
+    def is_own(self, origin: str) -> bool:
+        """True where ``origin`` is an address of this box: the route to it would start there too."""
+        try:
+            self._probe.connect((origin, 9))
+            return bool(self._probe.getsockname()[0] == origin)
+        except OSError:
+            return False  # no route: the dial will say so itself
+
+    # -- sessions ------------------------------------------------------------------------------
+
+    def admit(self, client: bytes) -> Failure | None:
+        """Whether one more session of ``client`` (16 octets) is within the limits."""
+        if len(self.sessions) >= self.max_sessions:
+            return Failure.LIMIT
+        if self.by_client.get(client, 0) >= self.config.proxy.max_sessions_per_client:
+            return Failure.LIMIT
+        return None
+
+    def open(self, kind: str, endpoints: bytes, origin: str, state: str) -> Session:
+        """A new record in the table."""
+        self._numbers += 1
+        session = Session(self._numbers, kind, endpoints, origin, self.now, state)
+        self.sessions[session.number] = session
+        client = session.client
+        self.by_client[client] = self.by_client.get(client, 0) + 1
+        return session
+
+    def ended(self, session: Session, reason: str) -> None:
+        """Take a session out of the table and into the log."""
+        if self.sessions.pop(session.number, None) is None:
+            return
+        left = self.by_client[session.client] - 1
+        if left:
+            self.by_client[session.client] = left
+        else:
+            del self.by_client[session.client]
+        self.counters.to_wan += session.to_wan
+        self.counters.to_lan += session.to_lan
+        entry = session.describe(0, self.now)
+        del entry["id"], entry["state"], entry["worker"]
+        entry["end"] = reason
+        self.log(entry)

@@ -1,0 +1,291 @@
+"""UDP and ping: the client's leg is packets of the TUN, the origin's leg one socket for each binding.
+
+A *binding* (RFC 6146 section 3.1) is a client's endpoint, address and port (for ping: address and
+identifier). It owns one unconnected IPv4 socket, so every origin sees the same source port:
+endpoint-independent mapping. The binding's *sessions*, one for each origin, say who may answer.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address
+from socket import (
+    AF_INET,
+    IPPROTO_ICMP,
+    IPPROTO_IP,
+    IPPROTO_UDP,
+    MSG_ERRQUEUE,
+    SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_NONBLOCK,
+    inet_aton,
+    socket,
+)
+
+from appliance.addressing import is_global_ipv4
+from appliance.errors import Failure, failure_of
+from appliance.protocol import packet as wire
+from appliance.proxy.context import Context, Destination
+from appliance.proxy.relay import EPOLLERR, EPOLLIN
+from appliance.session.record import OPEN, Session
+
+# Answers taken from one socket before the others have their turn.
+MAX_DATAGRAMS = 32
+MAX_DATAGRAM = 65_536
+# Above this a hop limit is a host's default and says nothing; below it somebody counts hops.
+TRACEROUTE_HOPS = 32
+DEFAULT_TTL = 64
+
+_IP_RECVERR = 11
+_IP_TTL = 2
+_IP_MTU_DISCOVER = 10
+_IP_PMTUDISC_DONT = 0
+_SO_EE_ORIGIN_ICMP = 2
+# struct sock_extended_err (linux/errqueue.h), then the offender's sockaddr_in.
+_EXTENDED_ERROR = struct.Struct("=IBBBBII")
+_ERROR_ROOM = 512
+
+
+class Flow:
+    """A session of a binding: its record, and the packed endpoints as they stand in packets."""
+
+    __slots__ = ("address", "last", "packed", "server", "session", "target")
+
+    def __init__(self, session: Session, server: bytes, port: int, target: Destination, last: float) -> None:
+        self.session = session
+        self.server = server
+        self.target = target
+        self.address = (target.origin, port)
+        self.last = last
+        self.packed = server + port.to_bytes(2, "big")
+
+
+class Binding:
+    """One client endpoint and its socket."""
+
+    __slots__ = ("client", "fd", "flows", "kind", "origins", "owner", "port", "sock", "ttl")
+
+    def __init__(self, owner: Datagrams, kind: str, key: bytes) -> None:
+        protocol = IPPROTO_UDP if kind == "udp" else IPPROTO_ICMP
+        self.owner = owner
+        self.kind = kind
+        self.client = key[:16]
+        self.port = key[16:18]
+        self.sock = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
+        self.fd = self.sock.fileno()
+        self.ttl = DEFAULT_TTL
+        self.flows: dict[bytes, Flow] = {}
+        self.origins: dict[tuple[str, int], Flow] = {}
+        self.sock.setsockopt(IPPROTO_IP, _IP_RECVERR, 1)
+        # An IPv6 source never lets routers fragment; on the IPv4 side a datagram of a client that
+        # knows nothing of that side's MTU is fragmented rather than lost.
+        self.sock.setsockopt(IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+
+    def on_event(self, events: int) -> None:
+        """Answers, or errors about what was sent."""
+        if events & EPOLLERR:
+            self.owner.errors(self)
+        if events & EPOLLIN:
+            self.owner.answers(self)
+
+
+class Datagrams:
+    """The UDP and ping part of a worker."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._bindings: dict[bytes, Binding] = {}
+        self._identification = 0
+        timers = context.config.proxy.timers
+        self._lifetime = {"udp": timers.udp, "icmp": timers.icmp}
+
+    # -- from the client -----------------------------------------------------------------------
+
+    def on_udp(self, packet: bytes) -> None:
+        """A UDP datagram of a client."""
+        length = int.from_bytes(packet[44:46], "big")
+        if len(packet) < 48 or length < 8 or length > len(packet) - 40 or not wire.checksum_holds(packet):
+            self._context.counters.malformed += 1
+            return
+        flow, binding = self._flow("udp", packet, packet[40:42], packet[42:44])
+        if flow is not None and binding is not None:
+            self._send(binding, flow, packet, packet[48 : 40 + length])
+
+    def on_icmpv6(self, packet: bytes) -> None:
+        """An ICMPv6 packet of a client: an echo request, or an error that is not for us to pass on."""
+        if len(packet) < 48 or packet[40] != wire.ECHO_REQUEST_V6:
+            return
+        if not wire.checksum_holds(packet):
+            self._context.counters.malformed += 1
+            return
+        flow, binding = self._flow("icmp", packet, packet[44:46], b"\0\0")
+        if flow is not None and binding is not None:
+            # The kernel puts the socket's own identifier and the checksum in.
+            echo = bytes((wire.ECHO_REQUEST_V4, 0, 0, 0, 0, 0)) + packet[46:]
+            self._send(binding, flow, packet, echo)
+
+    def _flow(
+        self, kind: str, packet: bytes, port: bytes, server_port: bytes
+    ) -> tuple[Flow | None, Binding | None]:
+        key = packet[8:24] + port + (b"u" if kind == "udp" else b"i")
+        binding = self._bindings.get(key)
+        if binding is not None:
+            flow = binding.flows.get(packet[24:40] + server_port)
+            if flow is not None:
+                return flow, binding
+        context = self._context
+        target = context.destination(packet[24:40])
+        if target is None:
+            context.counters.malformed += 1
+            return None, None
+        failure = target.failure or context.admit(packet[8:24])
+        if failure is None and context.is_own(target.origin):
+            failure = Failure.DENIED
+        if failure is None and binding is None:
+            try:
+                binding = Binding(self, kind, key)
+            except OSError as error:
+                failure = failure_of(error.errno or 0)
+            else:
+                self._bindings[key] = binding
+                context.watch(binding.fd, binding, EPOLLIN)
+        if failure is not None or binding is None:
+            self._refuse(kind, packet, target, failure or Failure.RESOURCES)
+            return None, None
+        return self._new_flow(key, binding, packet, server_port, target), binding
+
+    def _new_flow(
+        self, key: bytes, binding: Binding, packet: bytes, server_port: bytes, target: Destination
+    ) -> Flow:
+        context = self._context
+        session = context.open(binding.kind, packet[8:40] + binding.port + server_port, target.origin, OPEN)
+        flow = Flow(session, packet[24:40], int.from_bytes(server_port, "big"), target, context.now)
+        binding.flows[flow.packed] = flow
+        binding.origins[flow.address] = flow
+        context.counters.opened += 1
+        lifetime = self._lifetime[binding.kind]
+
+        def idle(second: int) -> int:
+            left = int(flow.last) + lifetime - second
+            if left > 0:
+                return second + left
+            self._end(key, binding, flow, "idle")
+            return 0
+
+        context.timers.add(int(context.now) + lifetime, idle)
+        return flow
+
+    def _refuse(self, kind: str, packet: bytes, target: Destination, failure: Failure) -> None:
+        context = self._context
+        context.counters.count(failure)
+        # A datagram has no RST: what TCP would reset is "prohibited" here.
+        shown = failure if failure is Failure.NON_GLOBAL else Failure.PROHIBITED
+        context.answer_error(shown, packet)
+        context.log({"kind": kind, "refused": failure.value, "origin": target.origin})
+
+    def _send(self, binding: Binding, flow: Flow, packet: bytes, payload: bytes) -> None:
+        context = self._context
+        hops = packet[7]
+        ttl = hops if hops < TRACEROUTE_HOPS else DEFAULT_TTL
+        flow.last = context.now
+        try:
+            if ttl != binding.ttl:
+                binding.sock.setsockopt(IPPROTO_IP, _IP_TTL, ttl)
+                binding.ttl = ttl
+            try:
+                binding.sock.sendto(payload, flow.address)
+            except ConnectionRefusedError:
+                # An earlier datagram's error; its story is in the error queue. This one is unsent.
+                binding.sock.sendto(payload, flow.address)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if binding.kind == "udp" and error.errno is not None:
+                context.answer_error(failure_of(error.errno), packet)
+            self.errors(binding)
+            return
+        flow.session.to_wan += len(payload)
+
+    # -- from the origin -----------------------------------------------------------------------
+
+    def answers(self, binding: Binding) -> None:
+        """Datagrams on a binding's socket; those of strangers are dropped."""
+        context = self._context
+        receive = binding.sock.recvfrom
+        udp = binding.kind == "udp"
+        for _ in range(MAX_DATAGRAMS):
+            try:
+                data, address = receive(MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.errors(binding)
+                continue
+            flow = binding.origins.get(address)
+            if flow is None:
+                continue
+            flow.last = context.now
+            flow.session.to_lan += len(data)
+            if udp:
+                answer = wire.udp(flow.server, binding.client, flow.packed[16:18] + binding.port, data)
+            elif len(data) >= 8 and data[0] == wire.ECHO_REPLY_V4:
+                word = int.from_bytes(binding.port + data[6:8], "big")
+                answer = wire.icmpv6(flow.server, binding.client, wire.ECHO_REPLY_V6, 0, word, data[8:])
+            else:
+                continue
+            self._identification = (self._identification + 1) & 0xFFFFFFFF
+            for piece in wire.fragments(answer, self._identification):
+                context.write(piece)
+
+    def errors(self, binding: Binding) -> None:
+        """What the IPv4 side says of our datagrams: back to the client as ICMPv6."""
+        for _ in range(MAX_DATAGRAMS):
+            try:
+                data, control, _flags, address = binding.sock.recvmsg(
+                    wire.MAX_QUOTE, _ERROR_ROOM, MSG_ERRQUEUE
+                )
+            except OSError:
+                return
+            flow = binding.origins.get(address)
+            if flow is None:
+                continue
+            for level, kind, value in control:
+                if level == IPPROTO_IP and kind == _IP_RECVERR and len(value) >= _EXTENDED_ERROR.size:
+                    self._pass_on(binding, flow, data, value)
+
+    def _pass_on(self, binding: Binding, flow: Flow, data: bytes, value: bytes) -> None:
+        context = self._context
+        number, origin, kind, code, _pad, info, _data = _EXTENDED_ERROR.unpack_from(value)
+        source = flow.server
+        if origin == _SO_EE_ORIGIN_ICMP:
+            mapped = wire.icmp_error_to_v6(kind, code, info)
+            offender = value[_EXTENDED_ERROR.size + 4 : _EXTENDED_ERROR.size + 8]
+            if len(offender) == 4 and offender != inet_aton(flow.target.origin):
+                prefix = flow.target.prefix
+                if not prefix.well_known or is_global_ipv4(IPv4Address(offender)):
+                    source = prefix.embed_packed(offender)
+                elif kind == 11:
+                    return  # a hop without an address that could be shown: traceroute prints a star
+        else:
+            failure = failure_of(number)
+            mapped = (1, 0, 0) if failure is Failure.NO_ROUTE else (1, 3, 0)
+        if mapped is None or not context.may_send_error():
+            return
+        if binding.kind == "udp":
+            original = wire.udp(binding.client, flow.server, binding.port + flow.packed[16:18], data)
+        else:
+            word = int.from_bytes(binding.port + data[6:8], "big")
+            original = wire.icmpv6(binding.client, flow.server, wire.ECHO_REQUEST_V6, 0, word, data[8:])
+        context.write(wire.icmpv6_error(source, mapped[0], mapped[1], original, mapped[2]))
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _end(self, key: bytes, binding: Binding, flow: Flow, reason: str) -> None:
+        context = self._context
+        binding.flows.pop(flow.packed, None)
+        if binding.origins.get(flow.address) is flow:
+            del binding.origins[flow.address]
+        context.ended(flow.session, reason)
+        if not binding.flows:
+            self._bindings.pop(key, None)
+            context.bury(binding.fd, binding.sock)

@@ -1,0 +1,257 @@
+"""Honest TCP: a client's SYN is held until the origin has answered.
+
+States of a held SYN, by its four-tuple:
+
+    (none)   --SYN-->           DIALLING   connect() is under way
+    DIALLING --connected-->     RELEASED   the SYN went back into the TUN; the kernel shakes hands
+    DIALLING --failed-->        (none)     RST or ICMPv6 error to the client
+    RELEASED --accepted-->      (relayed)  two legs
+    RELEASED --no accept-->     (none)     the client never finished; the origin's leg is reset
+
+A repeated SYN of a held or relayed four-tuple never dials again: while dialling it is dropped, later
+it is the kernel's to answer and goes back into the TUN.
+"""
+
+from __future__ import annotations
+
+from errno import EINPROGRESS
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SO_ERROR,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    inet_pton,
+    socket,
+)
+
+from appliance.errors import WIRE, Failure, failure_of
+from appliance.protocol.packet import tcp_reset
+from appliance.proxy.context import Context, Destination
+from appliance.proxy.relay import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    LEG_EVENTS,
+    Leg,
+    RelayContext,
+    reset_on_close,
+)
+from appliance.session.record import DIALLING, OPEN, Session
+
+# Seconds a released SYN may take to become an accepted socket: three SYN-ACKs of Linux (1 + 2 + 4).
+# Shorter would cut clients on lossy links, longer would hold origins for forged SYNs.
+ACCEPT_TIMEOUT = 8
+# Sockets taken from the listener in one go, so that a burst of new sessions starves no other.
+MAX_ACCEPTS = 64
+# Dial times kept for the median that the dashboard shows.
+DIAL_SAMPLES = 512
+
+
+class Held:
+    """A SYN that waits, and the origin's leg being dialled for it."""
+
+    __slots__ = ("fd", "owner", "released", "session", "sock", "syn")
+
+    def __init__(self, owner: Transparent, syn: bytes, sock: socket, session: Session) -> None:
+        self.owner = owner
+        self.syn = syn
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.session = session
+        self.released = False
+
+    def on_event(self, events: int) -> None:
+        """The dial's outcome; once released, events wait for the pairing, which looks for itself."""
+        if not self.released and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+            self.owner.dialled(self)
+
+    def deadline(self, _second: int) -> int:
+        """Give up a dial or a handshake that takes too long."""
+        self.owner.expire(self, released=False)
+        return 0
+
+    def accept_deadline(self, _second: int) -> int:
+        """Give up on a client that never finished its handshake."""
+        self.owner.expire(self, released=True)
+        return 0
+
+
+class Transparent:
+    """The TCP part of a worker: held SYNs, the listener, and the relayed sessions by four-tuple."""
+
+    def __init__(self, context: Context, relay: RelayContext, listener: socket) -> None:
+        self._context = context
+        self._relay = relay
+        self._listener = listener
+        self.held: dict[bytes, Held] = {}
+        self.relayed: dict[bytes, Leg] = {}
+        self._half_open: dict[bytes, int] = {}
+
+    # -- from the TUN --------------------------------------------------------------------------
+
+    def on_syn(self, packet: bytes) -> None:
+        """A TCP packet of a client, from the TUN. Only pure SYNs are routed here."""
+        if len(packet) < 60 or packet[53] & 0x17 != 0x02:
+            self._context.counters.malformed += 1
+            return
+        key = packet[8:44]
+        held = self.held.get(key)
+        if held is not None:
+            if held.released:
+                self._context.write(packet)
+            return
+        if key in self.relayed:
+            self._context.write(packet)
+            return
+        target = self._context.destination(packet[24:40])
+        if target is None:
+            self._context.counters.malformed += 1
+            return
+        failure = target.failure or self._admit(packet[8:24])
+        if failure is None:
+            failure = self._dial(key, packet, target)
+        if failure is not None:
+            self._refuse(packet, target.origin, failure)
+
+    def _admit(self, client: bytes) -> Failure | None:
+        proxy = self._context.config.proxy
+        if len(self.held) >= proxy.max_half_open:
+            return Failure.LIMIT
+        if self._half_open.get(client, 0) >= proxy.max_half_open_per_client:
+            return Failure.LIMIT
+        return self._context.admit(client)
+
+    def _dial(self, key: bytes, syn: bytes, target: Destination) -> Failure | None:
+        context = self._context
+        try:
+            sock = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+        except OSError as error:
+            return failure_of(error.errno or 0)
+        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        code = sock.connect_ex((target.origin, int.from_bytes(syn[42:44], "big")))
+        if code not in (0, EINPROGRESS):
+            sock.close()
+            return failure_of(code)
+        if sock.getsockname()[0] == target.origin:
+            reset_on_close(sock)
+            sock.close()
+            return Failure.DENIED  # the box itself is nobody's origin
+        session = context.open("tcp", key, target.origin, DIALLING)
+        held = Held(self, syn, sock, session)
+        self.held[key] = held
+        client = session.client
+        self._half_open[client] = self._half_open.get(client, 0) + 1
+        context.watch(held.fd, held, LEG_EVENTS)
+        context.timers.add(int(context.now) + context.config.proxy.timers.dial, held.deadline)
+        return None
+
+    def _refuse(self, syn: bytes, origin: str, failure: Failure) -> None:
+        context = self._context
+        context.counters.count(failure)
+        if WIRE[failure].icmpv6 is None:
+            context.write(tcp_reset(syn))
+        else:
+            context.answer_error(failure, syn)
+        context.log(
+            {
+                "kind": "tcp",
+                "refused": failure.value,
+                "origin": origin,
+                "origin_port": int.from_bytes(syn[42:44], "big"),
+            }
+        )
+
+    # -- the dial ------------------------------------------------------------------------------
+
+    def dialled(self, held: Held) -> None:
+        """connect() has ended, well or not."""
+        code = held.sock.getsockopt(SOL_SOCKET, SO_ERROR)
+        if code:
+            self._drop(held, failure_of(code))
+            return
+        context = self._context
+        held.released = True
+        counters = context.counters
+        if len(counters.dial_ms) >= DIAL_SAMPLES:
+            del counters.dial_ms[: DIAL_SAMPLES // 2]
+        counters.dial_ms.append((context.now - held.session.started) * 1000)
+        context.timers.add(int(context.now) + ACCEPT_TIMEOUT, held.accept_deadline)
+        context.write(held.syn)
+
+    def expire(self, held: Held, released: bool) -> None:
+        """A deadline has come; it is void when the SYN has moved on since."""
+        if self.held.get(held.syn[8:44]) is held and held.released == released:
+            self._drop(held, Failure.TIMEOUT)
+
+    def _drop(self, held: Held, failure: Failure) -> None:
+        context = self._context
+        self._forget(held)
+        reset_on_close(held.sock)
+        context.bury(held.fd, held.sock)
+        origin = held.session.origin
+        context.ended(held.session, failure.value)
+        if not held.released:
+            self._refuse(held.syn, origin, failure)
+
+    def _forget(self, held: Held) -> None:
+        del self.held[held.syn[8:44]]
+        client = held.session.client
+        left = self._half_open[client] - 1
+        if left:
+            self._half_open[client] = left
+        else:
+            del self._half_open[client]
+
+    # -- the listener --------------------------------------------------------------------------
+
+    def on_event(self, _events: int) -> None:
+        """New sockets on the transparent listener."""
+        for _ in range(MAX_ACCEPTS):
+            try:
+                sock, peer = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:
+                return  # out of descriptors: the listener's queue waits
+            name = sock.getsockname()
+            key = (
+                inet_pton(AF_INET6, peer[0])
+                + inet_pton(AF_INET6, name[0])
+                + peer[1].to_bytes(2, "big")
+                + name[1].to_bytes(2, "big")
+            )
+            held = self.held.get(key)
+            if held is None or not held.released:
+                reset_on_close(sock)
+                sock.close()
+                continue
+            self._pair(key, held, sock)
+
+    def _pair(self, key: bytes, held: Held, sock: socket) -> None:
+        context = self._context
+        self._forget(held)
+        sock.setblocking(False)
+        session = held.session
+        session.state = OPEN
+        context.counters.opened += 1
+        client = Leg(self._relay, sock, session, lan=True)
+        origin = Leg(self._relay, held.sock, session, lan=False)
+        client.peer = origin
+        origin.peer = client
+        self.relayed[key] = client
+        context.handlers[origin.fd] = origin
+        context.watch(client.fd, client, LEG_EVENTS)
+        # Whatever the origin said before the pairing raised its event then: look now.
+        origin.pump(EPOLLRDHUP)
+
+    def ended(self, session: Session, reason: str) -> None:
+        """A relayed session is over (called by the relay)."""
+        ports = session.client_port.to_bytes(2, "big") + session.server_port.to_bytes(2, "big")
+        self.relayed.pop(session.client + session.server + ports, None)
+        self._context.ended(session, reason)

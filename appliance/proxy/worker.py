@@ -1,0 +1,310 @@
+"""One worker: its epoll loop, its TUN, its listener, and its line to the supervisor."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import signal
+import statistics
+import time
+from pathlib import Path
+from socket import AF_INET6, inet_ntop, socket
+from typing import Any
+
+from appliance.config.schema import Config
+from appliance.protocol import packet as wire
+from appliance.proxy.context import Context
+from appliance.proxy.datagram import Datagrams
+from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, Pipes, RelayContext
+from appliance.proxy.transparent import Transparent
+from appliance.session.record import Session
+
+# Packets read from the TUN in one go, so that a flood starves no established session.
+MAX_PACKETS = 64
+MAX_PACKET = 65_536
+MAX_EVENTS = 512
+TICK = 1.0
+# Descriptors that are not sessions': log, epoll, TUN, listener, and room to breathe.
+RESERVED_DESCRIPTORS = 64
+# A share of the descriptors is for pipes: an eighth of the sessions may be in bulk at once.
+PIPE_SHARE = 8
+# Log lines that wait for the disk; more are dropped and counted rather than stop the traffic.
+MAX_LOG_BACKLOG = 4 << 20
+MAX_REQUEST = 65_536
+MAX_LISTED = 1_000
+
+
+class Log:
+    """JSON lines, written once a tick, appended whole, so that several workers may share a file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lines: list[str] = []
+        self._size = 0
+        self._fd = -1
+        self.dropped = 0
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Open the file anew, after it was moved away."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._path is not None:
+            try:
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            except OSError:
+                self._fd = -1  # a broken disk costs the log, never the traffic
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Take a line up."""
+        if self._fd < 0:
+            self.dropped += 1
+            return
+        line = json.dumps(entry, separators=(",", ":"))
+        self._size += len(line)
+        if self._size > MAX_LOG_BACKLOG:
+            self.dropped += 1
+            self._size -= len(line)
+        else:
+            self._lines.append(line)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        if self._lines and self._fd >= 0:
+            try:
+                os.write(self._fd, ("\n".join(self._lines) + "\n").encode())
+            except OSError:
+                self.dropped += len(self._lines)
+        self._lines.clear()
+        self._size = 0
+
+
+class Worker:
+    """The composition of a worker. ``line`` is the socket to the supervisor: JSON lines both ways."""
+
+    def __init__(
+        self, index: int, config: Config, tun: int, listener: socket, line: socket, log_path: Path | None
+    ) -> None:
+        self.index = index
+        self._log = Log(log_path)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        usable = max(limit - RESERVED_DESCRIPTORS, 64)
+        pipes = Pipes(usable // PIPE_SHARE // 2)
+        self.context = Context(config, tun, time.monotonic(), self._record)
+        self.context.max_sessions = min(config.proxy.max_sessions, (usable - usable // PIPE_SHARE) // 2)
+        self.relay = RelayContext(pipes, self.context.bury, self._relay_ended)
+        self.transparent = Transparent(self.context, self.relay, listener)
+        self.datagrams = Datagrams(self.context)
+        self._line = line
+        self._request = b""
+        self._stop = False
+        self._idle_mark: dict[int, int] = {}
+        line.setblocking(False)
+        listener.setblocking(False)
+        os.set_blocking(tun, False)
+        self.context.watch(listener.fileno(), self.transparent, EPOLLIN)
+        self.context.watch(tun, _Tun(self), EPOLLIN)
+        self.context.watch(line.fileno(), _Line(self), EPOLLIN)
+
+    def _record(self, entry: dict[str, Any]) -> None:
+        entry["time"] = round(time.time(), 3)
+        entry["worker"] = self.index
+        self._log.add(entry)
+
+    def _relay_ended(self, session: Session, reason: str) -> None:
+        self.transparent.ended(session, reason)
+
+    def run(self) -> None:
+        """Serve until the supervisor says stop or goes away."""
+        context, relay = self.context, self.relay
+        poll, handlers = context.epoll.poll, context.handlers
+        monotonic = time.monotonic
+        lifetime = context.config.proxy.timers.tcp_established
+        next_tick = monotonic() + TICK
+        next_sweep = monotonic() + lifetime
+        context.timers.add(1, lambda second: 0)
+        gc.collect()
+        gc.freeze()
+        while not self._stop:
+            wait = 0.0 if relay.again else max(next_tick - context.now, 0.0)
+            events = poll(wait, MAX_EVENTS)
+            context.now = monotonic()
+            if relay.again:
+                again, relay.again = relay.again, []
+                for leg in again:
+                    if not leg.closed:
+                        leg.pump(EPOLLRDHUP)
+            for fd, event in events:
+                handler = handlers.get(fd)
+                if handler is not None:
+                    handler.on_event(event)
+            context.close_buried()
+            if context.now >= next_tick:
+                next_tick = context.now + TICK
+                context.every_second()
+                context.close_buried()
+                self._log.flush()
+            if context.now >= next_sweep:
+                next_sweep = context.now + lifetime
+                self._sweep_idle()
+        self._log.flush()
+
+    def _sweep_idle(self) -> None:
+        """Reset TCP sessions that moved nothing for a whole lifetime (RFC 6146 section 4)."""
+        marks: dict[int, int] = {}
+        for leg in list(self.transparent.relayed.values()):
+            session = leg.session
+            moved = session.to_wan + session.to_lan
+            if self._idle_mark.get(session.number) == moved:
+                leg.abort("idle")
+            else:
+                marks[session.number] = moved
+        self._idle_mark = marks
+        self.context.close_buried()
+
+    # -- the TUN -------------------------------------------------------------------------------
+
+    def on_tun(self) -> None:
+        """Packets of clients."""
+        tun = self.context.tun
+        for _ in range(MAX_PACKETS):
+            try:
+                packet = os.read(tun, MAX_PACKET)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._stop = True  # the device is gone: the supervisor makes a new worker
+                return
+            if len(packet) < 48 or packet[0] >> 4 != 6:
+                continue
+            protocol = packet[6]
+            if protocol == wire.TCP:
+                self.transparent.on_syn(packet)
+            elif protocol == wire.UDP:
+                self.datagrams.on_udp(packet)
+            elif protocol == wire.ICMPV6:
+                self.datagrams.on_icmpv6(packet)
+            else:
+                self.context.counters.fragments += 1
+
+    # -- the supervisor's questions -------------------------------------------------------------
+
+    def on_line(self, events: int) -> None:
+        """A question of the supervisor's, or its end."""
+        try:
+            data = self._line.recv(MAX_REQUEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data or (events & (EPOLLHUP | EPOLLERR) and not data):
+            self._stop = True
+            return
+        self._request += data
+        *lines, self._request = self._request.split(b"\n")
+        for line in lines:
+            question = json.loads(line)
+            answer = json.dumps(self._answer(question)).encode() + b"\n"
+            # Blocking, but bounded: the supervisor reads at once, and MAX_LISTED bounds the answer.
+            self._line.setblocking(True)
+            self._line.settimeout(0.5)
+            try:
+                self._line.sendall(answer)
+            except OSError:
+                self._stop = True
+            self._line.setblocking(False)
+
+    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        ask = question.get("ask")
+        if ask == "status":
+            return self._status()
+        if ask == "sessions":
+            return self._list(int(question["limit"]), str(question.get("search") or ""))
+        if ask == "reopen":
+            self._log.reopen()
+            return {}
+        if ask == "stop":
+            self._stop = True
+            return {}
+        return {"error": f"no such question: {ask}"}
+
+    def _status(self) -> dict[str, Any]:
+        counters = self.context.counters
+        kinds = {"tcp": 0, "udp": 0, "icmp": 0}
+        to_wan, to_lan = counters.to_wan, counters.to_lan
+        for session in self.context.sessions.values():
+            kinds[session.kind] += 1
+            to_wan += session.to_wan
+            to_lan += session.to_lan
+        return {
+            **kinds,
+            "half_open": len(self.transparent.held),
+            "opened": counters.opened,
+            "refused": counters.refused,
+            "unreachable": counters.unreachable,
+            "denied": counters.denied,
+            "limited": counters.limited,
+            "bytes_to_wan": to_wan,
+            "bytes_to_lan": to_lan,
+            "dial_ms_median": statistics.median(counters.dial_ms) if counters.dial_ms else None,
+            "log_dropped": self._log.dropped,
+        }
+
+    def _list(self, limit: int, search: str) -> dict[str, Any]:
+        found = []
+        total = 0
+        for session in reversed(self.context.sessions.values()):
+            if search and not _matches(session, search):
+                continue
+            total += 1
+            if len(found) < min(limit, MAX_LISTED):
+                found.append(session.describe(self.index, self.context.now))
+        return {"sessions": found, "total": total}
+
+
+def _matches(session: Session, search: str) -> bool:
+    return (
+        search in session.origin
+        or search in inet_ntop(AF_INET6, session.client)
+        or search in inet_ntop(AF_INET6, session.server)
+        or search == session.kind
+        or search == str(session.server_port)
+    )
+
+
+class _Tun:
+    """The TUN as a handler of the loop."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def on_event(self, _events: int) -> None:
+        """Packets wait."""
+        self._worker.on_tun()
+
+
+class _Line:
+    """The supervisor's line as a handler of the loop."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def on_event(self, events: int) -> None:
+        """A question waits."""
+        self._worker.on_line(events)
+
+
+def run_worker(
+    index: int, config: Config, tun: int, listener: socket, line: socket, log_path: Path | None
+) -> None:
+    """Be a worker; returns when it is to end."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    Worker(index, config, tun, listener, line, log_path).run()

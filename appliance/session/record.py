@@ -1,0 +1,67 @@
+"""One session's record: slotted, because there are many, and turned into words only when asked for."""
+
+from __future__ import annotations
+
+from socket import AF_INET6, inet_ntop
+from typing import Any
+
+DIALLING = "dialling"
+OPEN = "open"
+CLOSING = "closing"
+
+
+class Session:
+    """A TCP, UDP or ICMP session. Addresses are packed (16 octets) but for ``origin``, which is text.
+
+    ``started`` is monotonic seconds; ``to_wan`` and ``to_lan`` are payload bytes.
+    """
+
+    __slots__ = (
+        "client",
+        "client_port",
+        "kind",
+        "number",
+        "origin",
+        "origin_port",
+        "server",
+        "server_port",
+        "started",
+        "state",
+        "to_lan",
+        "to_wan",
+    )
+
+    def __init__(
+        self, number: int, kind: str, endpoints: bytes, origin: str, started: float, state: str = DIALLING
+    ) -> None:
+        """``endpoints``: client, server, client's port, server's port: 36 octets, as in a packet."""
+        self.number = number
+        self.kind = kind
+        self.client = endpoints[:16]
+        self.server = endpoints[16:32]
+        self.client_port = int.from_bytes(endpoints[32:34], "big")
+        self.server_port = int.from_bytes(endpoints[34:36], "big")
+        self.origin = origin
+        self.origin_port = self.server_port
+        self.started = started
+        self.state = state
+        self.to_wan = 0
+        self.to_lan = 0
+
+    def describe(self, worker: int, now: float) -> dict[str, Any]:
+        """The record as the varlink type ``Session`` of org.isthmus.proxy."""
+        return {
+            "id": f"{worker}-{self.number}",
+            "kind": self.kind,
+            "state": self.state,
+            "worker": worker,
+            "client": inet_ntop(AF_INET6, self.client),
+            "client_port": self.client_port,
+            "server": inet_ntop(AF_INET6, self.server),
+            "server_port": self.server_port,
+            "origin": self.origin,
+            "origin_port": self.origin_port,
+            "age": round(now - self.started, 3),
+            "bytes_to_wan": self.to_wan,
+            "bytes_to_lan": self.to_lan,
+        }
