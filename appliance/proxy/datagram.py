@@ -15,9 +15,11 @@ from socket import (
     IPPROTO_IP,
     IPPROTO_UDP,
     MSG_ERRQUEUE,
+    SO_ERROR,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
     SOCK_NONBLOCK,
+    SOL_SOCKET,
     inet_aton,
     socket,
 )
@@ -245,6 +247,8 @@ class Datagrams:
                     wire.MAX_QUOTE, _ERROR_ROOM, MSG_ERRQUEUE
                 )
             except OSError:
+                # An error that left no message would raise EPOLLERR for ever: read it away.
+                binding.sock.getsockopt(SOL_SOCKET, SO_ERROR)
                 return
             flow = binding.origins.get(address)
             if flow is None:

@@ -14,6 +14,7 @@ from socket import (
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
+    if_nameindex,
     socket,
 )
 
@@ -28,7 +29,7 @@ _IPV6_TRANSPARENT = 75
 LISTEN_BACKLOG = 4_096
 
 
-class DataplaneMissing(IsthmusError):
+class DataplaneError(IsthmusError):
     """What control should have built is not there, or not ours to use."""
 
     code = "dataplane-missing"
@@ -41,33 +42,23 @@ def open_tun(worker: int) -> int:
     would leave it without routes.
     """
     name = tun_name(worker)
-    if not os.path.exists(f"/sys/class/net/{name}") and not _in_other_namespace():
-        raise DataplaneMissing(f"there is no device {name}", "Start isthmus-control first: it makes it.")
+    if name not in {device for _index, device in if_nameindex()}:
+        raise DataplaneError(f"there is no device {name}", "Start isthmus-control first: it makes it.")
     try:
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise DataplaneMissing(
+        raise DataplaneError(
             f"/dev/net/tun cannot be opened: {error.strerror}", "Load the kernel's tun module."
         ) from None
     try:
         fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22s", name.encode(), _IFF_TUN | _IFF_NO_PI, b""))
     except OSError as error:
         os.close(fd)
-        raise DataplaneMissing(
+        raise DataplaneError(
             f"the device {name} cannot be used: {error.strerror}",
             "isthmus-control makes it for this user; is another proxy running?",
         ) from None
     return fd
-
-
-def _in_other_namespace() -> bool:
-    """True where /sys shows another network namespace's devices, so that it proves nothing."""
-    try:
-        with open("/proc/self/net/dev", encoding="ascii") as stream:
-            here = {line.split(":")[0].strip() for line in stream if ":" in line}
-        return set(os.listdir("/sys/class/net")) != here
-    except OSError:
-        return True
 
 
 def open_listener(worker: int) -> socket:
@@ -82,7 +73,7 @@ def open_listener(worker: int) -> socket:
     except OSError as error:
         sock.close()
         hint = "The proxy needs CAP_NET_RAW." if isinstance(error, PermissionError) else ""
-        raise DataplaneMissing(
+        raise DataplaneError(
             f"no transparent listener on [::1]:{listener_port(worker)}: {error.strerror}", hint
         ) from None
     return sock

@@ -254,7 +254,7 @@ class Worker:
         }
 
     def _list(self, limit: int, search: str) -> dict[str, Any]:
-        found = []
+        found: list[dict[str, Any]] = []
         total = 0
         for session in reversed(self.context.sessions.values()):
             if search and not _matches(session, search):
