@@ -1,0 +1,271 @@
+"""The proxy for real: TCP, UDP and ping from an IPv6-only host to an IPv4-only one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.netns.conftest import BIN, SERVER, SERVER6, Box, needs_root, wait_for
+from tests.netns.peers import CHUNK
+
+pytestmark = [pytest.mark.netns, needs_root]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+WAN_ADDRESS = "203.0.113.2"
+GIGABYTE = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def peers(box: Box) -> Iterator[Box]:
+    """The server's side, running."""
+    process = box.start("peers", sys.executable, "-m", "tests.netns.peers", where=box.server)
+    wait_for(lambda: "ready" in box.log("peers"), "the server's side")
+    yield box
+    assert process.poll() is None
+
+
+def connect(box: Box, port: int, server: str = SERVER6, timeout: float = 20.0) -> socket.socket:
+    """A TCP connection of the client's."""
+    return box.client.call(lambda: socket.create_connection((server, port), timeout))
+
+
+def udp_socket(box: Box, source: str = "::") -> socket.socket:
+    """A UDP socket of the client's."""
+
+    def make() -> socket.socket:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        sock.bind((source, 0))
+        sock.settimeout(5)
+        return sock
+
+    return box.client.call(make)
+
+
+def sessions(box: Box, *words: str) -> dict[str, Any]:
+    """`isthmus sessions --json`."""
+    done = subprocess.run(
+        [BIN / "isthmus", "--runtime", str(box.runtime), "sessions", "--json", *words],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Everything up to the peer's end."""
+    out = b""
+    while data := sock.recv(1 << 16):
+        out += data
+    return out
+
+
+class TestTcp:
+    """Honest TCP and the relay."""
+
+    def test_server_sees_only_the_box(self, peers: Box) -> None:
+        with connect(peers, 7001) as sock:
+            assert read_all(sock).decode() == WAN_ADDRESS
+
+    def test_closed_port_is_refused_in_milliseconds(self, peers: Box) -> None:
+        took = []
+        for _ in range(5):
+            begun = time.monotonic()
+            with pytest.raises(ConnectionRefusedError):
+                connect(peers, 7999)
+            took.append(time.monotonic() - begun)
+        assert min(took) < 0.1
+
+    def test_unreachable_host_is_told_by_icmpv6(self, peers: Box) -> None:
+        peers.server.run("ip", "route", "add", "unreachable", "192.31.197.1")
+        with pytest.raises(OSError, match="No route to host"):
+            connect(peers, 80, "64:ff9b::192.31.197.1")
+
+    def test_prohibited_network_is_told_by_icmpv6(self, peers: Box) -> None:
+        peers.box.run("ip", "route", "add", "prohibit", "192.31.198.0/24")
+        with pytest.raises(PermissionError):
+            connect(peers, 80, "64:ff9b::192.31.198.1")
+
+    @pytest.mark.parametrize("address", ["10.0.0.1", "192.168.1.1", "169.254.169.254", "127.0.0.1"])
+    def test_well_known_prefix_never_carries_non_global_addresses(self, peers: Box, address: str) -> None:
+        begun = time.monotonic()
+        with pytest.raises(PermissionError):
+            connect(peers, 80, f"64:ff9b::{address}")
+        assert time.monotonic() - begun < 1
+
+    def test_silent_host_times_out_as_unreachable(self, peers: Box) -> None:
+        peers.server.run("ip", "route", "add", "blackhole", "192.31.199.1")
+        begun = time.monotonic()
+        with pytest.raises(OSError, match="No route to host"):
+            connect(peers, 80, "64:ff9b::192.31.199.1")
+        assert 3 < time.monotonic() - begun < 7  # proxy.timers.dial is 4 s
+
+    def test_half_close_from_the_client(self, peers: Box) -> None:
+        with connect(peers, 7002) as sock:
+            sock.sendall(b"half" * 1000)
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock).decode() == hashlib.sha256(b"half" * 1000).hexdigest()
+
+    def test_half_close_from_the_server(self, peers: Box) -> None:
+        with connect(peers, 7003) as sock:
+            sock.sendall(struct.pack("!Q", 5))
+            assert read_all(sock) == CHUNK[:5]
+            sock.sendall(b"still open")  # the other direction still carries
+
+    def test_reset_by_the_server(self, peers: Box) -> None:
+        with connect(peers, 7005) as sock:
+            sock.sendall(b"x")
+            with pytest.raises(ConnectionResetError):
+                sock.recv(10)
+
+    def test_reset_by_the_client(self, peers: Box) -> None:
+        before = peers.log("peers").count("RESET")
+        sock = connect(peers, 7004)
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        wait_for(lambda: peers.log("peers").count("RESET") > before, "the reset at the server", 3)
+
+    def test_a_gigabyte_up(self, peers: Box) -> None:
+        with connect(peers, 7002, timeout=60) as sock:
+            seen = hashlib.sha256()
+            for _ in range(GIGABYTE // len(CHUNK)):
+                sock.sendall(CHUNK)
+                seen.update(CHUNK)
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock).decode() == seen.hexdigest()
+
+    def test_a_gigabyte_down(self, peers: Box) -> None:
+        with connect(peers, 7003, timeout=60) as sock:
+            sock.sendall(struct.pack("!Q", GIGABYTE))
+            wanted, seen, size = hashlib.sha256(), hashlib.sha256(), 0
+            while data := sock.recv(1 << 18):
+                seen.update(data)
+                size += len(data)
+            for _ in range(GIGABYTE // len(CHUNK)):
+                wanted.update(CHUNK)
+            assert size == GIGABYTE
+            assert seen.hexdigest() == wanted.hexdigest()
+
+    def test_two_thousand_at_once(self, peers: Box) -> None:
+        socks = [connect(peers, 7004) for _ in range(2000)]
+        try:
+            assert sessions(peers, "--limit", "5", "--search", "7004")["total"] >= 2000
+            for number, sock in enumerate(socks):
+                sock.sendall(number.to_bytes(4, "big"))
+            for number, sock in enumerate(socks):
+                assert sock.recv(4) == number.to_bytes(4, "big")
+        finally:
+            for sock in socks:
+                sock.close()
+
+    def test_sessions_are_logged(self, peers: Box) -> None:
+        with connect(peers, 7001) as sock:
+            port = sock.getsockname()[1]
+            read_all(sock)
+
+        def logged() -> bool:
+            lines = [json.loads(line) for line in peers.sessions_log.read_text().splitlines()]
+            return any(
+                line.get("client_port") == port and line["origin"] == SERVER and line["bytes_to_lan"] > 0
+                for line in lines
+            )
+
+        wait_for(logged, "the session's line in the log", 5)
+
+
+class TestUdp:
+    """UDP sessions and the errors about them."""
+
+    def test_echo_and_endpoint_independent_mapping(self, peers: Box) -> None:
+        with udp_socket(peers) as sock:
+            seen = []
+            for port in (7101, 7102):
+                sock.sendto(b"hello", (SERVER6, port))
+                answer, sender = sock.recvfrom(100)
+                assert sender[:2] == (SERVER6, port)
+                address, source_port, content = answer.split(b" ")
+                assert (address.decode(), content) == (WAN_ADDRESS, b"hello")
+                seen.append(source_port)
+            assert seen[0] == seen[1]
+
+    def test_large_answer_arrives_in_fragments(self, peers: Box) -> None:
+        with udp_socket(peers) as sock:
+            sock.sendto(b"z" * 1300, (SERVER6, 7101))
+            assert len(sock.recv(4096)) > 1300
+
+    def test_closed_port_is_told(self, peers: Box) -> None:
+        with udp_socket(peers) as sock:
+            sock.connect((SERVER6, 7199))
+            sock.send(b"anybody?")
+            with pytest.raises(ConnectionRefusedError):
+                sock.recv(10)
+
+
+class TestPing:
+    """ICMP echo."""
+
+    def test_ping(self, peers: Box) -> None:
+        done = peers.client.run("ping", "-c", "3", "-i", "0.2", "-W", "2", SERVER6, check=False)
+        assert " 3 received" in done.stdout, done.stdout
+
+    def test_ping_of_an_unreachable_host(self, peers: Box) -> None:
+        peers.server.run("ip", "route", "replace", "unreachable", "192.31.197.2")
+        done = peers.client.run("ping", "-c", "1", "-W", "3", "64:ff9b::192.31.197.2", check=False)
+        assert "nreachable" in done.stdout, done.stdout
+
+
+def test_worker_killed_costs_only_its_own_sessions(peers: Box) -> None:
+    socks = []
+    for source in ("fd00:1::2", "fd00:1::3", *(f"fd00:1::{n:x}" for n in range(0x10, 0x18))):
+        peers.client.run("ip", "addr", "replace", f"{source}/64", "dev", "eth0", "nodad")
+
+        def dial(source: str = source) -> socket.socket:
+            return socket.create_connection((SERVER6, 7004), 5, (source, 0))
+
+        socks.append(peers.client.call(dial))
+    listed = {s["client"]: s["worker"] for s in sessions(peers, "--search", "7004")["sessions"]}
+    assert set(listed.values()) == {0, 1}, "both workers have clients"
+    status = json.loads(
+        subprocess.run(
+            [BIN / "isthmus", "--runtime", str(peers.runtime), "status", "--json"],
+            capture_output=True, text=True, check=True,
+        ).stdout
+    )  # fmt: skip
+    victim = next(w for w in status["workers"] if w["index"] == 0)
+    os.kill(victim["pid"], signal.SIGKILL)
+    time.sleep(0.2)
+    for sock in socks:
+        worker = listed[sock.getsockname()[0]]
+        if worker == 1:
+            sock.sendall(b"alive")
+            assert sock.recv(5) == b"alive"
+        else:
+            with pytest.raises(OSError):
+                sock.sendall(b"dead")
+                if not sock.recv(5):
+                    raise ConnectionResetError
+    begun = time.monotonic()
+    for source in (address for address, worker in listed.items() if worker == 0):
+
+        def again(source: str = source) -> socket.socket:
+            return socket.create_connection((SERVER6, 7004), 5, (source, 0))
+
+        with peers.client.call(again) as sock:
+            sock.sendall(b"new")
+            assert sock.recv(3) == b"new"
+    assert time.monotonic() - begun < 3
+    for sock in socks:
+        sock.close()
