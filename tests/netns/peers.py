@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import socket
 import struct
-import sys
 import threading
 import time
 
@@ -92,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,0 +1,90 @@
+"""The configuration's edge: all problems at once, each with its path; what is written is read back equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.config import dump, load, parse
+from appliance.errors import ConfigError
+
+BAD = """\
+typo = 3
+[wan]
+interface = "eth/0"
+[lan]
+prefix = "fd00::/48"
+[dns]
+upstreams = ["192.31.196.1", "300.1.1.1"]
+[proxy.timers]
+udp = 3
+[[translation]]
+prefix = "64:ff9b::/95"
+"""
+
+
+def problems_of(text: str) -> dict[str, str]:
+    """Path to message."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    return {problem.path: problem.message for problem in caught.value.problems}
+
+
+def test_the_empty_file_is_the_default() -> None:
+    config = parse("")
+    assert str(config.translation[0].prefix) == "64:ff9b::/96"
+    assert parse(dump(config)) == config
+
+
+def test_every_mistake_is_listed_by_its_path() -> None:
+    found = problems_of(BAD)
+    assert set(found) == {
+        "typo",
+        "wan.interface",
+        "lan.prefix",
+        "dns.upstreams[1]",
+        "proxy.timers.udp",
+        "translation[0].prefix",
+    }
+    assert "300.1.1.1" in found["dns.upstreams[1]"]
+    assert "/64" in found["lan.prefix"]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (
+            "[[translation]]\nprefix='64:ff9b::/96'\n[[translation]]\nprefix='64:ff9b::/96'",
+            "translation[1].prefix",
+        ),
+        ("[lan]\ninterface='a0'\n[wan]\ninterface='a0'", "lan.interface"),
+        ("translation = []", "translation"),
+        ("schema_version = 2", "schema_version"),
+        ("[wan]\nmode='static'", "wan"),
+        ("[wan]\nmode='static'\naddress='192.0.2.2/24'\ngateway='198.51.100.1'", "wan"),
+        ("[wan", "(file)"),
+    ],
+)
+def test_contradictions(text: str, path: str) -> None:
+    assert path in problems_of(text)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    for content in (None, b"\xff\xfe"):
+        path = tmp_path / "config.toml"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert str(path) in str(caught.value)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_configuration_or_a_list_of_problems(text: str) -> None:
+    try:
+        parse(text)
+    except ConfigError as error:
+        assert error.problems
