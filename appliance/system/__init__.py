@@ -1,0 +1,1 @@
+"""The box beside its network: certificate, passwords, health."""

@@ -1,0 +1,128 @@
+"""isthmus: the command line. Asks control over its socket; changes nothing by itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from appliance import __version__
+from appliance.config import load
+from appliance.control.client import ControlClient, ControlError
+from appliance.errors import ConfigError
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+_MARK = {"ok": "ok  ", "warn": "WARN", "bad": "BAD "}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="isthmus",
+        description="Looks at the Isthmus box. Exit status: 0 well, 1 the box does not answer, "
+        "2 a configuration was refused.",
+    )
+    parser.add_argument("--version", action="version", version=f"isthmus {__version__}")
+    parser.add_argument("--runtime", type=Path, default=Path("/run/isthmus"), help="folder with control.sock")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    status = commands.add_parser("status", help="addresses, health, sessions at a glance")
+    status.add_argument("--json", action="store_true", help="everything, for programs")
+    sessions = commands.add_parser("sessions", help="the sessions that are open now, newest first")
+    sessions.add_argument("--json", action="store_true", help="everything, for programs")
+    sessions.add_argument("--limit", type=int, default=50, help="at most so many (default 50, up to 1000)")
+    sessions.add_argument("--search", help="part of an address, a port, or tcp, udp, icmp")
+    check = commands.add_parser("check", help="say what is wrong with a configuration file")
+    check.add_argument("file", type=Path)
+    return parser
+
+
+def size(count: float) -> str:
+    """Bytes for a person: 1.90 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.2f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+def age(seconds: float) -> str:
+    """A duration for a person: 2:14, 3:02:14."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def print_status(status: dict[str, Any]) -> None:
+    """The status as text."""
+    counters = status["counters"]
+    rows = [
+        ("LAN", f"{status['lan_address'] or 'no address'} ({status['lan_interface']}), {status['lan_prefix']}"),
+        ("WAN", f"{status['wan_address'] or 'no address'} ({status['wan_interface']})"),
+        ("gateway", status["wan_gateway"] or "none"),
+        ("DNS upstream", ", ".join(status["dns_upstreams"]) or "none: the box recurses itself"),
+        ("translation", ", ".join(status["translation"])),
+        ("sessions", f"{counters['tcp']} TCP, {counters['udp']} UDP, {counters['icmp']} ping"),
+        ("carried", f"{size(counters['bytes_to_wan'])} to the WAN, {size(counters['bytes_to_lan'])} to the LAN"),
+        ("not carried", f"{counters['refused']} refused, {counters['unreachable']} unreachable, "
+                        f"{counters['denied']} denied, {counters['limited']} over a limit"),
+    ]  # fmt: skip
+    print(f"{status['hostname']}, Isthmus {status['version']}, up {age(status['uptime'])}\n")
+    for name, value in rows:
+        print(f"  {name:<13} {value}")
+    print()
+    for check in status["checks"]:
+        print(f"  {_MARK.get(check['state'], check['state'])} {check['title']}")
+        if check["state"] != "ok":
+            print(f"       {check['detail']} {check['fix']}".rstrip())
+
+
+def print_sessions(found: list[dict[str, Any]], total: int) -> None:
+    """The sessions as a table."""
+    if not found:
+        print("No session is open.")
+        return
+    print(f"{'KIND':<5}{'STATE':<10}{'CLIENT':<42}{'ORIGIN':<23}{'AGE':>9}{'TO WAN':>11}{'TO LAN':>11}")
+    for session in found:
+        client = f"[{session['client']}]:{session['client_port']}"
+        origin = f"{session['origin']}:{session['origin_port']}"
+        print(
+            f"{session['kind']:<5}{session['state']:<10}{client:<42}{origin:<23}{age(session['age']):>9}"
+            f"{size(session['bytes_to_wan']):>11}{size(session['bytes_to_lan']):>11}"
+        )
+    if total > len(found):
+        print(f"{len(found)} of {total}; --limit shows more, --search narrows.")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; see the parser for the exit status."""
+    options = _parser().parse_args(argv)
+    client = ControlClient(options.runtime)
+    try:
+        if options.command == "check":
+            load(options.file)
+            print(f"{options.file}: no problem found")
+        elif options.command == "status":
+            status = client.status()
+            if options.json:
+                print(json.dumps(status, indent=2))
+            else:
+                print_status(status)
+        else:
+            found, total = client.sessions(options.limit, options.search)
+            if options.json:
+                print(json.dumps({"sessions": found, "total": total}, indent=2))
+            else:
+                print_sessions(found, total)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    except ControlError as error:
+        print(f"isthmus: {error.message}. {error.hint}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""The box as control keeps it: the configuration in force, the network made from it, its status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import sys
+import time
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from appliance import __version__
+from appliance.config import Config, dump, load
+from appliance.config.schema import lan_address
+from appliance.control.client import ControlError, call
+from appliance.dataplane import worker_count
+from appliance.errors import ConfigError, IsthmusError
+from appliance.network import observe
+from appliance.network.apply import Applier, run_tool, write_atomically
+from appliance.network.plan import Facts, Step, plan
+from appliance.system import certificates, health
+from appliance.system.passwords import Passwords
+
+GROUP_READABLE = 0o640
+_NO_COUNTERS = {
+    "tcp": 0, "udp": 0, "icmp": 0, "half_open": 0, "opened": 0, "refused": 0, "unreachable": 0,
+    "denied": 0, "limited": 0, "bytes_to_wan": 0, "bytes_to_lan": 0, "dial_ms_median": None,
+}  # fmt: skip
+
+
+def generate_prefix() -> IPv6Network:
+    """A random unique local /64: RFC 4193 section 3.2.1's 40 bits, and subnet 0 is left to the operator."""
+    return IPv6Network((b"\xfd" + secrets.token_bytes(5) + b"\0\1" + bytes(8), 64))
+
+
+class Box:
+    """Folders, the configuration in force, and what was made of it."""
+
+    def __init__(self, config_path: Path, runtime: Path, state: Path, networkd: bool) -> None:
+        self.config_path = config_path
+        self.runtime = runtime
+        self.state = state
+        self.networkd = networkd
+        self.problems: list[str] = []
+        self.config = Config()
+        self.facts: Facts | None = None
+        self.port_problem: str | None = None
+        self.passwords = Passwords(state / "console-users.json")
+        self._applier = Applier(runtime)
+        self._last_good = state / "config.last-good.toml"
+        self._started = time.monotonic()
+
+    # -- configuration -------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """Take up the file, or the last good one; ConfigError when there is neither."""
+        self.state.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if not self.config_path.exists():
+            write_atomically(self.config_path, dump(Config()), GROUP_READABLE)
+        try:
+            self.config = load(self.config_path)
+            self.problems = []
+        except ConfigError as error:
+            self.problems = [str(problem) for problem in error.problems]
+            if not self._last_good.exists():
+                raise
+            self.config = load(self._last_good)
+            print(f"isthmus-control: {error}\nThe last good configuration stays in force.", file=sys.stderr)
+
+    def lan_prefix(self) -> IPv6Network:
+        """The LAN's prefix; a generated one is made once and kept."""
+        if isinstance(self.config.lan.prefix, IPv6Network):
+            return self.config.lan.prefix
+        path = self.state / "lan-prefix"
+        try:
+            return IPv6Network(path.read_text().strip())
+        except (OSError, ValueError):
+            prefix = generate_prefix()
+            write_atomically(path, f"{prefix}\n")
+            return prefix
+
+    # -- the network ---------------------------------------------------------------------------
+
+    def steps(self) -> list[Step]:
+        """The plan for now; PortError when a port is missing."""
+        wan, lan = observe.roles(self.config.wan.interface, self.config.lan.interface)
+        self.facts = Facts(
+            lan=lan,
+            wan=wan,
+            lan_prefix=self.lan_prefix(),
+            upstreams=self.config.dns.upstreams or self._lease_dns(wan),
+            workers=worker_count(self.config.proxy.workers, observe.cpus()),
+            has_networkd=self.networkd,
+        )
+        return plan(self.config, self.facts)
+
+    @staticmethod
+    def _lease_dns(wan: str) -> Any:
+        return observe.lease_dns(socket.if_nametoindex(wan))
+
+    def apply(self) -> None:
+        """Make the network what the configuration says; IsthmusError when that fails."""
+        steps = self.steps()
+        self._applier.apply(steps)
+        if not self.problems:
+            write_atomically(self._last_good, dump(self.config), GROUP_READABLE)
+        assert self.facts is not None
+        certificates.ensure(
+            self.state / "tls", self.config.system.hostname, lan_address(self.facts.lan_prefix)
+        )
+        self.port_problem = None
+        if "unbound.conf" in self._applier.changed and self.networkd:
+            # At the first boot it is not running yet, and starts with this file.
+            with contextlib.suppress(IsthmusError):
+                run_tool("systemctl", "--no-block", "try-restart", "isthmus-unbound.service")
+
+    def refresh(self) -> None:
+        """Follow what changes by itself: the file, the ports, the DHCP lease."""
+        try:
+            self.apply()
+        except IsthmusError as error:
+            problem = f"{error.message}. {error.hint}"
+            if problem != self.port_problem:
+                print(f"isthmus-control: {problem}", file=sys.stderr)
+            self.port_problem = problem
+
+    # -- what others ask -----------------------------------------------------------------------
+
+    def _proxy(self, method: str, **parameters: Any) -> dict[str, Any] | None:
+        try:
+            return call(self.runtime / "proxy" / "proxy.sock", f"org.isthmus.proxy.{method}", parameters)
+        except ControlError:
+            return None
+
+    def sessions(self, limit: int, search: str | None) -> dict[str, Any]:
+        """ListSessions: the proxy's answer, or none."""
+        found = self._proxy("ListSessions", limit=limit, search=search)
+        return found if found is not None else {"sessions": [], "total": 0}
+
+    def status(self) -> dict[str, Any]:
+        """GetStatus: everything that the dashboard shows."""
+        proxy = self._proxy("GetStatus")
+        with IPRoute() as route:
+            ports = observe.ports(route)
+            gateway = observe.default_gateway(route)
+        by_name = {port.name: port for port in ports}
+        facts = self.facts
+        wan_name = facts.wan if facts else self.config.wan.interface
+        lan_name = facts.lan if facts else self.config.lan.interface
+        wan, lan = by_name.get(wan_name), by_name.get(lan_name)
+        wan_address = next((a for a in wan.addresses if ":" not in a), None) if wan else None
+        own = str(lan_address(facts.lan_prefix)) if facts else None
+        servers = [str(address) for address in (facts.upstreams if facts else ())]
+        checks = [
+            health.configuration(self.problems),
+            health.port("lan", lan_name, lan is not None, bool(lan and lan.carrier)),
+            health.port("wan", wan_name, wan is not None, bool(wan and wan.carrier)),
+            health.wan_address(wan_address, gateway),
+            health.proxy(proxy),
+            health.dns64(own),
+            health.resolver(),
+            health.upstreams(servers),
+            health.disk(self.state),
+            health.clock(),
+        ]
+        return {
+            "version": __version__,
+            "hostname": self.config.system.hostname,
+            "time": time.time(),
+            "uptime": _uptime(),
+            "lan_interface": lan_name,
+            "lan_prefix": str(facts.lan_prefix) if facts else None,
+            "lan_address": own,
+            "wan_interface": wan_name,
+            "wan_address": wan_address,
+            "wan_gateway": gateway,
+            "dns_upstreams": servers,
+            "translation": [str(entry.prefix) for entry in self.config.translation],
+            "ports": [
+                {
+                    "name": port.name,
+                    "role": "lan" if port.name == lan_name else "wan" if port.name == wan_name else "unused",
+                    "carrier": port.carrier,
+                    "speed_mbit": port.speed_mbit,
+                    "addresses": list(port.addresses),
+                }
+                for port in ports
+            ],
+            "workers": proxy["workers"] if proxy else [],
+            "counters": proxy["counters"] if proxy else _NO_COUNTERS,
+            "checks": [check.plain() for check in checks],
+            "proxy_up": proxy is not None,
+            "console_port": self.config.console.port,
+        }
+
+
+def _uptime() -> float:
+    try:
+        return float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def is_root() -> bool:
+    """True where the network may be changed."""
+    return os.geteuid() == 0

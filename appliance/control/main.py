@@ -1,0 +1,98 @@
+"""isthmus-control: the entry point of the privileged daemon."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from appliance.control.box import Box, is_root
+from appliance.control.server import ControlServer, Interface
+from appliance.errors import ConfigError, IsthmusError
+from appliance.network.observe import has_networkd
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+# How often the ports, the lease and the file are looked at. A lease's new DNS server takes this long.
+REFRESH_INTERVAL = 2.0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="isthmus-control",
+        description="Makes the box's network what the configuration says, and answers the console and "
+        "the command line. Runs as root. A configuration with a mistake is refused whole.",
+    )
+    parser.add_argument("--config", type=Path, default=Path("/var/lib/isthmus/config.toml"))
+    parser.add_argument("--runtime", type=Path, default=Path("/run/isthmus"), help="folder for sockets")
+    parser.add_argument("--state", type=Path, default=Path("/var/lib/isthmus"), help="folder that is kept")
+    parser.add_argument("--no-networkd", action="store_true", help="set the LAN address here")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="only say what is wrong with the file")
+    what.add_argument("--plan", action="store_true", help="only print what would be done")
+    what.add_argument("--once", action="store_true", help="do it, and do not stay")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run until SIGTERM. Exit status: 0, 1 it could not be done, 2 the configuration is refused."""
+    options = _parser().parse_args(argv)
+    networkd = has_networkd() and not options.no_networkd
+    try:
+        box = Box(options.config, options.runtime, options.state, networkd)
+        if options.check:
+            from appliance.config import load
+
+            load(options.config)
+            print(f"{options.config}: no problem found")
+            return 0
+        box.read()
+        if options.plan:
+            for step in box.steps():
+                print(step)
+            return 0
+        if not is_root():
+            print("isthmus-control: changing the network needs root", file=sys.stderr)
+            return EXIT_FAILED
+        options.runtime.mkdir(parents=True, exist_ok=True)
+        if options.once:
+            box.apply()
+            return 0
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    except IsthmusError as error:
+        print(f"isthmus-control: {error.message}. {error.hint}", file=sys.stderr)
+        return EXIT_FAILED
+    return _serve(box)
+
+
+def _serve(box: Box) -> int:
+    box.refresh()  # a missing port is shown as a health issue; the box waits for it
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    signal.signal(signal.SIGHUP, lambda *_: _reread(box))
+    path = box.runtime / "control.sock"
+    interface = Interface(lambda: box.config, box.status, box.sessions, box.passwords)
+    with ControlServer(path, interface) as server:
+        threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
+        print("isthmus-control: ready", file=sys.stderr)
+        while not stop.wait(REFRESH_INTERVAL):
+            box.refresh()
+        server.shutdown()
+    path.unlink(missing_ok=True)
+    return 0
+
+
+def _reread(box: Box) -> None:
+    try:
+        box.read()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""The Varlink server on control.sock: who may ask what, and the answers."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import socketserver
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from socket import SO_PEERCRED, SOL_SOCKET
+from typing import Any
+
+import varlink
+from varlink.error import VarlinkError
+
+from appliance import __version__
+from appliance.config import Config, dump, parse
+from appliance.errors import ConfigError
+from appliance.system.passwords import PasswordAlreadySetError, Passwords, PasswordTooWeakError
+
+MAX_MESSAGE = 8 << 20  # a configuration of the greatest size, quoted
+IDLE_TIMEOUT = 30.0
+MAX_LISTED = 1_000
+GROUP = "isthmus"
+WEB_USER = "isthmus-web"
+_INTERFACE = "org.isthmus.control"
+# What only the console (and root) may ask: these decide who the admin is.
+_WEB_ONLY = frozenset({"SetFirstPassword", "Authenticate"})
+
+
+def refuse(error: str, **parameters: Any) -> VarlinkError:
+    """An error of the interface, as the library wants it."""
+    return VarlinkError({"error": f"{_INTERFACE}.{error}", "parameters": parameters})
+
+
+class Gate:
+    """Who is who on the socket: root and the daemon's own user may all, the console its part."""
+
+    def __init__(self) -> None:
+        self._own = os.geteuid()
+        self._web = -1
+        self._members: set[int] = set()
+        with contextlib.suppress(KeyError):
+            self._web = pwd.getpwnam(WEB_USER).pw_uid
+        with contextlib.suppress(KeyError):
+            group = grp.getgrnam(GROUP)
+            self._members = {user.pw_uid for user in pwd.getpwall() if user.pw_gid == group.gr_gid}
+            for name in group.gr_mem:
+                with contextlib.suppress(KeyError):
+                    self._members.add(pwd.getpwnam(name).pw_uid)
+
+    def allows(self, uid: int, method: str) -> bool:
+        """True where the user may call the method."""
+        if uid in (0, self._own, self._web):
+            return True
+        return method not in _WEB_ONLY and uid in self._members
+
+
+class Interface:
+    """org.isthmus.control, method by method."""
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        status: Callable[[], dict[str, Any]],
+        sessions: Callable[[int, str | None], dict[str, Any]],
+        passwords: Passwords,
+    ) -> None:
+        self._config = config
+        self._status = status
+        self._sessions = sessions
+        self._passwords = passwords
+
+    def GetStatus(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling, here and below
+        """The box at a glance."""
+        return {"status": self._status()}
+
+    def ListSessions(self, limit: int, search: str | None) -> dict[str, Any]:  # noqa: N802
+        """The newest sessions."""
+        if not 1 <= limit <= MAX_LISTED:
+            raise refuse("InvalidArgument", name="limit", message=f"{limit} is not 1 to {MAX_LISTED}.")
+        return self._sessions(limit, search)
+
+    def GetConfig(self) -> dict[str, Any]:  # noqa: N802
+        """The configuration in force."""
+        return {"toml": dump(self._config())}
+
+    def CheckConfig(self, toml: str) -> dict[str, Any]:  # noqa: N802
+        """Every problem of a candidate."""
+        try:
+            parse(toml)
+        except ConfigError as error:
+            return {
+                "problems": [
+                    {"path": p.path, "message": p.message, "hint": p.hint, "code": p.code}
+                    for p in error.problems
+                ]
+            }
+        return {"problems": []}
+
+    def GetSetup(self) -> dict[str, Any]:  # noqa: N802
+        """Whether the first boot is done."""
+        return {"password_set": self._passwords.is_set()}
+
+    def SetFirstPassword(self, password: str) -> dict[str, Any]:  # noqa: N802
+        """The first boot."""
+        try:
+            self._passwords.set_first(password)
+        except PasswordAlreadySetError:
+            raise refuse("PasswordAlreadySet") from None
+        except PasswordTooWeakError as error:
+            raise refuse("PasswordTooWeak", message=error.message) from None
+        return {}
+
+    def Authenticate(self, user: str, password: str, address: str) -> dict[str, Any]:  # noqa: N802
+        """Whether this is the user's password."""
+        right, wait = self._passwords.authenticate(user, password, address)
+        return {"ok": right, "retry_after": wait}
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    """One connection: messages end with NUL."""
+
+    server: ControlServer
+    timeout = IDLE_TIMEOUT
+
+    def handle(self) -> None:
+        """Answer until the peer goes, errs or idles."""
+        credentials = self.request.getsockopt(SOL_SOCKET, SO_PEERCRED, struct.calcsize("3i"))
+        _pid, uid, _gid = struct.unpack("3i", credentials)
+        rest = b""
+        with contextlib.suppress(OSError, ValueError):
+            while data := self.request.recv(1 << 16):
+                rest += data
+                if len(rest) > MAX_MESSAGE:
+                    return
+                *messages, rest = rest.split(b"\0")
+                for message in messages:
+                    for answer in self.server.answer(uid, message):
+                        self.request.sendall(answer + b"\0")
+
+
+class ControlServer(socketserver.ThreadingUnixStreamServer):
+    """The socket; each connection has a thread, which is for short questions only."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, path: Path, interface: Interface) -> None:
+        path.unlink(missing_ok=True)
+        super().__init__(str(path), _Handler)
+        with contextlib.suppress(KeyError, PermissionError):
+            os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+        path.chmod(0o660)
+        self._gate = Gate()
+        self._service = varlink.Service(
+            vendor="Isthmus",
+            product="isthmus-control",
+            version=__version__,
+            interface_dir=str(Path(__file__).parent),
+        )
+        self._service._add_interface(_INTERFACE, interface)
+
+    def answer(self, uid: int, message: bytes) -> list[bytes]:
+        """The replies to one message of the user's."""
+        method = _method_of(message)
+        if method and not self._gate.allows(uid, method):
+            error = refuse("PermissionDenied", message=f"User {uid} may not call {method}.")
+            return [varlink.VarlinkEncoder().encode(error).encode()]
+        return list(self._service.handle(message))
+
+
+def _method_of(message: bytes) -> str:
+    name = json.loads(message).get("method", "")
+    interface, _, method = str(name).rpartition(".")
+    return method if interface == _INTERFACE else ""

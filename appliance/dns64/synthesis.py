@@ -1,0 +1,274 @@
+"""What RFC 6147 asks of a DNS64, as functions over messages. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from appliance.addressing import TranslationPrefix
+from appliance.config.schema import Config, prefixes_of
+from appliance.protocol import dns
+
+# RFC 6147 section 5.1.7: where the negative answer came without a SOA.
+CAP_WITHOUT_SOA = 600
+# Of the CNAME from ip6.arpa to in-addr.arpa: it is made of the configuration alone, and a changed
+# prefix should be forgotten soon.
+PTR_TTL = 600
+# RFC 8880's zone file gives its records a day.
+IPV4ONLY_TTL = 86_400
+# One answer. 64 prefixes times many A records would pass what a message can carry.
+MAX_SYNTHESISED = 1_024
+
+ALWAYS_EXCLUDED = IPv6Network("::ffff:0:0/96")  # RFC 6147 section 5.1.4
+WELL_KNOWN_IPV4 = (IPv4Address("192.0.0.170"), IPv4Address("192.0.0.171"))  # RFC 7050 section 8.2
+
+_IPV4ONLY = dns.wire_name("ipv4only.arpa")
+_IP6_ARPA = dns.wire_name("ip6.arpa")
+_IP6_ARPA_NAME = 32 * 2 + len(_IP6_ARPA)
+_IPV4ONLY_PTR = frozenset(dns.wire_name(address.reverse_pointer) for address in WELL_KNOWN_IPV4)
+_NIBBLES = {ord(digit): int(digit, 16) for digit in "0123456789abcdef"}
+# MNAME and RNAME as RFC 8880 section 8 has them; serial 1, and times of an hour or a day.
+_SOA_DATA = (
+    dns.wire_name("sns.dns.icann.org")
+    + dns.wire_name("noc.dns.icann.org")
+    + b"".join(value.to_bytes(4, "big") for value in (1, 7_200, 3_600, 1_209_600, 3_600))
+)
+_NEGATIVE_TTL = 3_600
+
+
+class Kind(Enum):
+    """What a query needs."""
+
+    PASS = "pass"  # as it is, both ways
+    AAAA = "aaaa"  # AAAA, and A where that is empty
+    PTR = "ptr"  # the name under in-addr.arpa, behind a CNAME
+    LOCAL = "local"  # answered here
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``answer`` belongs to LOCAL, ``target`` (a wire name) to PTR."""
+
+    kind: Kind
+    answer: bytes = b""
+    target: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class NeedA:
+    """The AAAA side is empty: ask for A. ``negative`` is the empty answer, where there was a good one."""
+
+    cap: int
+    negative: bytes | None
+
+
+def _address_of(name: bytes) -> bytes | None:
+    """The sixteen octets behind a whole name under ip6.arpa (lower case), or None."""
+    if len(name) != _IP6_ARPA_NAME or not name.endswith(_IP6_ARPA):
+        return None
+    value = 0
+    for index in range(31, -1, -1):
+        nibble = _NIBBLES.get(name[2 * index + 1])
+        if name[2 * index] != 1 or nibble is None:
+            return None
+        value = value << 4 | nibble
+    return value.to_bytes(16, "big")
+
+
+def _suffixes(name: bytes) -> list[bytes]:
+    found = []
+    while name[0]:
+        found.append(name)
+        name = name[name[0] + 1 :]
+    return found
+
+
+def _ranges6(networks: tuple[IPv6Network, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(network.network_address), int(network.broadcast_address)) for network in networks)
+
+
+class Synthesis:
+    """The configuration compiled for the rules of RFC 6147."""
+
+    def __init__(self, config: Config) -> None:
+        settings = config.dns
+        self._prefixes: tuple[TranslationPrefix, ...] = prefixes_of(config)
+        self._excluded_names = frozenset(dns.wire_name(name) for name in settings.exclude_names)
+        self._excluded_clients = _ranges6(settings.exclude_clients)
+        self._excluded_aaaa = _ranges6((ALWAYS_EXCLUDED, *settings.exclude_prefixes))
+        self._excluded_ipv4: tuple[IPv4Network, ...] = settings.exclude_ipv4
+
+    def is_excluded_client(self, address: IPv6Address) -> bool:
+        """True for a client with IPv4 of its own (dns.exclude_clients)."""
+        value = int(address)
+        return any(low <= value <= high for low, high in self._excluded_clients)
+
+    def plan(self, query: dns.Message, excluded: bool) -> Plan:
+        """What ``query`` needs, from a client that is or is not excluded."""
+        name = query.name.lower()
+        if query.qclass != dns.IN:
+            return Plan(Kind.PASS)
+        if name.endswith(_IPV4ONLY) and _IPV4ONLY in _suffixes(name):
+            return Plan(Kind.LOCAL, answer=self._ipv4only(query, name, excluded))
+        if query.qtype == dns.AAAA:
+            # Section 5.5: a validator of its own wants the truth, and synthesises for itself.
+            validates = query.dnssec_ok and query.flags & dns.CD
+            if excluded or validates or self._is_excluded_name(name):
+                return Plan(Kind.PASS)
+            return Plan(Kind.AAAA)
+        if query.qtype == dns.PTR:
+            return self._plan_ptr(query, name, excluded)
+        return Plan(Kind.PASS)
+
+    def _is_excluded_name(self, name: bytes) -> bool:
+        return bool(self._excluded_names) and any(s in self._excluded_names for s in _suffixes(name))
+
+    def _plan_ptr(self, query: dns.Message, name: bytes, excluded: bool) -> Plan:
+        if name in _IPV4ONLY_PTR:
+            return Plan(Kind.LOCAL, answer=self._ipv4only_ptr(query))
+        address = None if excluded else _address_of(name)
+        if address is None:
+            return Plan(Kind.PASS)
+        for prefix in self._prefixes:
+            packed = prefix.extract_packed(address)
+            if packed is None:
+                continue
+            ipv4 = IPv4Address(packed)
+            if ipv4 in WELL_KNOWN_IPV4:
+                return Plan(Kind.LOCAL, answer=self._ipv4only_ptr(query))
+            if self._may_stand(prefix, ipv4):
+                return Plan(Kind.PTR, target=dns.wire_name(ipv4.reverse_pointer))
+        return Plan(Kind.PASS)
+
+    def _may_stand(self, prefix: TranslationPrefix, ipv4: IPv4Address) -> bool:
+        return prefix.may_carry(ipv4) and not any(ipv4 in network for network in self._excluded_ipv4)
+
+    def _ipv4only(self, query: dns.Message, name: bytes, excluded: bool) -> bytes:
+        """RFC 7050 and RFC 8880: known without asking anyone, whatever DO and CD say."""
+        below = name != _IPV4ONLY
+        rcode = dns.Rcode.NXDOMAIN if below else dns.Rcode.NOERROR
+        writer = dns.Writer(query, dns.answer_flags(query, rcode, authoritative=True))
+        data: list[bytes] = []
+        if not below:
+            if query.qtype == dns.A:
+                data = [address.packed for address in WELL_KNOWN_IPV4]
+            elif query.qtype == dns.AAAA and not excluded:
+                data = [p.embed_packed(a.packed) for p in self._prefixes for a in WELL_KNOWN_IPV4]
+            elif query.qtype == dns.SOA:
+                data = [_SOA_DATA]
+        for octets in data:
+            writer.add(dns.ANSWER, query.name, query.qtype, dns.IN, IPV4ONLY_TTL, octets)
+        if not data:
+            writer.add(dns.AUTHORITY, query.name[-len(_IPV4ONLY) :], dns.SOA, dns.IN, _NEGATIVE_TTL, _SOA_DATA)
+        if query.opt:
+            writer.add_opt(query.dnssec_ok)
+        return writer.finish()
+
+    def _ipv4only_ptr(self, query: dns.Message) -> bytes:
+        writer = dns.Writer(query, dns.answer_flags(query, authoritative=True))
+        writer.add(dns.ANSWER, query.name, dns.PTR, dns.IN, IPV4ONLY_TTL, _IPV4ONLY)
+        if query.opt:
+            writer.add_opt(query.dnssec_ok)
+        return writer.finish()
+
+    def judge_aaaa(self, query: dns.Message, answer: dns.Message | None) -> bytes | NeedA:
+        """The final answer from the AAAA side alone, or what to know while A is asked.
+
+        ``answer`` is None after a time-out (RFC 6147 section 5.1.3).
+        """
+        if answer is None:
+            return NeedA(CAP_WITHOUT_SOA, None)
+        if answer.rcode == dns.Rcode.NXDOMAIN:
+            return answer.packet
+        if answer.rcode != dns.Rcode.NOERROR:
+            return NeedA(CAP_WITHOUT_SOA, None)  # section 5.1.2
+        addresses = answer.answers(dns.AAAA)
+        out = {record for record in addresses if self._is_excluded_aaaa(answer.data(record))}
+        if not out:
+            if addresses:
+                return answer.packet
+            cap = answer.soa_ttl()
+            return NeedA(CAP_WITHOUT_SOA if cap is None else cap, answer.packet)
+        writer = dns.Writer(query, answer.flags & ~dns.AD)
+        for record in answer.records:
+            # The signature over the whole set is wrong for a part of it.
+            if record in out or _covers(answer, record) == dns.AAAA or record.rtype == _TSIG:
+                continue
+            writer.copy(answer, record)
+        _close(writer, query, answer)
+        kept = writer.finish()
+        return kept if len(out) < len(addresses) else NeedA(CAP_WITHOUT_SOA, kept)
+
+    def _is_excluded_aaaa(self, packed: bytes) -> bool:
+        value = int.from_bytes(packed, "big")
+        return len(packed) != 16 or any(low <= value <= high for low, high in self._excluded_aaaa)
+
+    def answer_from_a(self, query: dns.Message, need: NeedA, answer: dns.Message | None) -> bytes:
+        """The AAAA answer made of the A answer, with its whole chain (sections 5.1.5 to 5.1.7)."""
+        if answer is None:
+            return dns.bare_answer(query, dns.Rcode.SERVFAIL)
+        if answer.rcode != dns.Rcode.NOERROR:
+            return _as_type(answer, query)
+        writer = dns.Writer(query, answer.flags & ~(dns.AD | dns.AA))
+        made = 0
+        for record in answer.records:
+            if record.section != dns.ANSWER:
+                break
+            if record.rtype in (dns.CNAME, dns.DNAME) or _covers(answer, record) in (dns.CNAME, dns.DNAME):
+                writer.copy(answer, record)
+            elif record.rtype == dns.A and record.rclass == dns.IN and record.length == 4:
+                packed = answer.data(record)
+                ipv4 = IPv4Address(packed)
+                owner, _ = dns.read_name(answer.packet, record.owner)
+                ttl = min(record.ttl, need.cap)
+                for prefix in self._prefixes:
+                    if made < MAX_SYNTHESISED and self._may_stand(prefix, ipv4):
+                        writer.add(
+                            dns.ANSWER, owner, dns.AAAA, dns.IN, ttl, prefix.embed_packed(packed)
+                        )
+                        made += 1
+        if not made and need.negative is not None:
+            return need.negative
+        if not made and not answer.answers(dns.A):
+            return _as_type(answer, query)
+        _close(writer, query, answer)
+        return writer.finish()
+
+    def answer_ptr(self, query: dns.Message, target: bytes, answer: dns.Message | None) -> bytes:
+        """CNAME to ``target`` and what the upstream says of that (section 5.3.1, second way)."""
+        if answer is None:
+            return dns.bare_answer(query, dns.Rcode.SERVFAIL)
+        if answer.rcode not in (dns.Rcode.NOERROR, dns.Rcode.NXDOMAIN):
+            return dns.bare_answer(query, answer.rcode)
+        writer = dns.Writer(query, answer.flags & ~(dns.AD | dns.AA))
+        writer.add(dns.ANSWER, query.name, dns.CNAME, dns.IN, PTR_TTL, target)
+        for record in answer.records:
+            if record.section != dns.ADDITIONAL:
+                writer.copy(answer, record)
+        _close(writer, query, answer)
+        return writer.finish()
+
+
+_TSIG = 250
+
+
+def _covers(message: dns.Message, record: dns.Record) -> int:
+    """The type that an RRSIG covers; 0 for any other record."""
+    if record.rtype != dns.RRSIG or record.length < 2:
+        return 0
+    return int.from_bytes(message.packet[record.data : record.data + 2], "big")
+
+
+def _close(writer: dns.Writer, query: dns.Message, answer: dns.Message) -> None:
+    if query.opt:
+        options = answer.data(answer.opt) if answer.opt else b""
+        writer.add_opt(query.dnssec_ok, answer.rcode >> 4, options)
+
+
+def _as_type(answer: dns.Message, query: dns.Message) -> bytes:
+    """The same answer, as one to the query's own type: no octet moves."""
+    out = bytearray(answer.packet)
+    out[answer.question_end - 4 : answer.question_end - 2] = query.qtype.to_bytes(2, "big")
+    out[3] &= ~dns.AD & 0xFF
+    return bytes(out)

@@ -1,0 +1,86 @@
+"""The nftables ruleset as text: default drop on the WAN, the way into the workers, nothing else forwarded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv6Network
+
+from appliance.dataplane import MARK_LOCAL, MARK_TUN_BASE, listener_port, tun_name
+
+TABLE = "isthmus"
+# Any constant does: it only has to be the same for every packet of a client.
+_HASH_SEED = 0x1575
+# RFC 4443 errors and the echo: what may go to a worker beside UDP.
+_ICMPV6_TO_WORKER = (
+    "{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem, echo-request }"
+)
+
+
+def ruleset(lan: str, wan: str, prefixes: Sequence[IPv6Network], workers: int, console_port: int) -> str:
+    """One nft transaction that replaces the table ``inet isthmus`` whole."""
+    prefix_set = ", ".join(str(prefix) for prefix in prefixes)
+    steer = (
+        f"meta mark set {MARK_TUN_BASE}"
+        if workers == 1
+        else f"meta mark set jhash ip6 saddr mod {workers} seed {_HASH_SEED} offset {MARK_TUN_BASE}"
+    )
+    devices = ", ".join(f'"{tun_name(worker)}"' for worker in range(workers))
+    accept = "\n".join(
+        f'    iifname "{tun_name(worker)}" ip6 daddr @prefixes meta l4proto tcp '
+        f"tproxy ip6 to [::1]:{listener_port(worker)} meta mark set {MARK_LOCAL} accept"
+        for worker in range(workers)
+    )
+    return f"""\
+add table inet {TABLE}
+delete table inet {TABLE}
+table inet {TABLE} {{
+  set prefixes {{
+    type ipv6_addr; flags interval
+    elements = {{ {prefix_set} }}
+  }}
+
+  # The proxy keeps its own state of these; conntrack would keep it twice.
+  chain raw {{
+    type filter hook prerouting priority raw; policy accept
+    iifname "{lan}" ip6 daddr @prefixes notrack
+    iifname {{ {devices} }} notrack
+  }}
+
+  chain divert {{
+    type filter hook prerouting priority mangle; policy accept
+    # A released SYN: to the listener of the worker that released it.
+{accept}
+    iifname "{lan}" ip6 daddr @prefixes jump from_lan
+  }}
+
+  chain from_lan {{
+    # Every pure SYN waits in a worker's TUN, before any look for a socket: its four-tuple may be in
+    # TIME_WAIT here, and the origin has to be asked again.
+    tcp flags & (fin | syn | rst | ack) == syn {steer} accept
+    meta l4proto {{ tcp, icmpv6 }} socket transparent 1 meta mark set {MARK_LOCAL} accept
+    meta l4proto udp {steer} accept
+    icmpv6 type {_ICMPV6_TO_WORKER} {steer} accept
+    meta l4proto tcp reject with tcp reset
+    drop
+  }}
+
+  chain input {{
+    type filter hook input priority filter; policy drop
+    iifname "lo" accept
+    meta mark {MARK_LOCAL} accept
+    ct state established,related accept
+    iifname "{lan}" meta l4proto icmpv6 accept
+    iifname "{lan}" meta l4proto {{ tcp, udp }} th dport 53 accept
+    iifname "{lan}" tcp dport {console_port} accept
+    iifname "{lan}" meta nfproto ipv6 meta l4proto tcp reject with tcp reset
+    iifname "{wan}" counter drop
+  }}
+
+  chain forward {{
+    type filter hook forward priority filter; policy drop
+    iifname "{lan}" oifname {{ {devices} }} accept
+    iifname {{ {devices} }} oifname "{lan}" accept
+    iifname "{lan}" meta nfproto ipv6 reject with icmpv6 no-route
+  }}
+}}
+"""

@@ -1,0 +1,192 @@
+"""Health checks: each looks at one thing and says in words what is, what it means, what to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.dataplane import UNBOUND_PORT
+
+# A resolver on the loopback that is well answers in under a millisecond.
+DNS_TIMEOUT = 0.5
+DISK_WARN, DISK_BAD = 0.85, 0.97
+# No clock of a running box is before the code it runs.
+EARLIEST_TIME = 1_793_491_200  # 2026-11-01
+_QUERY = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\x00\x00\x01\x00\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. state: ok, warn or bad."""
+
+    id: str
+    state: str
+    title: str
+    detail: str = ""
+    fix: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """As the varlink type."""
+        return asdict(self)
+
+
+def port(role: str, name: str, present: bool, carrier: bool) -> Check:
+    """A port that is missing or has no cable."""
+    side = "LAN" if role == "lan" else "WAN"
+    if not present:
+        return Check(
+            f"port-{role}",
+            "bad",
+            f"The {side} port is missing",
+            f"There is no port “{name}”. Nothing crosses the box.",
+            "Put the network card back, or name another port in the configuration.",
+        )
+    if not carrier:
+        return Check(
+            f"port-{role}",
+            "bad",
+            f"No cable on the {side} port",
+            f"“{name}” has no link.",
+            "Plug the cable in, or look at the far end.",
+        )
+    return Check(f"port-{role}", "ok", f"{side} port is up", name)
+
+
+def wan_address(address: str | None, gateway: str | None) -> Check:
+    """An address and a way out on the WAN."""
+    if address is None:
+        return Check(
+            "wan-address",
+            "bad",
+            "No address on the WAN",
+            "No DHCP server has answered. Nothing reaches IPv4.",
+            "Look at the cable and the router, or set a static address.",
+        )
+    if gateway is None:
+        return Check(
+            "wan-address",
+            "warn",
+            "No gateway on the WAN",
+            f"The box has {address}, but no way further.",
+            "Let DHCP name a router, or set one.",
+        )
+    return Check("wan-address", "ok", "WAN has an address", f"{address} by {gateway}")
+
+
+def _answers(family: int, address: str, port_number: int) -> bool:
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(DNS_TIMEOUT)
+        try:
+            sock.sendto(_QUERY, (address, port_number))
+            return sock.recv(512)[:2] == _QUERY[:2]
+        except OSError:
+            return False
+
+
+def resolver() -> Check:
+    """unbound, asked for real."""
+    if _answers(socket.AF_INET, "127.0.0.1", UNBOUND_PORT):
+        return Check("resolver", "ok", "Resolver answers", "unbound")
+    return Check(
+        "resolver",
+        "bad",
+        "The resolver does not answer",
+        "unbound is down or does not start. Names outside the cache fail.",
+        "It is started again by itself; if this stays, look at its log.",
+    )
+
+
+def dns64(address: str | None) -> Check:
+    """The DNS64 front, asked for real."""
+    if address is not None and (
+        _answers(socket.AF_INET6, address, 53) or _answers(socket.AF_INET6, "::1", 53)
+    ):
+        return Check("dns64", "ok", "DNS64 answers", f"[{address}]:53")
+    return Check(
+        "dns64",
+        "bad",
+        "DNS64 does not answer",
+        "Hosts get no addresses for IPv4 names.",
+        "It is started again by itself; if this stays, look at its log.",
+    )
+
+
+def upstreams(servers: list[str]) -> Check:
+    """How many resolvers stand behind ours."""
+    if len(servers) == 1:
+        return Check(
+            "dns-upstreams",
+            "warn",
+            "One DNS server upstream",
+            "If it fails, names fail.",
+            "Add a second one.",
+        )
+    if not servers:
+        return Check(
+            "dns-upstreams", "ok", "The box resolves names itself", "No DNS server upstream is named."
+        )
+    return Check("dns-upstreams", "ok", f"{len(servers)} DNS servers upstream", ", ".join(servers))
+
+
+def proxy(status: dict[str, Any] | None) -> Check:
+    """The proxy and its workers."""
+    if status is None:
+        return Check(
+            "proxy",
+            "bad",
+            "The proxy does not answer",
+            "No session crosses the box.",
+            "It is started again by itself; if this stays, look at its log.",
+        )
+    down = [str(worker["index"]) for worker in status["workers"] if not worker["pid"]]
+    if down or status["warnings"]:
+        detail = " ".join([*(f"Worker {index} is down." for index in down), *status["warnings"]])
+        return Check(
+            "proxy", "warn", "A worker of the proxy is not well", detail, "It is replaced by itself."
+        )
+    return Check("proxy", "ok", "Proxy is up", f"{len(status['workers'])} workers")
+
+
+def disk(folder: Path) -> Check:
+    """Room on the data partition."""
+    usage = os.statvfs(folder)
+    used = 1 - usage.f_bavail / max(usage.f_blocks, 1)
+    words = f"{used:.0%} used"
+    if used >= DISK_BAD:
+        return Check(
+            "disk", "bad", "The disk is full", f"{words}. Logs are lost; traffic goes on.", "Remove old logs."
+        )
+    if used >= DISK_WARN:
+        return Check("disk", "warn", "The disk is filling up", words, "Remove old logs.")
+    return Check("disk", "ok", "Disk has room", words)
+
+
+def clock() -> Check:
+    """A clock that cannot be right."""
+    if time.time() < EARLIEST_TIME:
+        return Check(
+            "clock",
+            "warn",
+            "The clock is not set",
+            "It stands before this software was made. Certificates look wrong until it is right.",
+            "It sets itself once a time server answers on the WAN.",
+        )
+    return Check("clock", "ok", "Clock is plausible")
+
+
+def configuration(problems: list[str]) -> Check:
+    """A configuration file that was refused."""
+    if not problems:
+        return Check("configuration", "ok", "Configuration is in force")
+    return Check(
+        "configuration",
+        "bad",
+        "The configuration was refused",
+        f"The last good one is in force. {problems[0]}"
+        + (f" And {len(problems) - 1} more." * (len(problems) > 1)),
+        "Correct the file; it is read again by itself.",
+    )

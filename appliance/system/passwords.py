@@ -1,0 +1,134 @@
+"""The console's users: argon2id hashes in a file of control's own, and the throttle before them."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHash, VerificationError
+
+from appliance.errors import IsthmusError
+
+FIRST_USER = "admin"
+MIN_LENGTH = 10
+# Longer input would only make hashing a lever for whoever sends it.
+MAX_LENGTH = 1024
+# RFC 9106's second recommendation, on one lane: 64 MiB, three passes, some 140 ms.
+_HASHER = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
+# So many wrong passwords are free, then each costs a wait that doubles.
+FREE_FAILURES = 5
+FIRST_WAIT = 2.0
+MAX_WAIT = 900.0
+# Failures are forgotten after this long without one.
+FORGET_AFTER = 3_600.0
+MAX_TRACKED = 4_096
+
+
+class PasswordTooWeakError(IsthmusError):
+    """The password is not taken; the message says why."""
+
+    code = "password-too-weak"
+
+
+class PasswordAlreadySetError(IsthmusError):
+    """There is a first password already."""
+
+    code = "password-already-set"
+
+
+@dataclass(slots=True)
+class _Failures:
+    count: int = 0
+    last: float = 0.0
+
+
+@dataclass(slots=True)
+class Throttle:
+    """Wrong passwords by key (an account, an address); bounded, the oldest are forgotten first."""
+
+    _failures: dict[str, _Failures] = field(default_factory=dict)
+
+    def wait(self, key: str, now: float) -> float:
+        """Seconds until the key may try again; 0 when it may now."""
+        failures = self._failures.get(key)
+        if failures is None or failures.count < FREE_FAILURES:
+            return 0.0
+        if now - failures.last > FORGET_AFTER:
+            del self._failures[key]
+            return 0.0
+        pause = min(FIRST_WAIT * 2.0 ** (failures.count - FREE_FAILURES), MAX_WAIT)
+        return max(failures.last + pause - now, 0.0)
+
+    def failed(self, key: str, now: float) -> None:
+        """Book a wrong password."""
+        failures = self._failures.pop(key, None) or _Failures()
+        failures.count += 1
+        failures.last = now
+        self._failures[key] = failures
+        while len(self._failures) > MAX_TRACKED:
+            del self._failures[next(iter(self._failures))]
+
+    def succeeded(self, key: str) -> None:
+        """Forget the key's failures."""
+        self._failures.pop(key, None)
+
+
+class Passwords:
+    """The file of hashes: ``{"admin": "$argon2id$…"}``, root's alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._throttle = Throttle()
+        # Verified for unknown users, so that they take as long as known ones.
+        self._decoy = _HASHER.hash("no user has this")
+
+    def _load(self) -> dict[str, str]:
+        try:
+            users: dict[str, str] = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return {}
+        return users
+
+    def is_set(self) -> bool:
+        """True once the first password was set."""
+        return FIRST_USER in self._load()
+
+    def set_first(self, password: str) -> None:
+        """Set the first password; refused once there is one."""
+        users = self._load()
+        if FIRST_USER in users:
+            raise PasswordAlreadySetError("The password is set already.", "Sign in with it.")
+        if len(password) < MIN_LENGTH:
+            raise PasswordTooWeakError(
+                f"The password has {len(password)} characters. It needs at least {MIN_LENGTH}."
+            )
+        if len(password) > MAX_LENGTH:
+            raise PasswordTooWeakError(f"The password is longer than {MAX_LENGTH} characters.")
+        users[FIRST_USER] = _HASHER.hash(password)
+        fresh = self._path.with_name(f".{self._path.name}.new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps(users))
+        fresh.replace(self._path)
+
+    def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
+        """(right, seconds to wait when throttled). A throttled try is not looked at."""
+        now = time.monotonic()
+        keys = (f"user {user[:64]}", f"address {address[:64]}")
+        wait = max(self._throttle.wait(key, now) for key in keys)
+        if wait > 0:
+            return False, wait
+        known = self._load().get(user)
+        try:
+            _HASHER.verify(known or self._decoy, password[: MAX_LENGTH + 1])
+            right = known is not None
+        except (VerificationError, InvalidHash):
+            right = False
+        for key in keys:
+            if right:
+                self._throttle.succeeded(key)
+            else:
+                self._throttle.failed(key, now)
+        return right, None
