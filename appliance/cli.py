@@ -58,13 +58,15 @@ def print_status(status: dict[str, Any]) -> None:
     """The status as text."""
     counters = status["counters"]
     rows = [
-        ("LAN", f"{status['lan_address'] or 'no address'} ({status['lan_interface']}), {status['lan_prefix']}"),
+        ("LAN", f"{status['lan_address'] or 'no address'} ({status['lan_interface']})"),
+        ("LAN prefix", status["lan_prefix"] or "none"),
         ("WAN", f"{status['wan_address'] or 'no address'} ({status['wan_interface']})"),
         ("gateway", status["wan_gateway"] or "none"),
         ("DNS upstream", ", ".join(status["dns_upstreams"]) or "none: the box recurses itself"),
         ("translation", ", ".join(status["translation"])),
         ("sessions", f"{counters['tcp']} TCP, {counters['udp']} UDP, {counters['icmp']} ping"),
-        ("carried", f"{size(counters['bytes_to_wan'])} to the WAN, {size(counters['bytes_to_lan'])} to the LAN"),
+        ("to the WAN", size(counters["bytes_to_wan"])),
+        ("to the LAN", size(counters["bytes_to_lan"])),
         ("not carried", f"{counters['refused']} refused, {counters['unreachable']} unreachable, "
                         f"{counters['denied']} denied, {counters['limited']} over a limit"),
     ]  # fmt: skip

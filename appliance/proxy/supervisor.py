@@ -118,7 +118,7 @@ class Supervisor:
             def ListSessions(self, limit: int, search: str | None) -> dict[str, Any]:  # noqa: N802
                 return supervisor.sessions(limit, search)
 
-        self._service._set_interface("org.isthmus.proxy", Interface)
+        self._service._add_interface("org.isthmus.proxy", Interface())
         self._socket = self._listen(runtime / "proxy.sock")
 
     def _listen(self, path: Path) -> socket:

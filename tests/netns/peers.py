@@ -44,7 +44,8 @@ def _source(connection: socket.socket, _peer: object) -> None:
         connection.settimeout(TIMEOUT)
         (size,) = struct.unpack("!Q", connection.recv(8))
         while size > 0:
-            size -= connection.send(CHUNK[: min(size, len(CHUNK))])
+            connection.sendall(CHUNK[: min(size, len(CHUNK))])
+            size -= len(CHUNK)
         connection.shutdown(socket.SHUT_WR)
         connection.recv(16)
 
