@@ -40,7 +40,7 @@ _NEGATIVE_TTL = 3_600
 class Kind(Enum):
     """What a query needs."""
 
-    PASS = "pass"  # as it is, both ways
+    PASS = "as it is"  # both ways
     AAAA = "aaaa"  # AAAA, and A where that is empty
     PTR = "ptr"  # the name under in-addr.arpa, behind a CNAME
     LOCAL = "local"  # answered here
@@ -160,7 +160,9 @@ class Synthesis:
         for octets in data:
             writer.add(dns.ANSWER, query.name, query.qtype, dns.IN, IPV4ONLY_TTL, octets)
         if not data:
-            writer.add(dns.AUTHORITY, query.name[-len(_IPV4ONLY) :], dns.SOA, dns.IN, _NEGATIVE_TTL, _SOA_DATA)
+            writer.add(
+                dns.AUTHORITY, query.name[-len(_IPV4ONLY) :], dns.SOA, dns.IN, _NEGATIVE_TTL, _SOA_DATA
+            )
         if query.opt:
             writer.add_opt(query.dnssec_ok)
         return writer.finish()
@@ -224,9 +226,7 @@ class Synthesis:
                 ttl = min(record.ttl, need.cap)
                 for prefix in self._prefixes:
                     if made < MAX_SYNTHESISED and self._may_stand(prefix, ipv4):
-                        writer.add(
-                            dns.ANSWER, owner, dns.AAAA, dns.IN, ttl, prefix.embed_packed(packed)
-                        )
+                        writer.add(dns.ANSWER, owner, dns.AAAA, dns.IN, ttl, prefix.embed_packed(packed))
                         made += 1
         if not made and need.negative is not None:
             return need.negative

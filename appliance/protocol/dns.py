@@ -271,9 +271,7 @@ class Writer:
         """Append a record of another message."""
         owner, _ = read_name(message.packet, record.owner)
         data = expand(message, record)
-        self.add(
-            record.section, owner, record.rtype, record.rclass, record.ttl if ttl is None else ttl, data
-        )
+        self.add(record.section, owner, record.rtype, record.rclass, record.ttl if ttl is None else ttl, data)
 
     def add_opt(self, dnssec_ok: bool, extended_rcode: int = 0, options: bytes = b"") -> None:
         """Append our OPT record (RFC 6891 section 6.1)."""

@@ -1,0 +1,130 @@
+"""isthmus-dns64: the DNS64 front's entry point."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from appliance.config import load
+from appliance.dataplane import UNBOUND_PORT
+from appliance.dns64.loop import READ, Loop
+from appliance.dns64.resolver import Resolver
+from appliance.dns64.server import Server
+from appliance.dns64.synthesis import Synthesis
+from appliance.dns64.upstream import Upstream
+from appliance.errors import ConfigError
+
+EXIT_CONFIG = 2
+EXIT_LISTEN = 3
+DNS_PORT = 53
+
+
+def _port(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"“{text}” is no port: a number from 1 to 65535")
+    return number
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"“{text}” is no IP address") from None
+
+
+def _endpoint(text: str) -> tuple[IPv4Address | IPv6Address, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host:
+        raise argparse.ArgumentTypeError(f"“{text}” is not ADDR:PORT, such as 127.0.0.1:5335 or [::1]:5335")
+    return _address(host), _port(port)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="isthmus-dns64",
+        description="A name server for an IPv6-only network. A name that has only IPv4 addresses gets "
+        "IPv6 ones made of them (DNS64, RFC 6147), which lead through this box. All real look-ups are "
+        "done by a recursive resolver behind it.",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path("/var/lib/isthmus/config.toml"),
+        metavar="FILE",
+        help="the box's configuration: its translation prefixes and its [dns] part (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--runtime",
+        type=Path,
+        default=Path("/run/isthmus"),
+        metavar="DIR",
+        help="the daemons' common folder; nothing of this one is kept there yet (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--listen",
+        type=_address,
+        default=IPv6Address("::"),
+        metavar="ADDR",
+        help="address to answer on, by UDP and TCP; :: means every IPv6 address (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=DNS_PORT, metavar="N", help="port to answer on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--upstream",
+        type=_endpoint,
+        default=(IPv4Address("127.0.0.1"), UNBOUND_PORT),
+        metavar="ADDR:PORT",
+        help=f"the resolver that does the look-ups (default: 127.0.0.1:{UNBOUND_PORT})",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT. Exit status: 0, 2 configuration or arguments, 3 no listener."""
+    options = _parser().parse_args(argv)
+    try:
+        config = load(options.config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    loop = Loop()
+    upstream = Upstream(loop, *options.upstream)
+    resolver = Resolver(Synthesis(config), upstream.ask, lambda: int(loop.now))
+    try:
+        server = Server(loop, resolver, options.listen, options.port)
+    except OSError as error:
+        upstream.close()
+        loop.close()
+        hint = " Only root may use ports below 1024." if error.errno == 13 else ""
+        print(
+            f"isthmus-dns64: cannot listen on {options.listen} port {options.port}: {error.strerror}.{hint}",
+            file=sys.stderr,
+        )
+        return EXIT_LISTEN
+    # A signal ends epoll's wait only through a descriptor: Python retries an interrupted one.
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake_write)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    loop.add(wake_read, READ, lambda _events: loop.stop())
+    print(f"isthmus-dns64: listening on {options.listen} port {options.port}", file=sys.stderr, flush=True)
+    loop.run()
+    signal.set_wakeup_fd(-1)
+    loop.remove(wake_read)
+    os.close(wake_read)
+    os.close(wake_write)
+    server.close()
+    upstream.close()
+    loop.close()
+    print("isthmus-dns64: stopped", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
