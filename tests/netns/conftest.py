@@ -70,6 +70,7 @@ class Box:
         self.config = folder / "config.toml"
         self.sessions_log = folder / "sessions.jsonl"
         self.logs = folder / "logs"
+        self.server_certificate: Path | None = None
         self._stack = ExitStack()
         self.processes: dict[str, subprocess.Popen[str]] = {}
 
