@@ -1,0 +1,85 @@
+"""The plan: what is printed, and a ruleset that nft itself reads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from ipaddress import IPv4Address, IPv6Network
+
+import pytest
+
+from appliance.config import parse
+from appliance.network.plan import AddAddress, Facts, Firewall, MakeTun, WriteFile, plan
+
+PREFIX = IPv6Network("fd00:1::/64")
+
+
+def facts(workers: int = 2, has_networkd: bool = True) -> Facts:
+    """A box with two ports."""
+    return Facts("lan0", "wan0", PREFIX, (IPv4Address("203.0.113.1"),), workers, has_networkd)
+
+
+def texts(has_networkd: bool = True) -> dict[str, str]:
+    """File name to text."""
+    steps = plan(parse(""), facts(has_networkd=has_networkd))
+    return {step.name: step.text for step in steps if isinstance(step, WriteFile)}
+
+
+def test_the_lan_is_advertised_whole() -> None:
+    text = texts()["10-isthmus-lan.network"]
+    for line in (
+        "Address=fd00:1::1/64",
+        "IPv6SendRA=yes",
+        "DNS=fd00:1::1",
+        "Prefix=fd00:1::/64",
+        "[IPv6PREF64Prefix]\nPrefix=64:ff9b::/96",
+    ):
+        assert line in text
+
+
+def test_the_wan_has_no_ipv6() -> None:
+    text = texts()["10-isthmus-wan.network"]
+    assert "DHCP=ipv4" in text
+    assert "LinkLocalAddressing=no" in text
+    assert "IPv6AcceptRA=no" in text
+
+
+def test_a_static_wan() -> None:
+    config = parse('[wan]\nmode="static"\naddress="203.0.113.2/24"\ngateway="203.0.113.1"')
+    step = plan(config, facts())[0]
+    assert isinstance(step, WriteFile)
+    assert "Address=203.0.113.2/24\nGateway=203.0.113.1\n" in step.text
+    assert "DHCP" not in step.text
+
+
+def test_without_networkd_the_address_is_set_here() -> None:
+    steps = plan(parse(""), facts(has_networkd=False))
+    assert AddAddress("lan0", "fd00:1::1/64") in steps
+    assert set(texts(has_networkd=False)) == {"unbound.conf"}
+
+
+def test_every_worker_has_its_way_in() -> None:
+    steps = plan(parse(""), facts(workers=3))
+    assert [step.name for step in steps if isinstance(step, MakeTun)] == ["isth0", "isth1", "isth2"]
+    assert all(str(step) for step in steps)
+
+
+def test_unbound_forwards_or_recurses() -> None:
+    assert "forward-addr: 203.0.113.1" in texts()["unbound.conf"]
+    bare = Facts("lan0", "wan0", PREFIX, (), 1, True)
+    steps = [s for s in plan(parse("[dns]\ndnssec = true"), bare) if isinstance(s, WriteFile)]
+    text = next(step.text for step in steps if step.name == "unbound.conf")
+    assert "forward-zone" not in text
+    assert 'module-config: "validator iterator"' in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="nft needs root")
+@pytest.mark.parametrize("workers", [1, 2, 64])
+def test_nft_reads_the_ruleset(workers: int) -> None:
+    config = parse("[[translation]]\nprefix='64:ff9b::/96'\n[[translation]]\nprefix='2001:db8::/32'")
+    (step,) = [step for step in plan(config, facts(workers)) if isinstance(step, Firewall)]
+    done = subprocess.run(
+        ["nft", "-c", "-f", "-"], input=step.text, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,58 @@
+"""Passwords and the throttle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.system.passwords import (
+    FIRST_WAIT,
+    FORGET_AFTER,
+    FREE_FAILURES,
+    MAX_TRACKED,
+    MAX_WAIT,
+    PasswordAlreadySetError,
+    Passwords,
+    PasswordTooWeakError,
+    Throttle,
+)
+
+
+def test_first_password_once(tmp_path: Path) -> None:
+    passwords = Passwords(tmp_path / "users.json")
+    assert not passwords.is_set()
+    with pytest.raises(PasswordTooWeakError, match="at least 10"):
+        passwords.set_first("short")
+    passwords.set_first("correct horse")
+    assert (tmp_path / "users.json").stat().st_mode & 0o777 == 0o600
+    assert "correct" not in (tmp_path / "users.json").read_text()
+    with pytest.raises(PasswordAlreadySetError):
+        passwords.set_first("another one")
+    assert Passwords(tmp_path / "users.json").authenticate("admin", "correct horse", "::1") == (True, None)
+
+
+def test_wrong_passwords_cost_a_wait(tmp_path: Path) -> None:
+    passwords = Passwords(tmp_path / "users.json")
+    passwords.set_first("correct horse")
+    for _ in range(FREE_FAILURES):
+        assert passwords.authenticate("admin", "wrong", "::1") == (False, None)
+    right, wait = passwords.authenticate("admin", "correct horse", "::2")
+    assert not right
+    assert wait is not None
+    assert 0 < wait <= FIRST_WAIT
+    assert passwords.authenticate("nobody", "x", "::1")[1]  # the address waits too
+
+
+def test_the_throttle_doubles_forgets_and_is_bounded() -> None:
+    throttle = Throttle()
+    for _ in range(FREE_FAILURES + 1):
+        throttle.failed("a", 100.0)
+    assert throttle.wait("a", 100.0) == FIRST_WAIT * 2
+    for _ in range(40):
+        throttle.failed("a", 100.0)
+    assert throttle.wait("a", 100.0) == MAX_WAIT
+    assert throttle.wait("a", 101.0 + FORGET_AFTER) == 0
+    for number in range(MAX_TRACKED + 10):
+        throttle.failed(str(number), 0.0)
+    assert len(throttle._failures) == MAX_TRACKED
