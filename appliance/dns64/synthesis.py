@@ -40,7 +40,7 @@ _NEGATIVE_TTL = 3_600
 class Kind(Enum):
     """What a query needs."""
 
-    PASS = "as it is"  # both ways
+    FORWARD = "forward"  # as it is, both ways
     AAAA = "aaaa"  # AAAA, and A where that is empty
     PTR = "ptr"  # the name under in-addr.arpa, behind a CNAME
     LOCAL = "local"  # answered here
@@ -108,18 +108,18 @@ class Synthesis:
         """What ``query`` needs, from a client that is or is not excluded."""
         name = query.name.lower()
         if query.qclass != dns.IN:
-            return Plan(Kind.PASS)
+            return Plan(Kind.FORWARD)
         if name.endswith(_IPV4ONLY) and _IPV4ONLY in _suffixes(name):
             return Plan(Kind.LOCAL, answer=self._ipv4only(query, name, excluded))
         if query.qtype == dns.AAAA:
             # Section 5.5: a validator of its own wants the truth, and synthesises for itself.
             validates = query.dnssec_ok and query.flags & dns.CD
             if excluded or validates or self._is_excluded_name(name):
-                return Plan(Kind.PASS)
+                return Plan(Kind.FORWARD)
             return Plan(Kind.AAAA)
         if query.qtype == dns.PTR:
             return self._plan_ptr(query, name, excluded)
-        return Plan(Kind.PASS)
+        return Plan(Kind.FORWARD)
 
     def _is_excluded_name(self, name: bytes) -> bool:
         return bool(self._excluded_names) and any(s in self._excluded_names for s in _suffixes(name))
@@ -129,7 +129,7 @@ class Synthesis:
             return Plan(Kind.LOCAL, answer=self._ipv4only_ptr(query))
         address = None if excluded else _address_of(name)
         if address is None:
-            return Plan(Kind.PASS)
+            return Plan(Kind.FORWARD)
         for prefix in self._prefixes:
             packed = prefix.extract_packed(address)
             if packed is None:
@@ -139,7 +139,7 @@ class Synthesis:
                 return Plan(Kind.LOCAL, answer=self._ipv4only_ptr(query))
             if self._may_stand(prefix, ipv4):
                 return Plan(Kind.PTR, target=dns.wire_name(ipv4.reverse_pointer))
-        return Plan(Kind.PASS)
+        return Plan(Kind.FORWARD)
 
     def _may_stand(self, prefix: TranslationPrefix, ipv4: IPv4Address) -> bool:
         return prefix.may_carry(ipv4) and not any(ipv4 in network for network in self._excluded_ipv4)

@@ -6,6 +6,7 @@ dig ---- [::1]:front isthmus-dns64 ---- 127.0.0.1:back unbound (zones "test", "b
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -186,16 +187,34 @@ def test_pipelined_questions_on_one_connection(front: int) -> None:
     assert found == {q.id for q in questions}
 
 
-def test_wildcard_answers_from_the_address_that_was_asked(back: int, tmp_path: Path) -> None:
+def test_the_wildcard_is_ipv6_only(back: int, tmp_path: Path) -> None:
     port, process = start_front(tmp_path, back, listen="::")
     try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
-            client.settimeout(5)
-            client.connect(("::1", port))  # the kernel drops what comes from elsewhere
-            client.send(dns.message.make_query("v4.test.", "AAAA").to_wire())
-            assert dns.message.from_wire(client.recv(4096)).answer
-        with pytest.raises(OSError):  # IPV6_V6ONLY
+        assert short(port, "AAAA", "v4.test") == ["64:ff9b::c01f:c450"]
+        with pytest.raises(OSError, match=r"refused"):
             socket.create_connection(("127.0.0.1", port), 1).close()
+    finally:
+        assert stop(process) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a second address on loopback needs a network namespace")
+def test_wildcard_answers_from_the_address_that_was_asked(tmp_path: Path) -> None:
+    """dig asks fd53::53 from ::1; by its routes alone the kernel would answer from ::1."""
+    path = tmp_path / "config.toml"
+    path.write_text("schema_version = 1\n")
+    script = 'ip link set lo up && ip addr add fd53::53/128 dev lo nodad && exec "$@"'
+    process = subprocess.Popen(
+        ["unshare", "-n", "sh", "-c", script, "sh", FRONT, "--config", str(path)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert "listening" in process.stderr.readline()
+        inside = ["nsenter", "-t", str(process.pid), "-n"]
+        question = ["dig", "@fd53::53", "-b", "::1", "+tries=1", "+time=3", "+short", "ipv4only.arpa", "AAAA"]
+        done = subprocess.run([*inside, *question], capture_output=True, text=True, timeout=10, check=False)
+        assert done.stdout.split() == ["64:ff9b::c000:aa", "64:ff9b::c000:ab"], done.stdout
     finally:
         assert stop(process) == 0
 

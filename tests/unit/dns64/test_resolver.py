@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv6Address
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -78,9 +79,9 @@ class Bench:
         tcp: bool = True,
         client: IPv6Address = CLIENT,
         flags: int = 0,
-        **edns: object,
+        **edns: Any,
     ) -> dns.message.Message:
-        query = dns.message.make_query(name, rtype, **edns)  # type: ignore[arg-type]
+        query = dns.message.make_query(name, rtype, **edns)
         query.flags |= flags
         (reply,) = self.raw(query.to_wire(), tcp=tcp, client=client)
         answer = dns.message.from_wire(reply)
@@ -239,7 +240,7 @@ def test_large_answers_are_truncated_to_the_clients_size() -> None:
     many = "\n".join(f"v4.example. 60 IN A 192.31.196.{i}" for i in range(100))
     box = bench(v4_example__A=many)
     for size, tcp in ((0, False), (900, False), (4096, False), (900, True)):
-        edns = {"use_edns": 0, "payload": size} if size else {}
+        edns: dict[str, Any] = {"use_edns": 0, "payload": size} if size else {}
         answer = box.get("v4.example.", tcp=tcp, **edns)
         assert bool(answer.flags & dns.flags.TC) is not tcp
         assert sum(len(rrset) for rrset in answer.answer) == (100 if tcp else 0)
