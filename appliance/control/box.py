@@ -12,8 +12,6 @@ from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import IPRoute
-
 from appliance import __version__
 from appliance.config import Config, dump, load
 from appliance.config.schema import lan_address
@@ -145,9 +143,7 @@ class Box:
     def status(self) -> dict[str, Any]:
         """GetStatus: everything that the dashboard shows."""
         proxy = self._proxy("GetStatus")
-        with IPRoute() as route:
-            ports = observe.ports(route)
-            gateway = observe.default_gateway(route)
+        ports, gateway = observe.snapshot()
         by_name = {port.name: port for port in ports}
         facts = self.facts
         wan_name = facts.wan if facts else self.config.wan.interface

@@ -74,6 +74,12 @@ def _read_int(path: Path) -> int | None:
         return None
 
 
+def snapshot() -> tuple[list[PortState], str | None]:
+    """The ports, and the IPv4 default gateway."""
+    with IPRoute() as route:
+        return ports(route), default_gateway(route)
+
+
 def ports(route: IPRoute) -> list[PortState]:
     """Every port but the loopback and the workers' devices."""
     addresses: dict[int, list[str]] = {}
