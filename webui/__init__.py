@@ -1,0 +1,1 @@
+"""The web console: unprivileged, Flask, everything it knows comes over the control socket."""

@@ -1,0 +1,191 @@
+"""The console without a browser: the first boot's gate, CSRF, the throttle, headers, control being down."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from appliance.control.client import ControlError
+from webui.app import HEADERS, create_app
+
+STATUS: dict[str, Any] = {
+    "version": "0.1.0", "hostname": "isthmus", "time": 1.8e9, "uptime": 3725.0,
+    "lan_interface": "lan0", "lan_prefix": "fd00:1::/64", "lan_address": "fd00:1::1",
+    "wan_interface": "wan0", "wan_address": "203.0.113.2/24", "wan_gateway": "203.0.113.1",
+    "dns_upstreams": ["203.0.113.1"], "translation": ["64:ff9b::/96"], "ports": [], "workers": [],
+    "counters": {
+        "tcp": 3, "udp": 2, "icmp": 1, "half_open": 0, "opened": 9, "refused": 1, "unreachable": 0,
+        "denied": 0, "limited": 0, "bytes_to_wan": 1_900_000, "bytes_to_lan": 5, "dial_ms_median": 1.0,
+    },
+    "checks": [
+        {"id": "disk", "state": "ok", "title": "Disk has room", "detail": "", "fix": ""},
+        {"id": "resolver", "state": "bad", "title": "The resolver does not answer",
+         "detail": "unbound is down.", "fix": "Look at its log."},
+    ],
+    "proxy_up": True, "console_port": 443,
+}  # fmt: skip
+SESSION = {
+    "id": "0-1", "kind": "tcp", "state": "open", "worker": 0, "client": "fd00:1::2", "client_port": 40000,
+    "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443,
+    "age": 134.0, "bytes_to_wan": 1, "bytes_to_lan": 2,
+}  # fmt: skip
+
+
+class FakeControl:
+    """Control as a value: a password, and whether it answers."""
+
+    def __init__(self) -> None:
+        self.password: str | None = None
+        self.down = False
+        self.wait: float | None = None
+
+    def _up(self) -> None:
+        if self.down:
+            raise ControlError("unavailable", "control.sock does not answer")
+
+    def status(self) -> dict[str, Any]:
+        self._up()
+        return STATUS
+
+    def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
+        self._up()
+        return ([SESSION], 1) if not search or search in SESSION["origin"] else ([], 0)  # type: ignore[operator]
+
+    def password_set(self) -> bool:
+        self._up()
+        return self.password is not None
+
+    def set_first_password(self, password: str) -> None:
+        self.password = password
+
+    def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
+        if self.wait:
+            return False, self.wait
+        return user == "admin" and password == self.password, None
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    """A box at its first boot."""
+    return FakeControl()
+
+
+@pytest.fixture
+def client(control: FakeControl) -> FlaskClient:
+    """A browser over TLS."""
+    app = create_app(control, b"k" * 32)
+    app.config["PREFERRED_URL_SCHEME"] = "https"
+    made = app.test_client()
+    made.environ_base["wsgi.url_scheme"] = "https"
+    return made
+
+
+def post(client: FlaskClient, page: str, target: str, **fields: str) -> Any:
+    """Load the page, then send its form."""
+    text = client.get(page, base_url="https://box").text
+    found = re.search(r'name="csrf" value="([^"]+)"', text)
+    assert found, text
+    return client.post(target, data={"csrf": found[1], **fields}, base_url="https://box")
+
+
+def signed_in(client: FlaskClient, control: FakeControl) -> None:
+    """Through the first boot."""
+    done = post(client, "/setup", "/setup", password="correct horse", again="correct horse")
+    assert (done.status_code, done.location) == (303, "/")
+    assert control.password == "correct horse"
+
+
+def test_until_there_is_a_password_only_its_page_is_served(client: FlaskClient) -> None:
+    for path in ("/", "/sessions", "/live.json", "/signin"):
+        answer = client.get(path, base_url="https://box")
+        assert (answer.status_code, answer.location) == (303, "/setup")
+
+
+@pytest.mark.parametrize(
+    ("password", "again", "words"),
+    [("short", "short", "at least 10"), ("correct horse", "correct hors", "The two differ")],
+)
+def test_a_first_password_that_is_not_taken(
+    client: FlaskClient, control: FakeControl, password: str, again: str, words: str
+) -> None:
+    done = post(client, "/setup", "/setup", password=password, again=again)
+    assert done.status_code == 422
+    assert words in done.text
+    assert control.password is None
+
+
+def test_pages_and_figures(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    page = client.get("/", base_url="https://box").text
+    for words in (
+        "Crossing open",
+        "The resolver does not answer",
+        "fd00:1::/64",
+        "1.90 MB",
+        "1:02:05",
+        "2:14",
+    ):
+        assert words in page
+    assert client.get("/setup", base_url="https://box").location == "/signin"
+    assert client.get("/live.json", base_url="https://box").get_json()["counters"]["tcp"] == 3
+    assert "192.31.196.80" in client.get("/sessions?q=192.31", base_url="https://box").text
+    assert "No session matches" in client.get("/sessions?q=%3Cb%3E", base_url="https://box").text
+
+
+def test_sign_in_out_and_throttle(client: FlaskClient, control: FakeControl) -> None:
+    control.password = "correct horse"
+    assert client.get("/", base_url="https://box").location == "/signin"
+    assert post(client, "/signin", "/signin", password="wrong").status_code == 422
+    assert post(client, "/signin", "/signin", password="correct horse").status_code == 303
+    cookie = client.get_cookie("__Host-isthmus", "box")
+    assert cookie is not None
+    assert (cookie.secure, cookie.http_only, cookie.same_site) == (True, True, "Strict")
+    assert post(client, "/", "/signout").location == "/signin"
+    assert client.get("/", base_url="https://box").location == "/signin"
+    control.wait = 63.0
+    throttled = post(client, "/signin", "/signin", password="correct horse")
+    assert throttled.status_code == 429
+    assert "1:04" in throttled.text
+
+
+def test_a_post_without_its_token_does_nothing(client: FlaskClient, control: FakeControl) -> None:
+    for fields in ({}, {"csrf": ""}, {"csrf": "x" * 43}):
+        done = client.post(
+            "/setup", data={**fields, "password": "correct horse", "again": "correct horse"},
+            base_url="https://box",
+        )  # fmt: skip
+        assert done.status_code == 400
+    assert control.password is None
+
+
+def test_headers_on_every_answer(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    for path in ("/", "/nothing", "/static/tokens.css", "/live.json"):
+        with client.get(path, base_url="https://box") as answer:
+            for name, value in HEADERS.items():
+                assert answer.headers[name] == value
+    page = client.get("/", base_url="https://box").text
+    assert " style=" not in page
+    assert not re.search(r"<script(?! src=)", page)
+
+
+def test_control_down_is_a_page_in_words(client: FlaskClient, control: FakeControl) -> None:
+    control.down = True
+    answer = client.get("/", base_url="https://box")
+    assert answer.status_code == 503
+    assert "control daemon does not answer" in answer.text
+
+
+def test_theme_goes_back_only_to_this_console(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    for target, wanted in (
+        ("/sessions", "/sessions"),
+        ("//evil.example", "/"),
+        ("https://evil.example", "/"),
+    ):
+        done = post(client, "/", "/theme", theme="dark", here=target)
+        assert done.location == wanted
+    assert 'data-theme="dark"' in client.get("/", base_url="https://box").text

@@ -1,0 +1,271 @@
+"""create_app: the pages. Every form works without JavaScript; live figures are polled as JSON."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any, Protocol
+
+from flask import Flask, Response, jsonify, redirect, render_template, request, session, url_for
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from appliance.control.client import ControlError
+
+# A signed-in browser that asks nothing for this long signs in again.
+SESSION_SECONDS = 12 * 3_600
+# No form of the console is larger; what is, is no form of the console.
+MAX_REQUEST = 64 * 1024
+SESSIONS_SHOWN = 50
+USER = "admin"
+MIN_PASSWORD = 10
+THEMES = ("system", "light", "dark")
+
+# No inline script or style anywhere. HSTS is left out on purpose: with a certificate of its own a
+# browser that remembers it could not be let past a renewed certificate any more.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'; object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+_OPEN = {"static", "setup", "set_password", "signin", "sign_in", "set_theme"}
+
+
+class Backend(Protocol):
+    """What the console needs of control; appliance.control.client.ControlClient is one."""
+
+    def status(self) -> dict[str, Any]:
+        """Type Status of org.isthmus.control."""
+
+    def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
+        """The newest sessions and how many match."""
+
+    def password_set(self) -> bool:
+        """False until the first boot's password was set."""
+
+    def set_first_password(self, password: str) -> None:
+        """Set it once."""
+
+    def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
+        """(right, seconds to wait)."""
+
+
+def create_app(backend: Backend, key: bytes) -> Flask:
+    """The console over a backend; ``key`` signs the session cookie."""
+    app = Flask(__name__)
+    app.config.update(
+        SECRET_KEY=key,
+        SESSION_COOKIE_NAME="__Host-isthmus",
+        SESSION_COOKIE_SECURE=True,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Strict",
+        MAX_CONTENT_LENGTH=MAX_REQUEST,
+    )
+    app.jinja_env.filters.update(size=size, rate=rate, age=age)
+    _guard(app, backend)
+    _account(app, backend)
+    _pages(app, backend)
+    return app
+
+
+# -- figures for people ------------------------------------------------------------------------------
+
+
+def size(count: float) -> str:
+    """1.90 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.2f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+def rate(bits: float) -> str:
+    """61.4 Mbit/s."""
+    for unit in ("bit/s", "kbit/s", "Mbit/s"):
+        if bits < 1000:
+            return f"{bits:.0f} {unit}" if unit == "bit/s" else f"{bits:.1f} {unit}"
+        bits /= 1000
+    return f"{bits:.1f} Gbit/s"
+
+
+def age(seconds: float) -> str:
+    """2:14, or 3:02:14."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+# -- who may see what --------------------------------------------------------------------------------
+
+
+def _token() -> str:
+    if "csrf" not in session:
+        session["csrf"] = secrets.token_urlsafe(32)
+    return str(session["csrf"])
+
+
+def _signed_in() -> bool:
+    seen = session.get("seen")
+    return session.get("user") == USER and isinstance(seen, int) and time.time() - seen < SESSION_SECONDS
+
+
+def _theme() -> str:
+    chosen = request.cookies.get("theme", "system")
+    return chosen if chosen in THEMES else "system"
+
+
+def _guard(app: Flask, backend: Backend) -> None:
+    @app.before_request
+    def check() -> BaseResponse | tuple[str, int] | None:
+        if request.method == "POST":
+            given = request.form.get("csrf", "")
+            if not given or not secrets.compare_digest(given.encode(), str(session.get("csrf", "")).encode()):
+                return (
+                    _problem("This form is out of date.", "Go back, load the page anew, and send it again."),
+                    400,
+                )
+        if request.endpoint in (None, "static", "set_theme"):
+            return None
+        first = not backend.password_set()
+        if first and request.endpoint not in ("setup", "set_password"):
+            return redirect(url_for("setup"), 303)
+        if not first and request.endpoint in ("setup", "set_password"):
+            return redirect(url_for("signin"), 303)
+        if request.endpoint not in _OPEN and not _signed_in():
+            session.clear()
+            return redirect(url_for("signin"), 303)
+        if _signed_in():
+            session["seen"] = int(time.time())
+        return None
+
+    @app.after_request
+    def harden(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers[name] = value
+        if request.endpoint != "static":
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @app.context_processor
+    def shared() -> dict[str, Any]:
+        return {"csrf": _token, "theme": _theme(), "signed_in": _signed_in(), "here": request.path}
+
+    @app.errorhandler(ControlError)
+    def control_down(error: ControlError) -> tuple[str, int]:
+        return (
+            _problem(
+                "The box's control daemon does not answer.",
+                "It is started again by itself; load this page anew soon. Traffic goes on.",
+                error.message,
+            ),
+            503,
+        )
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> tuple[str, int]:
+        words = {404: ("There is no such page.", "The dashboard has links to all there is.")}
+        title, advice = words.get(error.code or 500, (f"{error.name}.", error.description or ""))
+        return _problem(title, advice), error.code or 500
+
+
+def _problem(title: str, advice: str, detail: str = "") -> str:
+    return render_template("problem.html", title=title, advice=advice, detail=detail)
+
+
+# -- first boot, signing in and out ------------------------------------------------------------------
+
+
+def _account(app: Flask, backend: Backend) -> None:
+    @app.get("/setup")
+    def setup() -> str:
+        return render_template("setup.html", error=None, minimum=MIN_PASSWORD)
+
+    @app.post("/setup")
+    def set_password() -> BaseResponse | tuple[str, int]:
+        password = request.form.get("password", "")
+        error = None
+        if len(password) < MIN_PASSWORD:
+            error = f"This has {len(password)} characters. A password needs at least {MIN_PASSWORD}."
+        elif password != request.form.get("again", ""):
+            error = "The two differ. Type the same password twice."
+        if error is None:
+            try:
+                backend.set_first_password(password)
+            except ControlError as refused:
+                if refused.code == "unavailable":
+                    raise
+                error = refused.message
+        if error is not None:
+            return render_template("setup.html", error=error, minimum=MIN_PASSWORD), 422
+        _begin()
+        return redirect(url_for("dashboard"), 303)
+
+    @app.get("/signin")
+    def signin() -> BaseResponse | str:
+        if _signed_in():
+            return redirect(url_for("dashboard"), 303)
+        return render_template("signin.html", error=None)
+
+    @app.post("/signin")
+    def sign_in() -> BaseResponse | tuple[str, int]:
+        right, wait = backend.authenticate(
+            USER, request.form.get("password", ""), request.remote_addr or "unknown"
+        )
+        if wait:
+            error = f"Too many wrong passwords. Try again in {age(wait + 1)}."
+            return render_template("signin.html", error=error), 429
+        if not right:
+            return render_template("signin.html", error="This is not the password."), 422
+        _begin()
+        return redirect(url_for("dashboard"), 303)
+
+    @app.post("/signout")
+    def sign_out() -> BaseResponse:
+        session.clear()
+        return redirect(url_for("signin"), 303)
+
+    @app.post("/theme")
+    def set_theme() -> BaseResponse:
+        chosen = request.form.get("theme", "system")
+        target = request.form.get("here", "/")
+        # Only a path of this console: no address from outside.
+        safe = target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
+        response = redirect(safe, 303)
+        if chosen in THEMES:
+            response.set_cookie("theme", chosen, max_age=365 * 86_400, secure=True, samesite="Strict")
+        return response
+
+
+def _begin() -> None:
+    session.clear()
+    session["user"] = USER
+    session["seen"] = int(time.time())
+
+
+# -- pages ---------------------------------------------------------------------------------------------
+
+
+def _pages(app: Flask, backend: Backend) -> None:
+    @app.get("/")
+    def dashboard() -> str:
+        sessions, total = backend.sessions(SESSIONS_SHOWN)
+        return render_template("dashboard.html", status=backend.status(), sessions=sessions, total=total)
+
+    @app.get("/sessions")
+    def sessions() -> str:
+        search = request.args.get("q", "").strip()[:128]
+        found, total = backend.sessions(1000, search or None)
+        return render_template("sessions.html", sessions=found, total=total, search=search)
+
+    @app.get("/live.json")
+    def live() -> Response:
+        status = backend.status()
+        return jsonify(
+            time=status["time"], counters=status["counters"], checks=status["checks"], uptime=status["uptime"]
+        )
