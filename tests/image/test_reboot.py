@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.lab.lab import ClientView, Lab
 from tests.lab.rows import Rows
+
+PASSWORD = "a-sentence-is-a-good-one"
 
 pytestmark = pytest.mark.image
 
@@ -24,8 +27,27 @@ def _certificate(lab: Lab, view: ClientView) -> str:
     return found[0]
 
 
-def test_prefix_certificate_and_wan_address_are_kept(lab: Lab, view: ClientView) -> None:
+def _post(lab: Lab, view: ClientView, path: str, **fields: str) -> str:
+    """Load a page of the console and send its form; the status of the answer."""
+    jar = Path("/tmp") / f"{lab.client.name}.cookies"
+    curl = ("curl", "-sk", "--max-time", "30", "-b", jar, "-c", jar)
+    address = f"https://[{view.box}]{path}"
+    page = lab.client.run(*curl, address, check=False, timeout=60).stdout
+    token = re.search(r'name="csrf" value="([^"]+)"', page)
+    assert token, page
+    data = [
+        word for name, value in {"csrf": token[1], **fields}.items() for word in ("-d", f"{name}={value}")
+    ]
+    answer = lab.client.run(
+        *curl, "-o", "/dev/null", "-w", "%{http_code}", *data, address, check=False, timeout=60
+    )
+    jar.unlink()
+    return answer.stdout
+
+
+def test_prefix_certificate_password_and_wan_address_are_kept(lab: Lab, view: ClientView) -> None:
     """Off by the power button, on again: the same LAN prefix, certificate and DHCP lease."""
+    assert _post(lab, view, "/setup", password=PASSWORD, again=PASSWORD) == "303"
     before = _certificate(lab, view), view.advertisement.prefixes, lab.wan_address()
     lab.box.shut_down()
     lab.box.start()
@@ -34,4 +56,6 @@ def test_prefix_certificate_and_wan_address_are_kept(lab: Lab, view: ClientView)
     lab.await_resolver(again)
     after = _certificate(lab, again), again.advertisement.prefixes, lab.wan_address()
     assert after == before
+    assert _post(lab, again, "/signin", password="not this one") == "422"
+    assert _post(lab, again, "/signin", password=PASSWORD) == "303"
     Rows(lab, again).http()
