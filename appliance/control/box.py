@@ -50,6 +50,7 @@ class Box:
         self.port_problem: str | None = None
         self.passwords = Passwords(state / "console-users.json")
         self._applier = Applier(runtime)
+        self._applied: object = None
         self._last_good = state / "config.last-good.toml"
         self._started = time.monotonic()
 
@@ -102,16 +103,26 @@ class Box:
         return observe.lease_dns(socket.if_nametoindex(wan))
 
     def apply(self) -> None:
-        """Make the network what the configuration says; IsthmusError when that fails."""
+        """Make the network what the configuration says; IsthmusError when that fails.
+
+        Nothing is done where the plan is the one in force.
+        """
         steps = self.steps()
+        assert self.facts is not None
+        # A port that was pulled and put back has a new index, and has lost what was set on it.
+        wanted = (steps, socket.if_nametoindex(self.facts.lan), socket.if_nametoindex(self.facts.wan))
+        if wanted == self._applied:
+            self.port_problem = None
+            return
+        self._applied = None
         self._applier.apply(steps)
         if not self.problems:
             write_atomically(self._last_good, dump(self.config), GROUP_READABLE)
-        assert self.facts is not None
         certificates.ensure(
             self.state / "tls", self.config.system.hostname, lan_address(self.facts.lan_prefix)
         )
         self.port_problem = None
+        self._applied = wanted
         if "unbound.conf" in self._applier.changed and self.networkd:
             # At the first boot it is not running yet, and starts with this file.
             with contextlib.suppress(IsthmusError):

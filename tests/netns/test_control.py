@@ -23,13 +23,13 @@ def control(box: Box, *words: str | Path) -> subprocess.CompletedProcess[str]:
 def test_a_bad_configuration_is_refused_whole(box: Box, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(BAD)
-    before = box.box.run("nft", "list", "ruleset").stdout
+    before = box.box.run("nft", "-s", "list", "ruleset").stdout
     for words in (("--check",), ("--once",)):
         done = control(box, "--config", path, "--runtime", tmp_path / "r", "--state", tmp_path / "s", *words)
         assert done.returncode == 2
         for place in ("wan.interface", "lan.prefix", "dns.upstreams[0]"):
             assert place in done.stdout
-    assert box.box.run("nft", "list", "ruleset").stdout == before
+    assert box.box.run("nft", "-s", "list", "ruleset").stdout == before
     assert not (tmp_path / "r" / "unbound.conf").exists()
 
 
