@@ -133,7 +133,7 @@ class _Handler(socketserver.StreamRequestHandler):
         credentials = self.request.getsockopt(SOL_SOCKET, SO_PEERCRED, struct.calcsize("3i"))
         _pid, uid, _gid = struct.unpack("3i", credentials)
         rest = b""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
             while data := self.request.recv(1 << 16):
                 rest += data
                 if len(rest) > MAX_MESSAGE:
@@ -175,6 +175,9 @@ class ControlServer(socketserver.ThreadingUnixStreamServer):
 
 
 def _method_of(message: bytes) -> str:
-    name = json.loads(message).get("method", "")
-    interface, _, method = str(name).rpartition(".")
+    """The method's name where the call is one of our interface; ValueError where it is no call."""
+    call = json.loads(message)
+    if not isinstance(call, dict) or not isinstance(call.get("method"), str):
+        raise ValueError("not a Varlink call")
+    interface, _, method = call["method"].rpartition(".")
     return method if interface == _INTERFACE else ""

@@ -323,7 +323,8 @@ class Supervisor:
                 for answer in self._service.handle(message):
                     client.sendall(answer + b"\0")
             self._clients[fd] = (client, rest)
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, AttributeError):
+            # The end, or what the Varlink library cannot read: the connection goes, we stay.
             self._poll.unregister(fd)
             del self._clients[fd]
             client.close()

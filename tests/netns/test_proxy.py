@@ -227,6 +227,18 @@ class TestPing:
         assert "nreachable" in done.stdout, done.stdout
 
 
+def test_rubbish_on_the_supervisors_socket_ends_only_its_connection(peers: Box) -> None:
+    for rubbish in (b"\0", b"[]\0", b'{"method": 3}\0', b'{"method": "org.isthmus.proxy.ListSessions"}\0'):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(str(peers.runtime / "proxy" / "proxy.sock"))
+            sock.sendall(rubbish)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4096):
+                pass
+    assert peers.processes["proxy"].poll() is None
+
+
 def test_worker_killed_costs_only_its_own_sessions(peers: Box) -> None:
     socks = []
     for source in ("fd00:1::2", "fd00:1::3", *(f"fd00:1::{n:x}" for n in range(0x10, 0x18))):

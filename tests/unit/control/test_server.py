@@ -1,0 +1,93 @@
+"""The control socket: who may ask what, and what a caller reads when it is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.config import Config, parse
+from appliance.control.client import ControlClient, ControlError
+from appliance.control.server import ControlServer, Interface
+from appliance.system.passwords import Passwords
+
+STRANGER = 54_321
+
+
+def no_status() -> dict[str, Any]:
+    """A status that nobody asks for here."""
+    raise AssertionError
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ControlServer]:
+    """A served control.sock over a default configuration."""
+    interface = Interface(
+        Config, no_status, lambda limit, search: {"sessions": [], "total": 0}, Passwords(tmp_path / "users")
+    )
+    with ControlServer(tmp_path / "control.sock", interface) as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def ask(server: ControlServer, uid: int, method: str, **parameters: Any) -> dict[str, Any]:
+    """One message as if from the user."""
+    message = json.dumps({"method": f"org.isthmus.control.{method}", "parameters": parameters})
+    (answer,) = server.answer(uid, message.encode())
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
+@pytest.mark.parametrize("method", ["GetSetup", "GetConfig", "Authenticate", "SetFirstPassword"])
+def test_a_stranger_is_refused(server: ControlServer, method: str) -> None:
+    found = ask(server, STRANGER, method)
+    assert found["error"] == "org.isthmus.control.PermissionDenied"
+    assert str(STRANGER) in found["parameters"]["message"]
+
+
+def test_the_client_end_to_end(server: ControlServer, tmp_path: Path) -> None:
+    client = ControlClient(tmp_path)
+    assert (tmp_path / "control.sock").stat().st_mode & 0o777 == 0o660
+    assert not client.password_set()
+    with pytest.raises(ControlError, match="at least 10"):
+        client.set_first_password("short")
+    client.set_first_password("correct horse")
+    assert client.password_set()
+    with pytest.raises(ControlError) as refused:
+        client.set_first_password("another horse")
+    assert refused.value.code == "org.isthmus.control.PasswordAlreadySet"
+    assert client.authenticate("admin", "correct horse", "::1") == (True, None)
+    assert client.authenticate("nobody", "correct horse", "::1") == (False, None)
+    assert parse(client.config()) == Config()
+    (problem,) = client.check_config("[proxy]\nworkers = -1")
+    assert problem["path"] == "proxy.workers"
+    with pytest.raises(ControlError, match="1 to 1000"):
+        client.sessions(limit=0)
+
+
+def test_rubbish_ends_the_connection_and_nothing_else(server: ControlServer, tmp_path: Path) -> None:
+    for rubbish in (b"\0", b"not json\0", b"[]\0", b'{"method": 3}\0', b"\xff\xfe\0"):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(str(tmp_path / "control.sock"))
+            sock.sendall(rubbish)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4096):
+                pass
+    assert not ControlClient(tmp_path).password_set()
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(ControlError) as gone:
+        ControlClient(tmp_path).status()
+    assert gone.value.code == "unavailable"
+    assert os.fspath(tmp_path) in gone.value.message
