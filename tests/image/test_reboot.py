@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -10,21 +11,27 @@ import pytest
 from tests.lab.lab import ClientView, Lab
 from tests.lab.rows import Rows
 
+# Emulated, Python needs ten seconds to bring the console up; a loaded machine more.
+CONSOLE_TIMEOUT = 120.0
 PASSWORD = "a-sentence-is-a-good-one"
 
 pytestmark = pytest.mark.image
 
 
 def _certificate(lab: Lab, view: ClientView) -> str:
-    """The console's certificate, as its PEM text."""
-    said = lab.client.run(
-        *("openssl", "s_client", "-connect", f"[{view.box}]:443", "-servername", "isthmus"),
-        check=False,
-        timeout=30,
-    )
-    found = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", said.stdout, re.DOTALL)
-    assert found, said.stdout
-    return found[0]
+    """The console's certificate, as its PEM text; waits for the console, the last daemon to be up."""
+    deadline = time.monotonic() + CONSOLE_TIMEOUT
+    while True:
+        said = lab.client.run(
+            *("openssl", "s_client", "-connect", f"[{view.box}]:443", "-servername", "isthmus"),
+            check=False,
+            timeout=30,
+        )
+        found = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", said.stdout, re.DOTALL)
+        if found:
+            return found[0]
+        assert time.monotonic() < deadline, said.stdout
+        time.sleep(1)
 
 
 def _post(lab: Lab, view: ClientView, path: str, **fields: str) -> str:
@@ -47,8 +54,9 @@ def _post(lab: Lab, view: ClientView, path: str, **fields: str) -> str:
 
 def test_prefix_certificate_password_and_wan_address_are_kept(lab: Lab, view: ClientView) -> None:
     """Off by the power button, on again: the same LAN prefix, certificate and DHCP lease."""
+    certificate = _certificate(lab, view)
     assert _post(lab, view, "/setup", password=PASSWORD, again=PASSWORD) == "303"
-    before = _certificate(lab, view), view.advertisement.prefixes, lab.wan_address()
+    before = certificate, view.advertisement.prefixes, lab.wan_address()
     lab.box.shut_down()
     lab.box.start()
     lab.box.wait()

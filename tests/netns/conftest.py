@@ -10,6 +10,7 @@ demands of what it carries; 203.0.113.0/24 is documentation space.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import pytest
 
 from tests.lab.netns import Namespace, stop
 
+_numbers = itertools.count()
 BIN = Path(sys.executable).parent
 SERVER = "192.31.196.80"
 SERVER6 = "64:ff9b::c01f:c450"
@@ -62,9 +64,11 @@ class Box:
     """The namespaces, the folders and the running daemons."""
 
     def __init__(self, folder: Path) -> None:
-        self.client = Namespace("client")
-        self.box = Namespace("box")
-        self.server = Namespace("server")
+        # The lab of the image tests may run in this process too: the names differ from its own.
+        number = next(_numbers)
+        self.client = Namespace(f"hand{number}client")
+        self.box = Namespace(f"hand{number}box")
+        self.server = Namespace(f"hand{number}server")
         self.runtime = folder / "run"
         self.state = folder / "state"
         self.config = folder / "config.toml"
