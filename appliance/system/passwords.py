@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +83,9 @@ class Passwords:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # One at a time: each hashing takes 64 MiB, a throttle that parallel tries pass together is
+        # none, and there is only one first password. A try that is throttled costs the line nothing.
+        self._line = threading.Lock()
         self._throttle = Throttle()
         # Verified for unknown users, so that they take as long as known ones.
         self._decoy = _HASHER.hash("no user has this")
@@ -98,6 +103,10 @@ class Passwords:
 
     def set_first(self, password: str) -> None:
         """Set the first password; refused once there is one."""
+        with self._line:
+            self._set_first(password)
+
+    def _set_first(self, password: str) -> None:
         users = self._load()
         if FIRST_USER in users:
             raise PasswordAlreadySetError("The password is set already.", "Sign in with it.")
@@ -109,12 +118,20 @@ class Passwords:
             raise PasswordTooWeakError(f"The password is longer than {MAX_LENGTH} characters.")
         users[FIRST_USER] = _HASHER.hash(password)
         fresh = self._path.with_name(f".{self._path.name}.new")
+        fresh.unlink(missing_ok=True)  # of a run that was cut off; its mode need not be ours
         fresh.touch(mode=0o600)
-        fresh.write_text(json.dumps(users))
+        with fresh.open("w") as stream:
+            stream.write(json.dumps(users))
+            stream.flush()
+            os.fsync(stream.fileno())  # a box is switched off by its plug, right after the first boot too
         fresh.replace(self._path)
 
     def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
         """(right, seconds to wait when throttled). A throttled try is not looked at."""
+        with self._line:
+            return self._authenticate(user, password, address)
+
+    def _authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
         now = time.monotonic()
         keys = (f"user {user[:64]}", f"address {address[:64]}")
         wait = max(self._throttle.wait(key, now) for key in keys)

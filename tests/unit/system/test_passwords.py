@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,44 @@ def test_the_throttle_doubles_forgets_and_is_bounded() -> None:
     for number in range(MAX_TRACKED + 10):
         throttle.failed(str(number), 0.0)
     assert len(throttle._failures) == MAX_TRACKED
+
+
+def at_once(count: int, action: Callable[[int], None]) -> None:
+    """Run the action in so many threads that start together."""
+    barrier = threading.Barrier(count)
+
+    def run(number: int) -> None:
+        barrier.wait()
+        action(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_parallel_tries_do_not_pass_the_throttle_together(tmp_path: Path) -> None:
+    passwords = Passwords(tmp_path / "users.json")
+    passwords.set_first("correct horse")
+    waits: list[float | None] = []
+    at_once(
+        FREE_FAILURES * 4, lambda n: waits.append(passwords.authenticate("admin", f"guess {n}", "::1")[1])
+    )
+    assert waits.count(None) == FREE_FAILURES
+
+
+def test_only_one_of_many_sets_the_first_password(tmp_path: Path) -> None:
+    passwords = Passwords(tmp_path / "users.json")
+    winners: list[int] = []
+
+    def set_it(number: int) -> None:
+        try:
+            passwords.set_first(f"password {number}")
+        except PasswordAlreadySetError:
+            return
+        winners.append(number)
+
+    at_once(6, set_it)
+    (winner,) = winners
+    assert passwords.authenticate("admin", f"password {winner}", "::1") == (True, None)
