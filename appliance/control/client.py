@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
@@ -22,16 +23,23 @@ class ControlError(IsthmusError):
         self.code = code
 
 
-def call(path: Path, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One Varlink call on the Unix socket ``path``; the reply's parameters, or ControlError."""
+def call(
+    path: Path, method: str, parameters: dict[str, Any] | None = None, timeout: float = CALL_TIMEOUT
+) -> dict[str, Any]:
+    """One Varlink call on the Unix socket ``path``; the reply's parameters, or ControlError.
+
+    ``timeout`` is for the whole call, in seconds.
+    """
     message = json.dumps({"method": method, "parameters": parameters or {}}).encode() + b"\0"
     answer = b""
+    deadline = time.monotonic() + timeout
     try:
         with socket(AF_UNIX, SOCK_STREAM) as sock:
-            sock.settimeout(CALL_TIMEOUT)
+            sock.settimeout(timeout)
             sock.connect(str(path))
             sock.sendall(message)
             while not answer.endswith(b"\0"):
+                sock.settimeout(max(deadline - time.monotonic(), 0.001))
                 data = sock.recv(1 << 16)
                 if not data or len(answer) > MAX_ANSWER:
                     raise ConnectionResetError("the answer broke off")
@@ -40,13 +48,18 @@ def call(path: Path, method: str, parameters: dict[str, Any] | None = None) -> d
         raise ControlError(
             "unavailable", f"{path} does not answer: {error}", "Is the daemon behind it running?"
         ) from None
-    reply: dict[str, Any] = json.loads(answer[:-1])
+    try:
+        reply = json.loads(answer[:-1])
+    except ValueError:
+        reply = None
+    if not isinstance(reply, dict):
+        raise ControlError("unavailable", f"{path} answers what is no Varlink") from None
     if "error" in reply:
         details = reply.get("parameters") or {}
         name = str(reply["error"])
         raise ControlError(name, str(details.get("message") or name.rpartition(".")[2]))
-    parameters = reply.get("parameters")
-    return parameters or {}
+    found: dict[str, Any] = reply.get("parameters") or {}
+    return found
 
 
 class ControlClient:

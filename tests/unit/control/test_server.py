@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from appliance.config import Config, parse
-from appliance.control.client import ControlClient, ControlError
+from appliance.control.client import ControlClient, ControlError, call
 from appliance.control.server import ControlServer, Interface
 from appliance.system.passwords import Passwords
 
@@ -91,3 +92,37 @@ def test_nobody_there(tmp_path: Path) -> None:
         ControlClient(tmp_path).status()
     assert gone.value.code == "unavailable"
     assert os.fspath(tmp_path) in gone.value.message
+
+
+def listener(path: Path) -> socket.socket:
+    """A Unix socket that takes calls and says nothing."""
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(str(path))
+    made.listen()
+    return made
+
+
+def test_a_daemon_that_hangs_costs_its_timeout_and_no_more(tmp_path: Path) -> None:
+    with listener(tmp_path / "hung.sock"):
+        begun = time.monotonic()
+        with pytest.raises(ControlError) as hung:
+            call(tmp_path / "hung.sock", "org.isthmus.proxy.GetStatus", timeout=0.2)
+    assert hung.value.code == "unavailable"
+    assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("answer", [b"not json\0", b"[]\0", b"\xff\0"])
+def test_an_answer_that_is_no_varlink_is_an_error_in_words(tmp_path: Path, answer: bytes) -> None:
+    with listener(tmp_path / "odd.sock") as sock:
+
+        def reply() -> None:
+            peer, _ = sock.accept()
+            with peer:
+                peer.recv(4096)
+                peer.sendall(answer)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        with pytest.raises(ControlError, match="no Varlink"):
+            call(tmp_path / "odd.sock", "org.isthmus.proxy.GetStatus", timeout=5)
+        thread.join()
