@@ -1,4 +1,7 @@
-"""Taking the steps of a plan. Each can be taken again without harm; the firewall is one transaction."""
+"""Taking the steps of a plan. Each can be taken again without harm; the firewall is one transaction.
+
+Where a step fails, what the steps before it made is taken back, so that nothing is half-applied.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ import pwd
 import re
 import struct
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
-from socket import AF_INET6
+from socket import AF_INET6, if_nametoindex
+from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from appliance.dataplane import MAX_WORKERS, TUN_MTU
+from appliance.dataplane import MARK_TUN_BASE, MAX_WORKERS, TUN_MTU, tun_table
 from appliance.errors import IsthmusError
 from appliance.network.plan import AddAddress, Firewall, LocalDelivery, MakeTun, Step, WriteFile
 
@@ -29,6 +35,7 @@ _TUNSETPERSIST = 0x400454CB
 _TUNSETOWNER = 0x400454CC
 _IFF_TUN_NO_PI = 0x1001
 _RULE_PRIORITY = 1_000
+_FORWARDING = Path("/proc/sys/net/ipv6/conf/all/forwarding")
 
 
 class ApplyError(IsthmusError):
@@ -76,53 +83,92 @@ class Applier:
         self.changed: set[str] = set()
 
     def apply(self, steps: Iterable[Step]) -> None:
-        """Take every step. The firewall's text is checked before the first one is taken."""
+        """Take every step, or none: ApplyError with what failed, and what was made before it is gone.
+
+        The firewall's text is checked before the first step is taken.
+        """
         steps = list(steps)
         for step in steps:
             if isinstance(step, Firewall):
                 check_firewall(step.text)
         self.changed.clear()
-        with IPRoute() as route:
-            for step in steps:
-                self._take(route, step)
-            self._remove_surplus(route, sum(isinstance(step, MakeTun) for step in steps))
-        if "networkd" in self.changed:
-            run_tool("networkctl", "reload")
+        try:
+            with IPRoute() as route:
+                with ExitStack() as undo:
+                    reloaded: list[bool] = []
+                    # Booked first, so done last: networkd then reads the files as they were before.
+                    _later(undo, lambda: run_tool("networkctl", "reload") if reloaded else None)
+                    for step in steps:
+                        if isinstance(step, Firewall) and "networkd" in self.changed:
+                            reloaded.append(True)
+                            run_tool("networkctl", "reload")
+                        self._take(route, step, undo)
+                    undo.pop_all()
+                self._remove_surplus(route, sum(isinstance(step, MakeTun) for step in steps))
+        except (OSError, NetlinkError) as error:
+            raise ApplyError(f"the network could not be changed: {error}") from None
 
-    def _take(self, route: IPRoute, step: Step) -> None:
+    def _take(self, route: IPRoute, step: Step, undo: ExitStack) -> None:
         match step:
             case WriteFile(where="networkd", name=name, text=text):
-                if write_atomically(NETWORKD_FOLDER / name, text):
+                if self._write(NETWORKD_FOLDER / name, text, undo):
                     self.changed.add("networkd")
             case WriteFile(name=name, text=text):
-                if write_atomically(self._runtime / name, text):
+                if self._write(self._runtime / name, text, undo):
                     self.changed.add(name)
             case AddAddress(interface=interface, address=address):
-                run_tool("ip", "addr", "replace", address, "dev", interface, "nodad")
+                if not _has_address(route, interface, address):
+                    run_tool("ip", "addr", "replace", address, "dev", interface, "nodad")
+                    _later(undo, run_tool, "ip", "addr", "del", address, "dev", interface)
             case LocalDelivery(mark=mark, table=table):
-                self._rule(route, mark, table)
+                self._rule(route, mark, table, undo)
                 run_tool("ip", "-6", "route", "replace", "local", "::/0", "dev", "lo", "table", str(table))
             case MakeTun(name=name, mark=mark, table=table):
-                self._tun(route, name)
-                self._rule(route, mark, table)
+                self._tun(route, name, undo)
+                self._rule(route, mark, table, undo)
                 run_tool("ip", "-6", "route", "replace", "default", "dev", name, "table", str(table))
             case Firewall(text=text):
-                _forwarding()
+                _forwarding(undo)
                 run_tool("nft", "-f", "-", text=text)
 
-    def _rule(self, route: IPRoute, mark: int, table: int) -> None:
+    @staticmethod
+    def _write(path: Path, text: str, undo: ExitStack) -> bool:
+        before = path.read_text() if path.exists() else None
+        if not write_atomically(path, text):
+            return False
+        if before is None:
+            _later(undo, path.unlink)
+        else:
+            _later(undo, write_atomically, path, before)
+        return True
+
+    @staticmethod
+    def _rule(route: IPRoute, mark: int, table: int, undo: ExitStack) -> None:
+        """The mark's rule. Without it the table's route is harmless, so an undo leaves the route."""
         for rule in route.get_rules(family=AF_INET6):
             if rule.get_attr("FRA_FWMARK") == mark and rule.get_attr("FRA_TABLE") == table:
                 return
-        route.rule("add", family=AF_INET6, fwmark=mark, table=table, priority=_RULE_PRIORITY)
+        words = {"family": AF_INET6, "fwmark": mark, "table": table, "priority": _RULE_PRIORITY}
+        route.rule("add", **words)
+        _later(undo, route.rule, "del", **words)
 
-    def _tun(self, route: IPRoute, name: str) -> None:
+    @staticmethod
+    def _tun(route: IPRoute, name: str, undo: ExitStack) -> None:
         if not route.link_lookup(ifname=name):
             _make_tun(name)
+            _later(undo, run_tool, "ip", "link", "del", name)
         (index,) = route.link_lookup(ifname=name)
         route.link("set", index=index, mtu=TUN_MTU, state="up")
 
-    def _remove_surplus(self, route: IPRoute, workers: int) -> None:
+    @staticmethod
+    def _remove_surplus(route: IPRoute, workers: int) -> None:
+        """Devices and rules of workers that there are no more; their routes go with the device."""
+        gone = range(MARK_TUN_BASE + workers, MARK_TUN_BASE + MAX_WORKERS)
+        for rule in route.get_rules(family=AF_INET6):
+            mark, table = rule.get_attr("FRA_FWMARK"), rule.get_attr("FRA_TABLE")
+            if mark in gone and table == tun_table(mark - MARK_TUN_BASE):
+                with contextlib.suppress(NetlinkError):
+                    route.rule("del", family=AF_INET6, fwmark=mark, table=table, priority=_RULE_PRIORITY)
         for link in route.get_links():
             found = re.fullmatch(r"isth(\d+)", link.get_attr("IFLA_IFNAME"))
             if found and workers <= int(found[1]) < MAX_WORKERS:
@@ -147,9 +193,29 @@ def _make_tun(name: str) -> None:
         os.close(fd)
 
 
-def _forwarding() -> None:
+def _later(undo: ExitStack, action: Callable[..., object], *words: Any, **named: Any) -> None:
+    """Book how a change is taken back. One that cannot be does not keep the others from it."""
+
+    def take_back() -> None:
+        with contextlib.suppress(ApplyError, NetlinkError, OSError):
+            action(*words, **named)
+
+    undo.callback(take_back)
+
+
+def _has_address(route: IPRoute, interface: str, address: str) -> bool:
+    wanted = IPv6Interface(address)
+    return any(
+        IPv6Address(message.get_attr("IFA_ADDRESS")) == wanted.ip
+        and message["prefixlen"] == wanted.network.prefixlen
+        for message in route.get_addr(family=AF_INET6, index=if_nametoindex(interface))
+    )
+
+
+def _forwarding(undo: ExitStack) -> None:
     """The way from the LAN into a TUN is forwarding; on the box sysctl.d has set it already."""
-    path = Path("/proc/sys/net/ipv6/conf/all/forwarding")
     with contextlib.suppress(OSError):
-        if path.read_text().strip() != "1":
-            path.write_text("1")
+        before = _FORWARDING.read_text().strip()
+        if before != "1":
+            _FORWARDING.write_text("1")
+            _later(undo, _FORWARDING.write_text, before)

@@ -95,9 +95,10 @@ def plan(config: Config, facts: Facts) -> list[Step]:
         steps.append(AddAddress(facts.lan, f"{facts.lan_prefix[1]}/64"))
     steps.append(LocalDelivery(MARK_LOCAL, TABLE_LOCAL))
     steps += [MakeTun(tun_name(n), tun_mark(n), tun_table(n)) for n in range(facts.workers)]
+    text = unbound.configuration(facts.upstreams, config.dns.dnssec, threads=1)
+    steps.append(WriteFile("runtime", "unbound.conf", text))
+    # Last: nft takes it whole or not at all, so what fails before or in it can all be undone.
     steps.append(
         Firewall(firewall.ruleset(facts.lan, facts.wan, prefixes, facts.workers, config.console.port))
     )
-    text = unbound.configuration(facts.upstreams, config.dns.dnssec, threads=1)
-    steps.append(WriteFile("runtime", "unbound.conf", text))
     return steps

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from ipaddress import IPv4Address, IPv6Network
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from appliance.config import parse
 from appliance.network.plan import AddAddress, Facts, Firewall, MakeTun, WriteFile, plan
 
 PREFIX = IPv6Network("fd00:1::/64")
+GOLDEN = Path(__file__).with_name("plan.golden.txt")
 
 
 def facts(workers: int = 2, has_networkd: bool = True) -> Facts:
@@ -24,6 +26,19 @@ def texts(has_networkd: bool = True) -> dict[str, str]:
     """File name to text."""
     steps = plan(parse(""), facts(has_networkd=has_networkd))
     return {step.name: step.text for step in steps if isinstance(step, WriteFile)}
+
+
+def test_the_plan_is_the_golden_one() -> None:
+    """A change of the plan is seen in the diff. ISTHMUS_GOLDEN=write writes the file anew."""
+    printed = "".join(f"{step}\n" for step in plan(parse(""), facts()))
+    if os.environ.get("ISTHMUS_GOLDEN") == "write":
+        GOLDEN.write_text(printed)
+    assert printed == GOLDEN.read_text()
+
+
+def test_the_firewall_is_last_since_nothing_undoes_it() -> None:
+    for has_networkd in (True, False):
+        assert isinstance(plan(parse(""), facts(has_networkd=has_networkd))[-1], Firewall)
 
 
 def test_the_lan_is_advertised_whole() -> None:
