@@ -25,6 +25,9 @@ from appliance.system import certificates, health
 from appliance.system.passwords import Passwords
 
 GROUP_READABLE = 0o640
+# For the proxy's answer. A proxy that hangs must be shown as down, so this and the DNS checks stay
+# well under the client's own CALL_TIMEOUT; a busy one asks each worker for up to a second.
+PROXY_TIMEOUT = 6.0
 _NO_COUNTERS = {
     "tcp": 0, "udp": 0, "icmp": 0, "half_open": 0, "opened": 0, "refused": 0, "unreachable": 0,
     "denied": 0, "limited": 0, "bytes_to_wan": 0, "bytes_to_lan": 0, "dial_ms_median": None,
@@ -47,10 +50,11 @@ class Box:
         self.problems: list[str] = []
         self.config = Config()
         self.facts: Facts | None = None
-        self.port_problem: str | None = None
+        self.network_problem: str | None = None  # why the plan is not in force, in words
         self.passwords = Passwords(state / "console-users.json")
         self._applier = Applier(runtime)
         self._applied: object = None
+        self._kept = False
         self._last_good = state / "config.last-good.toml"
         self._started = time.monotonic()
 
@@ -111,38 +115,49 @@ class Box:
         assert self.facts is not None
         # A port that was pulled and put back has a new index, and has lost what was set on it.
         wanted = (steps, socket.if_nametoindex(self.facts.lan), socket.if_nametoindex(self.facts.wan))
-        if wanted == self._applied:
-            self.port_problem = None
-            return
-        self._applied = None
-        self._applier.apply(steps)
+        if wanted != self._applied:
+            self._applied = None
+            self._applier.apply(steps)
+            self._applied = wanted
+            self._kept = False
+            if "unbound.conf" in self._applier.changed and self.networkd:
+                # At the first boot it is not running yet, and starts with this file.
+                with contextlib.suppress(IsthmusError):
+                    run_tool("systemctl", "--no-block", "try-restart", "isthmus-unbound.service")
+        if not self._kept:
+            # After the network, and tried again by itself: traffic does not wait for a full disk.
+            self._keep(self.facts)
+            self._kept = True
+        self.network_problem = None
+
+    def _keep(self, facts: Facts) -> None:
+        """What outlives a reboot: the certificate, and the configuration that proved good; OSError."""
+        certificates.ensure(self.state / "tls", self.config.system.hostname, lan_address(facts.lan_prefix))
         if not self.problems:
             write_atomically(self._last_good, dump(self.config), GROUP_READABLE)
-        certificates.ensure(
-            self.state / "tls", self.config.system.hostname, lan_address(self.facts.lan_prefix)
-        )
-        self.port_problem = None
-        self._applied = wanted
-        if "unbound.conf" in self._applier.changed and self.networkd:
-            # At the first boot it is not running yet, and starts with this file.
-            with contextlib.suppress(IsthmusError):
-                run_tool("systemctl", "--no-block", "try-restart", "isthmus-unbound.service")
 
     def refresh(self) -> None:
-        """Follow what changes by itself: the file, the ports, the DHCP lease."""
+        """Follow what changes by itself: the ports, the DHCP lease. What fails becomes a health issue."""
         try:
             self.apply()
-        except IsthmusError as error:
-            problem = f"{error.message}. {error.hint}"
-            if problem != self.port_problem:
+        except (IsthmusError, OSError) as error:
+            # OSError: the disk is full, or a port went between two looks at it
+            words = (
+                f"{error.message}. {error.hint}"
+                if isinstance(error, IsthmusError)
+                else f"The system refused: {error.strerror or error}."
+            )
+            problem = words.rstrip()
+            if problem != self.network_problem:
                 print(f"isthmus-control: {problem}", file=sys.stderr)
-            self.port_problem = problem
+            self.network_problem = problem
 
     # -- what others ask -----------------------------------------------------------------------
 
     def _proxy(self, method: str, **parameters: Any) -> dict[str, Any] | None:
         try:
-            return call(self.runtime / "proxy" / "proxy.sock", f"org.isthmus.proxy.{method}", parameters)
+            path = self.runtime / "proxy" / "proxy.sock"
+            return call(path, f"org.isthmus.proxy.{method}", parameters, PROXY_TIMEOUT)
         except ControlError:
             return None
 
@@ -165,6 +180,7 @@ class Box:
         servers = [str(address) for address in (facts.upstreams if facts else ())]
         checks = [
             health.configuration(self.problems),
+            health.network(self.network_problem),
             health.port("lan", lan_name, lan is not None, bool(lan and lan.carrier)),
             health.port("wan", wan_name, wan is not None, bool(wan and wan.carrier)),
             health.wan_address(wan_address, gateway),

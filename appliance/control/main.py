@@ -15,7 +15,8 @@ from appliance.network.observe import has_networkd
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
-# How often the ports, the lease and the file are looked at. A lease's new DNS server takes this long.
+# How often the ports and the lease are looked at; the file is read again on SIGHUP.
+# A lease's new DNS server takes this long.
 REFRESH_INTERVAL = 2.0
 
 
@@ -64,7 +65,10 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     except IsthmusError as error:
-        print(f"isthmus-control: {error.message}. {error.hint}", file=sys.stderr)
+        print(f"isthmus-control: {error.message}. {error.hint}".rstrip(), file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:  # a folder that cannot be written, a full disk
+        print(f"isthmus-control: {error}", file=sys.stderr)
         return EXIT_FAILED
     return _serve(box)
 
@@ -90,7 +94,7 @@ def _serve(box: Box) -> int:
 def _reread(box: Box) -> None:
     try:
         box.read()
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         print(error, file=sys.stderr)
 
 

@@ -38,11 +38,12 @@ def port(role: str, name: str, present: bool, carrier: bool) -> Check:
     """A port that is missing or has no cable."""
     side = "LAN" if role == "lan" else "WAN"
     if not present:
+        what = f"No wired port is left for the {side}" if name == "auto" else f"There is no port “{name}”"
         return Check(
             f"port-{role}",
             "bad",
             f"The {side} port is missing",
-            f"There is no port “{name}”. Nothing crosses the box.",
+            f"{what}. Nothing crosses the box.",
             "Put the network card back, or name another port in the configuration.",
         )
     if not carrier:
@@ -188,5 +189,18 @@ def configuration(problems: list[str]) -> Check:
         "The configuration was refused",
         f"The last good one is in force. {problems[0]}"
         + (f" And {len(problems) - 1} more." * (len(problems) > 1)),
-        "Correct the file; it is read again by itself.",
+        "Correct the file and send isthmus-control SIGHUP, or restart the box.",
+    )
+
+
+def network(problem: str | None) -> Check:
+    """Whether the plan is in force: addresses, the workers' devices, the firewall."""
+    if problem is None:
+        return Check("network", "ok", "Network is as configured")
+    return Check(
+        "network",
+        "bad",
+        "The network is not as configured",
+        problem,
+        "It is tried again every few seconds.",
     )
