@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,10 @@ def main(argv: list[str] | None = None) -> int:
                 print(json.dumps({"sessions": found, "total": total}, indent=2))
             else:
                 print_sessions(found, total)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `isthmus status | head`: the reader has seen enough. What is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
