@@ -16,12 +16,20 @@ from appliance.config import load
 from appliance.control.client import ControlClient
 from appliance.errors import ConfigError
 from webui.app import create_app
+from webui.worker import BoundedWorker
 
 EXIT_CONFIG = 2
 EXIT_CERTIFICATE = 3
-# A console has a handful of users; each polls every two seconds.
-THREADS = 8
-REQUEST_TIMEOUT = 30
+# A console has a handful of users; each polls every two seconds. More than MAX_PER_ADDRESS of the
+# worker, so that one host cannot hold them all.
+THREADS = 32
+# A worker that does not run its loop for so long is replaced. A request's own limits: webui.worker.
+STALL_SECONDS = 30
+MAX_CONNECTIONS = 256
+KEEPALIVE_SECONDS = 5  # more than the poll's two, so that a page polls over one connection
+MAX_REQUEST_LINE = 2_048
+MAX_HEADERS = 64
+MAX_HEADER = 8_190
 # Control makes the certificate at the first boot, once it knows the LAN's address.
 CERTIFICATE_TIMEOUT = 30.0
 
@@ -77,8 +85,13 @@ def main(argv: list[str] | None = None) -> int:
         "bind": f"{options.listen}:{options.port or config.console.port}",
         "workers": 1,
         "threads": THREADS,
-        "worker_class": "gthread",
-        "timeout": REQUEST_TIMEOUT,
+        "worker_class": BoundedWorker,
+        "worker_connections": MAX_CONNECTIONS,
+        "timeout": STALL_SECONDS,
+        "keepalive": KEEPALIVE_SECONDS,
+        "limit_request_line": MAX_REQUEST_LINE,
+        "limit_request_fields": MAX_HEADERS,
+        "limit_request_field_size": MAX_HEADER,
         "certfile": str(certificate),
         "keyfile": str(key),
         "ssl_context": _tls,
