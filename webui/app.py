@@ -12,11 +12,16 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from appliance.control.client import ControlError
 
-# A signed-in browser that asks nothing for this long signs in again.
+# A signed-in browser whose user does nothing for this long signs in again. A page that only polls
+# does not count: a tab left open would stay signed in for ever.
 SESSION_SECONDS = 12 * 3_600
 # No form of the console is larger; what is, is no form of the console.
 MAX_REQUEST = 64 * 1024
 SESSIONS_SHOWN = 50
+SESSIONS_LISTED = 1000  # as many as control hands out at once
+MAX_SEARCH = 128
+KINDS = {"tcp": "TCP", "udp": "UDP and QUIC", "icmp": "Ping"}
+REGIONS = ("state", "health", "workers", "ports", "sessions")
 USER = "admin"
 MIN_PASSWORD = 10
 THEMES = ("system", "light", "dark")
@@ -33,7 +38,17 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+_POLLED = {"live"}
 _OPEN = {"static", "setup", "set_password", "signin", "sign_in", "set_theme"}
+
+
+_BACK = "Go back, load the page anew, and try again."
+_WORDS = {
+    404: ("There is no such page.", "The dashboard has links to all there is."),
+    405: ("This address takes no such request.", "Use the forms and links of the console."),
+    413: ("This form is too large.", f"The console takes at most {MAX_REQUEST // 1024} kB."),
+    500: ("The console has failed at this.", "The rest works. Its log says what happened."),
+}
 
 
 class Backend(Protocol):
@@ -66,7 +81,7 @@ def create_app(backend: Backend, key: bytes) -> Flask:
         SESSION_COOKIE_SAMESITE="Strict",
         MAX_CONTENT_LENGTH=MAX_REQUEST,
     )
-    app.jinja_env.filters.update(size=size, rate=rate, age=age)
+    app.jinja_env.filters.update(size=size, speed=speed, age=age, milliseconds=milliseconds)
     _guard(app, backend)
     _account(app, backend)
     _pages(app, backend)
@@ -79,25 +94,33 @@ def create_app(backend: Backend, key: bytes) -> Flask:
 def size(count: float) -> str:
     """1.90 GB."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.2f} {unit}"
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{_three(count)} {unit}"
         count /= 1000
-    return f"{count:.2f} TB"
+    return f"{_three(count)} TB"
 
 
-def rate(bits: float) -> str:
-    """61.4 Mbit/s."""
-    for unit in ("bit/s", "kbit/s", "Mbit/s"):
-        if bits < 1000:
-            return f"{bits:.0f} {unit}" if unit == "bit/s" else f"{bits:.1f} {unit}"
-        bits /= 1000
-    return f"{bits:.1f} Gbit/s"
+def _three(value: float) -> str:
+    """Three digits that count: 1.90, 76.2, 184."""
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def milliseconds(value: float | None) -> str:
+    """11.8; under one with two decimals, for a server next door; a dash where nothing was dialled yet."""
+    return "–" if value is None else f"{value:.2f}" if value < 1 else f"{value:.1f}"
+
+
+def speed(mbit: int) -> str:
+    """100 Mbit/s, 2.5 Gbit/s."""
+    return f"{mbit / 1000:g} Gbit/s" if mbit >= 1000 else f"{mbit} Mbit/s"
 
 
 def age(seconds: float) -> str:
-    """2:14, or 3:02:14."""
+    """2:14, 3:02:14, or 9 days."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} days"
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
@@ -122,7 +145,7 @@ def _theme() -> str:
 
 def _guard(app: Flask, backend: Backend) -> None:
     @app.before_request
-    def check() -> BaseResponse | tuple[str, int] | None:
+    def check() -> BaseResponse | tuple[str | Response, int] | None:
         if request.method == "POST":
             given = request.form.get("csrf", "")
             if not given or not secrets.compare_digest(given.encode(), str(session.get("csrf", "")).encode()):
@@ -139,8 +162,10 @@ def _guard(app: Flask, backend: Backend) -> None:
             return redirect(url_for("signin"), 303)
         if request.endpoint not in _OPEN and not _signed_in():
             session.clear()
+            if request.endpoint in _POLLED:
+                return jsonify(problem="Signed out."), 401
             return redirect(url_for("signin"), 303)
-        if _signed_in():
+        if _signed_in() and request.endpoint not in _POLLED:
             session["seen"] = int(time.time())
         return None
 
@@ -154,10 +179,12 @@ def _guard(app: Flask, backend: Backend) -> None:
 
     @app.context_processor
     def shared() -> dict[str, Any]:
-        return {"csrf": _token, "theme": _theme(), "signed_in": _signed_in(), "here": request.path}
+        return {"csrf": _token, "theme": _theme(), "here": request.path, "url": request.full_path.rstrip("?")}
 
     @app.errorhandler(ControlError)
-    def control_down(error: ControlError) -> tuple[str, int]:
+    def control_down(error: ControlError) -> tuple[str | Response, int]:
+        if request.endpoint in _POLLED:
+            return jsonify(problem="The box's control daemon does not answer."), 503
         return (
             _problem(
                 "The box's control daemon does not answer.",
@@ -169,9 +196,8 @@ def _guard(app: Flask, backend: Backend) -> None:
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[str, int]:
-        words = {404: ("There is no such page.", "The dashboard has links to all there is.")}
-        title, advice = words.get(error.code or 500, (f"{error.name}.", error.description or ""))
-        return _problem(title, advice), error.code or 500
+        code = error.code or 500
+        return _problem(*_WORDS.get(code, ("This request makes no sense here.", _BACK))), code
 
 
 def _problem(title: str, advice: str, detail: str = "") -> str:
@@ -251,21 +277,63 @@ def _begin() -> None:
 # -- pages ---------------------------------------------------------------------------------------------
 
 
+def _kinds(counters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the crossing. ``lane`` is its thickness: one step for each power of ten."""
+    open_now = sum(counters[kind] for kind in KINDS)
+    return [
+        {
+            "kind": kind,
+            "words": words,
+            "open": counters[kind],
+            "share": f"{100 * counters[kind] / open_now:.0f} % of all" if open_now else "none open",
+            "lane": min(len(str(counters[kind])) + 1, 5) if counters[kind] else 1,
+        }
+        for kind, words in KINDS.items()
+    ]
+
+
+def _view(backend: Backend) -> dict[str, Any]:
+    """What the dashboard shows, for the page and for each poll."""
+    status = backend.status()
+    sessions, total = backend.sessions(SESSIONS_SHOWN)
+    counters = status["counters"]
+    return {
+        "status": status,
+        "kinds": _kinds(counters),
+        "open_now": sum(counters[kind] for kind in KINDS),
+        "not_carried": sum(counters[name] for name in ("refused", "unreachable", "denied", "limited")),
+        "sessions": sessions,
+        "total": total,
+    }
+
+
 def _pages(app: Flask, backend: Backend) -> None:
     @app.get("/")
     def dashboard() -> str:
-        sessions, total = backend.sessions(SESSIONS_SHOWN)
-        return render_template("dashboard.html", status=backend.status(), sessions=sessions, total=total)
+        return render_template("dashboard.html", **_view(backend))
 
     @app.get("/sessions")
     def sessions() -> str:
-        search = request.args.get("q", "").strip()[:128]
-        found, total = backend.sessions(1000, search or None)
-        return render_template("sessions.html", sessions=found, total=total, search=search)
+        search = request.args.get("q", "").strip()[:MAX_SEARCH]
+        found, total = backend.sessions(SESSIONS_LISTED, search or None)
+        return render_template(
+            "sessions.html", status=backend.status(), sessions=found, total=total, search=search
+        )
 
     @app.get("/live.json")
     def live() -> Response:
-        status = backend.status()
+        view = _view(backend)
+        status = view["status"]
         return jsonify(
-            time=status["time"], counters=status["counters"], checks=status["checks"], uptime=status["uptime"]
+            time=status["time"],
+            uptime=age(status["uptime"]),
+            counters=status["counters"],
+            dial=milliseconds(status["counters"]["dial_ms_median"]),
+            checks=status["checks"],
+            kinds=view["kinds"],
+            open=view["open_now"],
+            not_carried=view["not_carried"],
+            total=view["total"],
+            # Regions without inputs, as the page itself draws them.
+            regions={name: render_template(f"live_{name}.html", **view) for name in REGIONS},
         )

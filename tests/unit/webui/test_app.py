@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from appliance.control.client import ControlError
-from webui.app import HEADERS, create_app
+from webui.app import (
+    HEADERS,
+    MAX_REQUEST,
+    REGIONS,
+    SESSION_SECONDS,
+    age,
+    create_app,
+    milliseconds,
+    size,
+    speed,
+)
 
 STATUS: dict[str, Any] = {
     "version": "0.1.0", "hostname": "isthmus", "time": 1.8e9, "uptime": 3725.0,
@@ -124,13 +135,19 @@ def test_pages_and_figures(client: FlaskClient, control: FakeControl) -> None:
         "Crossing open",
         "The resolver does not answer",
         "fd00:1::/64",
-        "1.90 MB",
+        "<b>1.90</b><span>MB in all",
+        "50 % of all",
         "1:02:05",
         "2:14",
     ):
         assert words in page
     assert client.get("/setup", base_url="https://box").location == "/signin"
-    assert client.get("/live.json", base_url="https://box").get_json()["counters"]["tcp"] == 3
+    live = client.get("/live.json", base_url="https://box").get_json()
+    assert live["counters"]["tcp"] == 3
+    assert (live["open"], live["not_carried"], live["total"]) == (6, 1, 1)
+    assert [row["lane"] for row in live["kinds"]] == [2, 2, 2]
+    assert set(live["regions"]) == set(REGIONS)
+    assert "unbound is down." in live["regions"]["health"]
     assert "192.31.196.80" in client.get("/sessions?q=192.31", base_url="https://box").text
     assert "No session matches" in client.get("/sessions?q=%3Cb%3E", base_url="https://box").text
 
@@ -189,3 +206,67 @@ def test_theme_goes_back_only_to_this_console(client: FlaskClient, control: Fake
         done = post(client, "/", "/theme", theme="dark", here=target)
         assert done.location == wanted
     assert 'data-theme="dark"' in client.get("/", base_url="https://box").text
+
+
+def test_a_poll_does_not_keep_a_session_alive(
+    client: FlaskClient, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_in(client, control)
+    start = time.time()
+    for passed in (0.4, 0.8):
+        monkeypatch.setattr("webui.app.time.time", lambda passed=passed: start + passed * SESSION_SECONDS)
+        assert client.get("/live.json", base_url="https://box").status_code == 200
+    monkeypatch.setattr("webui.app.time.time", lambda: start + 1.1 * SESSION_SECONDS)
+    assert client.get("/live.json", base_url="https://box").status_code == 401
+    assert client.get("/", base_url="https://box").location == "/signin"
+
+
+def test_a_page_keeps_a_session_alive(
+    client: FlaskClient, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_in(client, control)
+    start = time.time()
+    for passed in (0.8, 1.6):
+        monkeypatch.setattr("webui.app.time.time", lambda passed=passed: start + passed * SESSION_SECONDS)
+        assert client.get("/", base_url="https://box").status_code == 200
+
+
+def test_a_poll_is_told_in_json_what_is_wrong(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    control.down = True
+    answer = client.get("/live.json", base_url="https://box")
+    assert answer.status_code == 503
+    assert "does not answer" in answer.get_json()["problem"]
+
+
+def test_errors_are_pages_in_words(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    for method, path, code, words in (
+        ("GET", "/nothing", 404, "There is no such page"),
+        ("GET", "/signout", 405, "takes no such request"),
+    ):
+        answer = client.open(path, method=method, base_url="https://box")
+        assert answer.status_code == code
+        assert words in answer.text
+    large = client.post("/signin", data={"csrf": "x" * (MAX_REQUEST + 1)}, base_url="https://box")
+    assert large.status_code == 413
+    assert "too large" in large.text
+
+
+def test_the_themes_form_keeps_the_search(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    page = client.get("/sessions?q=a%26b", base_url="https://box").text
+    assert 'name="here" value="/sessions?q=a%26b"' in page
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [
+        (size(999), "999 B"), (size(1_900_000_000), "1.90 GB"), (size(76_210_000), "76.2 MB"),
+        (size(999_900), "1.00 MB"), (speed(100), "100 Mbit/s"), (speed(2500), "2.5 Gbit/s"),
+        (age(134), "2:14"), (age(9 * 86_400), "9 days"), (milliseconds(None), "–"),
+        (milliseconds(0.04), "0.04"), (milliseconds(11.82), "11.8"),
+    ],
+)  # fmt: skip
+def test_figures(made: str, wanted: str) -> None:
+    assert made == wanted
