@@ -15,8 +15,10 @@ ICMP_HEADER = 8
 
 TCP = 6
 UDP = 17
+FRAGMENT = 44
 ICMPV6 = 58
 
+PACKET_TOO_BIG = 2
 ECHO_REQUEST_V6 = 128
 ECHO_REPLY_V6 = 129
 ECHO_REQUEST_V4 = 8
@@ -26,10 +28,8 @@ ECHO_REPLY_V4 = 0
 MIN_MTU = 1280
 MAX_QUOTE = MIN_MTU - IPV6_HEADER - ICMP_HEADER
 
-# Every Ethernet carries this; a datagram that is longer leaves as fragments of the least MTU.
-ETHERNET_MTU = 1500
-_FRAGMENT_HEADER = 8
-_FRAGMENT_PAYLOAD = (MIN_MTU - IPV6_HEADER - _FRAGMENT_HEADER) & ~7
+FRAGMENT_HEADER = 8
+_FRAGMENT_PAYLOAD = (MIN_MTU - IPV6_HEADER - FRAGMENT_HEADER) & ~7
 
 _HEADER = Struct("!IHBB")
 _TCP = Struct("!HHIIBBHHH")
@@ -108,12 +108,12 @@ def udp(source: bytes, target: bytes, ports: bytes, payload: bytes) -> bytes:
     )
 
 
-def fragments(packet: bytes, identification: int) -> list[bytes]:
-    """``packet`` as it is, or cut into fragments of the least MTU where it is over Ethernet's.
+def fragments(packet: bytes, identification: int, mtu: int) -> list[bytes]:
+    """``packet`` as it is, or cut into fragments of the least MTU where it is over ``mtu``.
 
     RFC 8200 section 4.5; the packet has no extension header.
     """
-    if len(packet) <= ETHERNET_MTU:
+    if len(packet) <= mtu:
         return [packet]
     protocol, body = packet[6], packet[IPV6_HEADER:]
     source, target = packet[8:24], packet[24:40]
@@ -123,7 +123,7 @@ def fragments(packet: bytes, identification: int) -> list[bytes]:
         more = offset + len(piece) < len(body)
         fragment = bytes((protocol, 0)) + (offset | more).to_bytes(2, "big")
         fragment += identification.to_bytes(4, "big")
-        out.append(header(source, target, 44, _FRAGMENT_HEADER + len(piece)) + fragment + piece)
+        out.append(header(source, target, FRAGMENT, FRAGMENT_HEADER + len(piece)) + fragment + piece)
     return out
 
 

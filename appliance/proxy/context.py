@@ -41,7 +41,6 @@ class Counters:
     denied: int = 0
     limited: int = 0
     malformed: int = 0
-    fragments: int = 0
     to_wan: int = 0
     to_lan: int = 0
     dial_ms: list[float] = field(default_factory=list)

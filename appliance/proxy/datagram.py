@@ -11,8 +11,10 @@ import struct
 from ipaddress import IPv4Address
 from socket import (
     AF_INET,
+    AF_INET6,
     IPPROTO_ICMP,
     IPPROTO_IP,
+    IPPROTO_IPV6,
     IPPROTO_UDP,
     MSG_ERRQUEUE,
     SO_ERROR,
@@ -21,6 +23,7 @@ from socket import (
     SOCK_NONBLOCK,
     SOL_SOCKET,
     inet_aton,
+    inet_ntop,
     socket,
 )
 
@@ -34,6 +37,11 @@ from appliance.session.record import OPEN, Session
 # Answers taken from one socket before the others have their turn.
 MAX_DATAGRAMS = 32
 MAX_DATAGRAM = 65_536
+# What is known of the way to a client is asked anew after so long; how many clients are remembered.
+PATH_MTU_LIFETIME = 10.0
+# RFC 8201 section 4: what a packet-too-big said holds for ten minutes.
+TOLD_MTU_LIFETIME = 600.0
+MAX_PATHS = 4_096
 # Above this a hop limit is a host's default and says nothing; below it somebody counts hops.
 TRACEROUTE_HOPS = 32
 DEFAULT_TTL = 64
@@ -42,6 +50,7 @@ _IP_RECVERR = 11
 _IP_TTL = 2
 _IP_MTU_DISCOVER = 10
 _IP_PMTUDISC_DONT = 0
+_IPV6_MTU = 24
 _SO_EE_ORIGIN_ICMP = 2
 # struct sock_extended_err (linux/errqueue.h), then the offender's sockaddr_in.
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")
@@ -91,6 +100,41 @@ class Binding:
             self.owner.answers(self)
 
 
+class PathMtu:
+    """The greatest packet that reaches a client whole: the LAN's MTU, or what a router there said."""
+
+    __slots__ = ("_known", "_probe")
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[int, float]] = {}  # client: MTU, until when
+        self._probe = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC)
+
+    def of(self, client: bytes, now: float) -> int:
+        """Octets of a whole IPv6 packet."""
+        known = self._known.get(client)
+        if known is not None and known[1] > now:
+            return known[0]
+        try:
+            self._probe.connect((inet_ntop(AF_INET6, client), 9))
+            mtu = self._probe.getsockopt(IPPROTO_IPV6, _IPV6_MTU)
+        except OSError:
+            mtu = wire.MIN_MTU  # no route just now: the least is always right
+        self._keep(client, mtu, now + PATH_MTU_LIFETIME)
+        return mtu
+
+    def told(self, client: bytes, mtu: int, now: float) -> None:
+        """A packet-too-big about something sent to ``client``; it may only make the MTU smaller."""
+        mtu = max(mtu, wire.MIN_MTU)
+        if mtu < self.of(client, now):
+            self._keep(client, mtu, now + TOLD_MTU_LIFETIME)
+
+    def _keep(self, client: bytes, mtu: int, until: float) -> None:
+        if len(self._known) >= MAX_PATHS:
+            for old in list(self._known)[: MAX_PATHS // 2]:
+                del self._known[old]
+        self._known[client] = (mtu, until)
+
+
 class Datagrams:
     """The UDP and ping part of a worker."""
 
@@ -98,6 +142,7 @@ class Datagrams:
         self._context = context
         self._bindings: dict[bytes, Binding] = {}
         self._identification = 0
+        self._paths = PathMtu()
         timers = context.config.proxy.timers
         self._lifetime = {"udp": timers.udp, "icmp": timers.icmp}
 
@@ -114,17 +159,34 @@ class Datagrams:
             self._send(binding, flow, packet, packet[48 : 40 + length])
 
     def on_icmpv6(self, packet: bytes) -> None:
-        """An ICMPv6 packet of a client: an echo request, or an error that is not for us to pass on."""
-        if len(packet) < 48 or packet[40] != wire.ECHO_REQUEST_V6:
-            return
-        if not wire.checksum_holds(packet):
+        """An ICMPv6 packet from the LAN: an echo request, or an error about an answer of ours."""
+        if len(packet) < 48 or not wire.checksum_holds(packet):
             self._context.counters.malformed += 1
+            return
+        if packet[40] == wire.PACKET_TOO_BIG:
+            self._on_too_big(packet)
+        if packet[40] != wire.ECHO_REQUEST_V6:
             return
         flow, binding = self._flow("icmp", packet, packet[44:46], b"\0\0")
         if flow is not None and binding is not None:
             # The kernel puts the socket's own identifier and the checksum in.
             echo = bytes((wire.ECHO_REQUEST_V4, 0, 0, 0, 0, 0)) + packet[46:]
             self._send(binding, flow, packet, echo)
+
+    def _on_too_big(self, packet: bytes) -> None:
+        """Believed only where it quotes an answer that a living session may have sent."""
+        quoted = packet[48:]
+        if len(quoted) < 48:
+            return
+        protocol, client, server = quoted[6], quoted[24:40], quoted[8:24]
+        if protocol == wire.FRAGMENT:
+            return  # already cut to the least MTU
+        if protocol == wire.UDP:
+            binding, port = self._bindings.get(client + quoted[42:44] + b"u"), quoted[40:42]
+        else:
+            binding, port = self._bindings.get(client + quoted[44:46] + b"i"), b"\0\0"
+        if binding is not None and server + port in binding.flows:
+            self._paths.told(client, int.from_bytes(packet[44:48], "big"), self._context.now)
 
     def _flow(
         self, kind: str, packet: bytes, port: bytes, server_port: bytes
@@ -235,8 +297,12 @@ class Datagrams:
                 answer = wire.icmpv6(flow.server, binding.client, wire.ECHO_REPLY_V6, 0, word, data[8:])
             else:
                 continue
+            if len(answer) <= wire.MIN_MTU:
+                context.write(answer)
+                continue
             self._identification = (self._identification + 1) & 0xFFFFFFFF
-            for piece in wire.fragments(answer, self._identification):
+            mtu = self._paths.of(binding.client, context.now)
+            for piece in wire.fragments(answer, self._identification, mtu):
                 context.write(piece)
 
     def errors(self, binding: Binding) -> None:

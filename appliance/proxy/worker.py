@@ -15,6 +15,7 @@ from typing import Any
 
 from appliance.config.schema import Config
 from appliance.protocol import packet as wire
+from appliance.protocol.reassembly import Reassembly
 from appliance.proxy.context import Context
 from appliance.proxy.datagram import Datagrams
 from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, Pipes, RelayContext
@@ -98,6 +99,7 @@ class Worker:
         self.relay = RelayContext(pipes, self.context.bury, self._relay_ended)
         self.transparent = Transparent(self.context, self.relay, listener)
         self.datagrams = Datagrams(self.context)
+        self._reassembly = Reassembly()
         self._line = line
         self._request = b""
         self._stop = False
@@ -180,6 +182,11 @@ class Worker:
                 return
             if len(packet) < 48 or packet[0] >> 4 != 6:
                 continue
+            if packet[6] == wire.FRAGMENT:
+                whole = self._reassembly.add(packet)
+                if whole is None or len(whole) < 48:
+                    continue
+                packet = whole
             protocol = packet[6]
             if protocol == wire.TCP:
                 self.transparent.on_syn(packet)
@@ -188,7 +195,7 @@ class Worker:
             elif protocol == wire.ICMPV6:
                 self.datagrams.on_icmpv6(packet)
             else:
-                self.context.counters.fragments += 1
+                self.context.counters.malformed += 1
 
     # -- the supervisor's questions -------------------------------------------------------------
 

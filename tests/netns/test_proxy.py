@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from appliance.protocol import packet
+from appliance.proxy.datagram import PATH_MTU_LIFETIME
 from tests.netns.conftest import BIN, SERVER, SERVER6, Box, needs_root, wait_for
 from tests.netns.peers import CHUNK
 
@@ -205,6 +207,54 @@ class TestUdp:
         with udp_socket(peers) as sock:
             sock.sendto(b"z" * 1300, (SERVER6, 7101))
             assert len(sock.recv(4096)) > 1300
+
+    def test_large_datagram_of_a_client_arrives_whole(self, peers: Box) -> None:
+        with udp_socket(peers) as sock:
+            for size in (1500, 9000, 60_000):
+                content = os.urandom(size)
+                sock.sendto(content, (SERVER6, 7101))
+                assert sock.recv(65_535).split(b" ", 2)[2] == content
+
+    def test_an_answer_over_the_lans_mtu_arrives_in_fragments(self, peers: Box) -> None:
+        peers.box.run("ip", "link", "set", "lan0", "mtu", "1280")
+        try:
+            time.sleep(PATH_MTU_LIFETIME + 0.5)  # what was learned of the way before is forgotten
+            with udp_socket(peers) as sock:
+                content = os.urandom(1220)
+                sock.sendto(content, (SERVER6, 7101))  # the answer is longer: over 1280 octets
+                assert sock.recv(4096).endswith(content)
+        finally:
+            peers.box.run("ip", "link", "set", "lan0", "mtu", "1500")
+
+    def test_a_router_of_the_lan_says_too_big(self, peers: Box) -> None:
+        """A packet-too-big for an answer makes the next answers fragments."""
+        with udp_socket(peers, "fd00:1::3") as sock:
+            content = os.urandom(1380)
+            sock.sendto(content, (SERVER6, 7101))
+            assert sock.recv(4096).endswith(content)
+            server, client = (socket.inet_pton(socket.AF_INET6, a) for a in (SERVER6, "fd00:1::3"))
+            ports = (7101).to_bytes(2, "big") + sock.getsockname()[1].to_bytes(2, "big")
+            answer = packet.udp(server, client, ports, content)
+            error = packet.icmpv6_error(client, 2, 0, answer, 1300)
+            raw = peers.client.call(
+                lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+            )
+            seen = peers.client.call(
+                lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86DD))
+            )
+            with raw, seen:
+                raw.bind(("fd00:1::3", 0))
+                raw.sendto(error[40:], (SERVER6, 0))
+                seen.settimeout(3)
+                time.sleep(0.2)
+                sock.sendto(content, (SERVER6, 7101))
+                assert sock.recv(4096).endswith(content)
+                sizes: list[int] = []
+                while len(sizes) < 2:
+                    data, sender = seen.recvfrom(2000)
+                    if sender[2] != socket.PACKET_OUTGOING and data[8:24] == server:
+                        sizes.append(len(data))
+                assert max(sizes) <= 1280
 
     def test_closed_port_is_told(self, peers: Box) -> None:
         with udp_socket(peers) as sock:
