@@ -133,6 +133,8 @@ class Timers(Section):
     # A SYN that is held while the origin's leg is dialled. Shorter than a client's own patience
     # (Linux gives up after 127 s, browsers after 20 to 60 s), longer than three lost SYNs (7 s).
     dial: Annotated[int, Field(ge=2, le=120)] = 10
+    # How long the workers of an older program may go on with their sessions after an update.
+    drain: Annotated[int, Field(ge=0, le=604_800)] = 3_600
 
 
 class Proxy(Section):
@@ -142,6 +144,9 @@ class Proxy(Section):
     # Of one worker. Two descriptors a session: the process limit must allow it.
     max_sessions: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
     max_sessions_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
+    # New sessions in a second, refused ones included: of one client, and of all clients of a worker.
+    max_new_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    max_new: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000_000
     # SYNs of one client that wait for their origin; a flood from one client stops here.
     max_half_open_per_client: Annotated[int, Field(ge=1, le=65_536)] = 512
     max_half_open: Annotated[int, Field(ge=1, le=65_536)] = 4_096

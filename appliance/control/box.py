@@ -54,6 +54,7 @@ class Box:
         self.passwords = Passwords(state / "console-users.json")
         self._applier = Applier(runtime)
         self._applied: object = None
+        self._told: Config | None = None  # what the proxy works by
         self._kept = False
         self._last_good = state / "config.last-good.toml"
         self._started = time.monotonic()
@@ -124,6 +125,11 @@ class Box:
                 # At the first boot it is not running yet, and starts with this file.
                 with contextlib.suppress(IsthmusError):
                     run_tool("systemctl", "--no-block", "try-restart", "isthmus-unbound.service")
+        if self.config != self._told:
+            # A proxy that is not there reads the file when it starts.
+            self._proxy("Reload")
+            self._applier.remove_surplus(self.facts.workers)
+            self._told = self.config
         if not self._kept:
             # After the network, and tried again by itself: traffic does not wait for a full disk.
             self._keep(self.facts)

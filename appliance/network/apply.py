@@ -93,18 +93,16 @@ class Applier:
                 check_firewall(step.text)
         self.changed.clear()
         try:
-            with IPRoute() as route:
-                with ExitStack() as undo:
-                    reloaded: list[bool] = []
-                    # Booked first, so done last: networkd then reads the files as they were before.
-                    _later(undo, lambda: run_tool("networkctl", "reload") if reloaded else None)
-                    for step in steps:
-                        if isinstance(step, Firewall) and "networkd" in self.changed:
-                            reloaded.append(True)
-                            run_tool("networkctl", "reload")
-                        self._take(route, step, undo)
-                    undo.pop_all()
-                self._remove_surplus(route, sum(isinstance(step, MakeTun) for step in steps))
+            with IPRoute() as route, ExitStack() as undo:
+                reloaded: list[bool] = []
+                # Booked first, so done last: networkd then reads the files as they were before.
+                _later(undo, lambda: run_tool("networkctl", "reload") if reloaded else None)
+                for step in steps:
+                    if isinstance(step, Firewall) and "networkd" in self.changed:
+                        reloaded.append(True)
+                        run_tool("networkctl", "reload")
+                    self._take(route, step, undo)
+                undo.pop_all()
         except (OSError, NetlinkError) as error:
             raise ApplyError(f"the network could not be changed: {error}") from None
 
@@ -161,8 +159,16 @@ class Applier:
         route.link("set", index=index, mtu=TUN_MTU, state="up")
 
     @staticmethod
+    def remove_surplus(workers: int) -> None:
+        """Devices and rules of workers that there are no more; their routes go with the device.
+
+        To be done once the proxy has left them.
+        """
+        with contextlib.suppress(NetlinkError, OSError), IPRoute() as route:
+            Applier._remove_surplus(route, workers)
+
+    @staticmethod
     def _remove_surplus(route: IPRoute, workers: int) -> None:
-        """Devices and rules of workers that there are no more; their routes go with the device."""
         gone = range(MARK_TUN_BASE + workers, MARK_TUN_BASE + MAX_WORKERS)
         for rule in route.get_rules(family=AF_INET6):
             mark, table = rule.get_attr("FRA_FWMARK"), rule.get_attr("FRA_TABLE")

@@ -7,7 +7,7 @@ import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from socket import AF_INET, SOCK_DGRAM, inet_ntop, socket
+from socket import AF_INET, AF_INET6, SOCK_DGRAM, inet_ntop, socket
 from typing import Any, Protocol
 
 from appliance.addressing import TranslationPrefix
@@ -72,7 +72,7 @@ class Context:
 
     def __init__(self, config: Config, tun: int, now: float, log: Callable[[dict[str, Any]], None]) -> None:
         self.config = config
-        self.prefixes = prefixes_of(config)
+        self.prefixes: tuple[TranslationPrefix, ...] = ()
         self.tun = tun
         self.epoll = select.epoll(1024)
         self.handlers: dict[int, Handler] = {}
@@ -87,7 +87,17 @@ class Context:
         self._errors_left = MAX_ERRORS_PER_SECOND
         self._graves: list[socket] = []
         self._probe = socket(AF_INET, SOCK_DGRAM)
-        self.max_sessions = config.proxy.max_sessions
+        self.max_sessions = 0
+        self._new_sessions: dict[bytes, int] = {}  # by client, in this second
+        self._new_in_all = 0
+        self._limited: set[bytes] = set()  # clients whose limit was logged in this second
+
+    def configure(self, config: Config, descriptors: int) -> None:
+        """Take a configuration up. ``descriptors``: for so many sessions they suffice."""
+        self.config = config
+        self.prefixes = prefixes_of(config)
+        self.max_sessions = min(config.proxy.max_sessions, descriptors)
+        self._destinations.clear()
 
     # -- descriptors ---------------------------------------------------------------------------
 
@@ -95,6 +105,11 @@ class Context:
         """Hear of ``events`` on ``fd``."""
         self.handlers[fd] = handler
         self.epoll.register(fd, events)
+
+    def ignore(self, fd: int) -> None:
+        """Hear no more of ``fd``, which stays open, here or with another process."""
+        if self.handlers.pop(fd, None) is not None:
+            self.epoll.unregister(fd)
 
     def bury(self, fd: int, sock: socket) -> None:
         """Forget the descriptor now, close it after this batch of events.
@@ -136,6 +151,9 @@ class Context:
     def every_second(self) -> None:
         """Renew what is allowed by the second, and run the timers."""
         self._errors_left = MAX_ERRORS_PER_SECOND
+        self._new_sessions.clear()
+        self._new_in_all = 0
+        self._limited.clear()
         self.timers.advance(int(self.now))
 
     # -- destinations --------------------------------------------------------------------------
@@ -172,31 +190,64 @@ class Context:
     # -- sessions ------------------------------------------------------------------------------
 
     def admit(self, client: bytes) -> Failure | None:
-        """Whether one more session of ``client`` (16 octets) is within the limits."""
+        """Whether one more session of ``client`` (16 octets) is within the limits; it is counted as tried."""
+        proxy = self.config.proxy
+        tried = self._new_sessions.get(client, 0)
+        if tried >= proxy.max_new_per_client or self._new_in_all >= proxy.max_new:
+            return Failure.LIMIT
+        self._new_sessions[client] = tried + 1
+        self._new_in_all += 1
         if len(self.sessions) >= self.max_sessions:
             return Failure.LIMIT
-        if self.by_client.get(client, 0) >= self.config.proxy.max_sessions_per_client:
+        if self.by_client.get(client, 0) >= proxy.max_sessions_per_client:
             return Failure.LIMIT
         return None
 
-    def open(self, kind: str, endpoints: bytes, origin: str, state: str) -> Session:
-        """A new record in the table."""
+    def refused(self, kind: str, client: bytes, target: Destination, port: int, failure: Failure) -> None:
+        """Count and log what did not come about; a client over its limit fills no disk by it."""
+        self.counters.count(failure)
+        if failure is Failure.LIMIT:
+            if client in self._limited:
+                return
+            self._limited.add(client)
+        self.log(
+            {
+                "kind": kind,
+                "refused": failure.value,
+                "client": inet_ntop(AF_INET6, client),
+                "origin": target.origin,
+                "origin_port": port,
+            }
+        )
+
+    def open(
+        self, kind: str, endpoints: bytes, origin: str, state: str, started: float | None = None
+    ) -> Session:
+        """A new record in the table; ``started`` where it was taken over."""
         self._numbers += 1
-        session = Session(self._numbers, kind, endpoints, origin, self.now, state)
+        session = Session(
+            self._numbers, kind, endpoints, origin, self.now if started is None else started, state
+        )
         self.sessions[session.number] = session
         client = session.client
         self.by_client[client] = self.by_client.get(client, 0) + 1
         return session
 
-    def ended(self, session: Session, reason: str) -> None:
-        """Take a session out of the table and into the log."""
+    def drop(self, session: Session) -> bool:
+        """Take a session out of the table without a line in the log: another worker goes on with it."""
         if self.sessions.pop(session.number, None) is None:
-            return
+            return False
         left = self.by_client[session.client] - 1
         if left:
             self.by_client[session.client] = left
         else:
             del self.by_client[session.client]
+        return True
+
+    def ended(self, session: Session, reason: str) -> None:
+        """Take a session out of the table and into the log."""
+        if not self.drop(session):
+            return
         self.counters.to_wan += session.to_wan
         self.counters.to_lan += session.to_lan
         entry = session.describe(0, self.now)

@@ -8,6 +8,7 @@ endpoint-independent mapping. The binding's *sessions*, one for each origin, say
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from socket import (
     AF_INET,
@@ -26,6 +27,7 @@ from socket import (
     inet_ntop,
     socket,
 )
+from typing import Any
 
 from appliance.addressing import is_global_ipv4
 from appliance.errors import Failure, failure_of
@@ -76,21 +78,26 @@ class Binding:
 
     __slots__ = ("client", "fd", "flows", "kind", "origins", "owner", "port", "sock", "ttl")
 
-    def __init__(self, owner: Datagrams, kind: str, key: bytes) -> None:
-        protocol = IPPROTO_UDP if kind == "udp" else IPPROTO_ICMP
+    def __init__(self, owner: Datagrams, kind: str, key: bytes, sock: socket | None = None) -> None:
+        """``sock``: one taken over, set up already; otherwise OSError where there is none to be had."""
         self.owner = owner
         self.kind = kind
         self.client = key[:16]
         self.port = key[16:18]
-        self.sock = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
-        self.fd = self.sock.fileno()
         self.ttl = DEFAULT_TTL
         self.flows: dict[bytes, Flow] = {}
         self.origins: dict[tuple[str, int], Flow] = {}
-        self.sock.setsockopt(IPPROTO_IP, _IP_RECVERR, 1)
+        self.sock = self._open() if sock is None else sock
+        self.fd = self.sock.fileno()
+
+    def _open(self) -> socket:
+        protocol = IPPROTO_UDP if self.kind == "udp" else IPPROTO_ICMP
+        sock = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
+        sock.setsockopt(IPPROTO_IP, _IP_RECVERR, 1)
         # An IPv6 source never lets routers fragment; on the IPv4 side a datagram of a client that
         # knows nothing of that side's MTU is fragmented rather than lost.
-        self.sock.setsockopt(IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+        sock.setsockopt(IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+        return sock
 
     def on_event(self, events: int) -> None:
         """Answers, or errors about what was sent."""
@@ -143,8 +150,6 @@ class Datagrams:
         self._bindings: dict[bytes, Binding] = {}
         self._identification = 0
         self._paths = PathMtu()
-        timers = context.config.proxy.timers
-        self._lifetime = {"udp": timers.udp, "icmp": timers.icmp}
 
     # -- from the client -----------------------------------------------------------------------
 
@@ -224,28 +229,37 @@ class Datagrams:
         context = self._context
         session = context.open(binding.kind, packet[8:40] + binding.port + server_port, target.origin, OPEN)
         flow = Flow(session, packet[24:40], int.from_bytes(server_port, "big"), target, context.now)
+        context.counters.opened += 1
+        self._enter(key, binding, flow)
+        return flow
+
+    def _lifetime(self, kind: str) -> int:
+        timers = self._context.config.proxy.timers
+        return timers.udp if kind == "udp" else timers.icmp
+
+    def _enter(self, key: bytes, binding: Binding, flow: Flow) -> None:
+        """Into the binding's tables, with the timer that ends it."""
         binding.flows[flow.packed] = flow
         binding.origins[flow.address] = flow
-        context.counters.opened += 1
-        lifetime = self._lifetime[binding.kind]
 
         def idle(second: int) -> int:
-            left = int(flow.last) + lifetime - second
+            if binding.flows.get(flow.packed) is not flow:
+                return 0  # another worker's by now
+            left = int(flow.last) + self._lifetime(binding.kind) - second
             if left > 0:
                 return second + left
             self._end(key, binding, flow, "idle")
             return 0
 
-        context.timers.add(int(context.now) + lifetime, idle)
-        return flow
+        self._context.timers.add(int(flow.last) + self._lifetime(binding.kind), idle)
 
     def _refuse(self, kind: str, packet: bytes, target: Destination, failure: Failure) -> None:
         context = self._context
-        context.counters.count(failure)
+        port = int.from_bytes(packet[42:44], "big") if kind == "udp" else 0
+        context.refused(kind, packet[8:24], target, port, failure)
         # A datagram has no RST: what TCP would reset is "prohibited" here.
         shown = failure if failure is Failure.NON_GLOBAL else Failure.PROHIBITED
         context.answer_error(shown, packet)
-        context.log({"kind": kind, "refused": failure.value, "origin": target.origin})
 
     def _send(self, binding: Binding, flow: Flow, packet: bytes, payload: bytes) -> None:
         context = self._context
@@ -347,6 +361,54 @@ class Datagrams:
             word = int.from_bytes(binding.port + data[6:8], "big")
             original = wire.icmpv6(binding.client, flow.server, wire.ECHO_REQUEST_V6, 0, word, data[8:])
         context.write(wire.icmpv6_error(source, mapped[0], mapped[1], original, mapped[2]))
+
+    # -- from one worker to the next -------------------------------------------------------------
+
+    def hand_over(self) -> Iterator[tuple[dict[str, Any], socket | None]]:
+        """Every flow, as what ``adopt`` of another worker takes; a binding's socket goes with its first."""
+        context = self._context
+        for key, binding in self._bindings.items():
+            sock: socket | None = binding.sock
+            for flow in binding.flows.values():
+                session = flow.session
+                yield (
+                    {
+                        "kind": binding.kind,
+                        "key": key.hex(),
+                        "ttl": binding.ttl,
+                        "flow": flow.packed.hex(),
+                        "last": flow.last,
+                        "started": session.started,
+                        "to_wan": session.to_wan,
+                        "to_lan": session.to_lan,
+                    },
+                    sock,
+                )
+                sock = None
+                context.drop(session)
+            binding.flows.clear()
+            context.ignore(binding.fd)
+            context.bury(binding.fd, binding.sock)
+        self._bindings.clear()
+
+    def adopt(self, entry: dict[str, Any], sock: socket | None) -> None:
+        """Take a flow over; the first of a binding brings its socket."""
+        context = self._context
+        key, packed = bytes.fromhex(entry["key"]), bytes.fromhex(entry["flow"])
+        target = context.destination(packed[:16])
+        binding = self._bindings.get(key)
+        if target is None or (binding is None and sock is None):
+            return  # its prefix is no more
+        if binding is None:
+            binding = Binding(self, entry["kind"], key, sock)
+            binding.ttl = entry["ttl"]
+            self._bindings[key] = binding
+            context.watch(binding.fd, binding, EPOLLIN)
+        endpoints = key[:16] + packed[:16] + binding.port + packed[16:18]
+        session = context.open(binding.kind, endpoints, target.origin, OPEN, entry["started"])
+        session.to_wan, session.to_lan = entry["to_wan"], entry["to_lan"]
+        port = int.from_bytes(packed[16:18], "big")
+        self._enter(key, binding, Flow(session, packed[:16], port, target, entry["last"]))
 
     # -- the end -------------------------------------------------------------------------------
 

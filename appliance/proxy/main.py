@@ -32,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
         type=Path,
         help="file for one JSON line a session; /var/log/isthmus/sessions.jsonl where that folder is",
     )
+    parser.add_argument(
+        "--check", action="store_true", help="say whether this could serve with the configuration, and end"
+    )
     options = parser.parse_args(argv)
     log_path = options.log
     if log_path is None and os.access("/var/log/isthmus", os.W_OK):
@@ -41,10 +44,12 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
+    if options.check:
+        return 0
     cpus = len(os.sched_getaffinity(0))
     try:
         workers = worker_count(config.proxy.workers, cpus)
-        supervisor = Supervisor(config, workers, options.runtime / "proxy", log_path)
+        supervisor = Supervisor(options.config, config, workers, options.runtime / "proxy", log_path)
     except IsthmusError as error:
         print(f"isthmus-proxy: {error.message}. {error.hint}", file=sys.stderr)
         return EXIT_DATAPLANE

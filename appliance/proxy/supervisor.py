@@ -10,25 +10,23 @@ import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
-from socket import AF_UNIX, SOCK_STREAM, socket, socketpair
+from socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 from typing import Any
 
 import varlink
 
 from appliance import __version__
-from appliance.config.schema import Config
-from appliance.proxy.tun import open_listener, open_tun
+from appliance.config import load
+from appliance.config.schema import Config, as_plain
+from appliance.dataplane import worker_count
+from appliance.errors import IsthmusError
+from appliance.proxy.seat import ANSWER_TIMEOUT, Process, Seat
 from appliance.proxy.worker import MAX_LISTED, run_worker
 
-# How long a worker may take to answer; it serves thousands of sessions meanwhile.
-ANSWER_TIMEOUT = 1.0
-# A worker that dies this soon after its start waits before the next try, doubling up to the maximum.
-QUICK_DEATH = 1.0
-FIRST_PAUSE = 0.05
-MAX_PAUSE = 5.0
 STOP_TIMEOUT = 2.0
 POLL_INTERVAL = 1.0
 # The log is moved away at this size, and so many moved ones are kept.
@@ -36,7 +34,11 @@ MAX_LOG_BYTES = 16 << 20
 KEPT_LOGS = 4
 MAX_MESSAGE = 65_536
 MAX_CLIENTS = 32
-MAX_ANSWER = 16 << 20
+# Loading the new program and the configuration, on a box that is busy.
+CHECK_TIMEOUT = 30.0
+# Environment variable by which one program's descriptors reach the next.
+_HEIRLOOMS = "ISTHMUS_HEIRLOOMS"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 _COUNTS = (
     "tcp",
@@ -53,54 +55,21 @@ _COUNTS = (
 )
 
 
-class WorkerProcess:
-    """One worker as its supervisor sees it."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.tun = open_tun(index)
-        self.listener = open_listener(index)
-        self.pid = 0
-        self.pidfd = -1
-        self.line: socket | None = None
-        self.started = 0.0
-        self.restarts = 0
-        self.pause = FIRST_PAUSE
-        self.start_at = 0.0
-        self.rest = b""
-
-    def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
-        """The worker's answer, or None when it does not give one in time."""
-        if self.line is None:
-            return None
-        try:
-            self.line.sendall(json.dumps(question).encode() + b"\n")
-            answer = b""
-            deadline = time.monotonic() + ANSWER_TIMEOUT
-            while not answer.endswith(b"\n"):
-                self.line.settimeout(max(deadline - time.monotonic(), 0.01))
-                data = self.line.recv(1 << 20)
-                if not data or len(answer) > MAX_ANSWER:
-                    return None
-                answer += data
-            found: dict[str, Any] = json.loads(answer)
-            return found
-        except (OSError, ValueError):
-            return None
-
-
 class Supervisor:
     """The proxy's parent process."""
 
-    def __init__(self, config: Config, workers: int, runtime: Path, log_path: Path | None) -> None:
+    def __init__(
+        self, config_path: Path, config: Config, workers: int, runtime: Path, log_path: Path | None
+    ) -> None:
+        self._config_path = config_path
         self._config = config
         self._runtime = runtime
         self._log_path = log_path
-        self._workers = [WorkerProcess(index) for index in range(workers)]
+        self._seats: list[Seat] = []
+        self._draining: list[Process] = []
         self._poll = select.poll()
-        self._stop = False
+        self._signals: set[int] = set()
         self._clients: dict[int, tuple[socket, bytes]] = {}
-        self._warnings: list[str] = []
         self._service = varlink.Service(
             vendor="Isthmus",
             product="isthmus-proxy",
@@ -118,8 +87,16 @@ class Supervisor:
             def ListSessions(self, limit: int, search: str | None) -> dict[str, Any]:  # noqa: N802
                 return supervisor.sessions(limit, search)
 
+            def Reload(self) -> dict[str, Any]:  # noqa: N802
+                return {"problem": supervisor.reload()}
+
         self._service._add_interface("org.isthmus.proxy", Interface())
-        self._socket = self._listen(runtime / "proxy.sock")
+        inherited = os.environ.pop(_HEIRLOOMS, None)
+        if inherited is None:
+            self._seats = [Seat.open(index) for index in range(workers)]
+            self._socket = self._listen(runtime / "proxy.sock")
+        else:
+            self._inherit(json.loads(inherited), workers)
 
     def _listen(self, path: Path) -> socket:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -134,28 +111,31 @@ class Supervisor:
     # -- the life of workers ---------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT. SIGHUP reads the configuration anew, SIGUSR2 the program."""
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._poll.register(wake_read, select.POLLIN)
         self._poll.register(self._socket.fileno(), select.POLLIN)
-        for worker in self._workers:
-            self._start(worker)
+        for process in self._draining:
+            self._poll.register(process.pidfd, select.POLLIN)
+        for seat in self._seats:
+            self._fill(seat)
         try:
-            while not self._stop:
+            while not self._signals & {signal.SIGTERM, signal.SIGINT}:
                 self._turn(wake_read)
         finally:
             self._end_workers()
             (self._runtime / "proxy.sock").unlink(missing_ok=True)
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self._stop = True
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._signals.add(number)
 
     def _turn(self, wake_read: int) -> None:
         now = time.monotonic()
-        due = [w.start_at - now for w in self._workers if not w.pid]
+        due = [seat.start_at - now for seat in self._seats if seat.process is None]
         wait = max(min([POLL_INTERVAL, *due]), 0.0)
         for fd, _event in self._poll.poll(wait * 1000):
             if fd == wake_read:
@@ -166,30 +146,30 @@ class Supervisor:
                 self._serve(fd)
             else:
                 self._reap(fd)
+        if signal.SIGHUP in self._signals:
+            self._signals.discard(signal.SIGHUP)
+            self.reload()
+        if signal.SIGUSR2 in self._signals:
+            self._signals.discard(signal.SIGUSR2)
+            self._become_the_next()
         now = time.monotonic()
-        for worker in self._workers:
-            if not worker.pid and worker.start_at <= now and not self._stop:
-                self._start(worker)
+        for seat in self._seats:
+            if seat.process is None and seat.start_at <= now:
+                self._fill(seat)
         self._rotate_log()
 
-    def _start(self, worker: WorkerProcess) -> None:
+    def _fill(self, seat: Seat) -> None:
+        """Put a new worker on a seat; one that sits there hands over to it, and drains."""
+        before = seat.process
+        estate, heir = socketpair(AF_UNIX, SOCK_SEQPACKET) if before is not None else (None, None)
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
                 signal.set_wakeup_fd(-1)
-                ours.close()
-                self._socket.close()
-                for other in self._workers:
-                    if other is not worker:
-                        os.close(other.tun)
-                        other.listener.close()
-                        if other.line is not None:
-                            other.line.close()
-                for client, _rest in self._clients.values():
-                    client.close()
-                run_worker(worker.index, self._config, worker.tun, worker.listener, theirs, self._log_path)
+                self._close_in_worker(seat, ours, estate)
+                run_worker(seat.index, self._config, seat.tun, seat.listener, theirs, self._log_path, heir)
                 code = 0
             except BaseException:
                 sys.excepthook(*sys.exc_info())
@@ -197,46 +177,134 @@ class Supervisor:
                 sys.stderr.flush()
                 os._exit(code)
         theirs.close()
-        worker.pid = pid
-        worker.pidfd = os.pidfd_open(pid)
-        worker.line = ours
-        worker.started = time.time()
-        self._poll.register(worker.pidfd, select.POLLIN)
+        seat.process = Process(seat.index, pid, ours, time.time())
+        self._poll.register(seat.process.pidfd, select.POLLIN)
+        if before is not None and heir is not None and estate is not None:
+            heir.close()
+            self._draining.append(before)
+            deadline = self._config.proxy.timers.drain
+            if before.ask({"ask": "drain", "deadline": deadline}, estate.fileno()) is None:
+                print(f"worker {seat.index} ({before.pid}) does not hand over: ended", file=sys.stderr)
+                os.kill(before.pid, signal.SIGKILL)
+            estate.close()
+
+    def _close_in_worker(self, seat: Seat, *ours: socket | None) -> None:
+        """In the child: nothing of the supervisor's and of other workers' stays open."""
+        for sock in (*ours, self._socket, *(client for client, _rest in self._clients.values())):
+            if sock is not None:
+                sock.close()
+        for other in self._seats:
+            if other is not seat:
+                other.close()
+            if other.process is not None:
+                other.process.close()
+        for process in self._draining:
+            process.close()
 
     def _reap(self, pidfd: int) -> None:
-        for worker in self._workers:
-            if worker.pidfd != pidfd:
+        for process in self._draining:
+            if process.pidfd == pidfd:
+                self._poll.unregister(pidfd)
+                self._wait(process)
+                process.close()
+                self._draining.remove(process)
+                return
+        for seat in self._seats:
+            process_here = seat.process
+            if process_here is None or process_here.pidfd != pidfd:
                 continue
-            _pid, status = os.waitpid(worker.pid, 0)
             self._poll.unregister(pidfd)
-            os.close(pidfd)
-            if worker.line is not None:
-                worker.line.close()
-            lived = time.time() - worker.started
-            worker.pause = min(worker.pause * 2, MAX_PAUSE) if lived < QUICK_DEATH else FIRST_PAUSE
-            worker.start_at = time.monotonic() + (worker.pause if lived < QUICK_DEATH else 0.0)
-            worker.pid, worker.pidfd, worker.line = 0, -1, None
-            worker.restarts += 1
-            if not self._stop:
-                end = os.waitstatus_to_exitcode(status)
-                how = f"signal {-end}" if end < 0 else f"exit status {end}"
-                print(f"worker {worker.index} ended ({how}); a new one takes over", file=sys.stderr)
+            end = self._wait(process_here)
+            seat.vacate()
+            how = f"signal {-end}" if end < 0 else f"exit status {end}"
+            print(f"worker {seat.index} ended ({how}); a new one takes over", file=sys.stderr)
+
+    @staticmethod
+    def _wait(process: Process) -> int:
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1])
+        except ChildProcessError:
+            return 0
 
     def _end_workers(self) -> None:
-        for worker in self._workers:
-            if worker.line is not None:
-                worker.line.close()  # a worker whose line ends, ends
+        processes = [*self._draining, *(seat.process for seat in self._seats if seat.process is not None)]
+        for process in processes:
+            process.line.close()  # a worker whose line ends, ends
         deadline = time.monotonic() + STOP_TIMEOUT
-        for worker in self._workers:
-            if not worker.pid:
-                continue
+        for process in processes:
             while time.monotonic() < deadline:
-                if os.waitpid(worker.pid, os.WNOHANG)[0]:
+                if os.waitpid(process.pid, os.WNOHANG)[0]:
                     break
                 time.sleep(0.01)
             else:
-                os.kill(worker.pid, signal.SIGKILL)
-                os.waitpid(worker.pid, 0)
+                os.kill(process.pid, signal.SIGKILL)
+                os.waitpid(process.pid, 0)
+
+    # -- a new configuration, a new program ------------------------------------------------------
+
+    def reload(self) -> str | None:
+        """Take up the configuration file; the problem in words where it is refused and nothing changes.
+
+        Sessions stay. Workers that there are to be no more hand over to nobody and drain.
+        """
+        try:
+            config = load(self._config_path)
+            wanted = worker_count(config.proxy.workers, len(os.sched_getaffinity(0)))
+            fresh = [Seat.open(index) for index in range(len(self._seats), wanted)]
+        except IsthmusError as error:
+            print(f"isthmus-proxy: the old configuration stays: {error}", file=sys.stderr)
+            return str(error)
+        self._config = config
+        for seat in self._seats[wanted:]:
+            seat.close()
+            if seat.process is not None:
+                self._draining.append(seat.process)
+                seat.process.ask({"ask": "drain", "deadline": config.proxy.timers.drain})
+        del self._seats[wanted:]
+        plain = as_plain(config)
+        for seat in self._seats:
+            process = seat.process
+            if process is not None and process.ask({"ask": "configure", "config": plain}) is None:
+                # It would go on by the old rules: a new one takes its place.
+                print(f"worker {seat.index} does not take the configuration up: ended", file=sys.stderr)
+                os.kill(process.pid, signal.SIGKILL)
+        for seat in fresh:
+            self._seats.append(seat)
+            self._fill(seat)
+        return None
+
+    def _become_the_next(self) -> None:
+        """Start the program anew from disk, in this process: seats and workers are handed over to it."""
+        command = [*sys.orig_argv, "--check"]
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_TIMEOUT, check=False)
+        if tried.returncode:
+            print(f"the new program cannot serve; this one stays:\n{tried.stderr}", file=sys.stderr)
+            return
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        os.set_inheritable(self._socket.fileno(), True)
+        heirlooms = {
+            "socket": self._socket.fileno(),
+            "seats": [seat.as_heirloom() for seat in self._seats],
+            "draining": [process.as_heirloom() for process in self._draining],
+        }
+        sys.stderr.flush()
+        program = sys.orig_argv[0]
+        environment = {**os.environ, _HEIRLOOMS: json.dumps(heirlooms)}
+        os.execvpe(program, sys.orig_argv, environment)  # noqa: S606 - the program that runs now
+
+    def _inherit(self, heirlooms: dict[str, Any], workers: int) -> None:
+        os.set_inheritable(heirlooms["socket"], False)
+        self._socket = socket(fileno=heirlooms["socket"])
+        self._socket.setblocking(False)
+        self._draining = [Process.from_heirloom(found) for found in heirlooms["draining"]]
+        found = [Seat.from_heirloom(seat) for seat in heirlooms["seats"]]
+        for seat in found[workers:]:
+            seat.close()
+            if seat.process is not None:
+                self._draining.append(seat.process)
+                seat.process.ask({"ask": "drain", "deadline": self._config.proxy.timers.drain})
+        self._seats = found[:workers]
+        self._seats += [Seat.open(index) for index in range(len(self._seats), workers)]
 
     def _rotate_log(self) -> None:
         path = self._log_path
@@ -250,8 +318,8 @@ class Supervisor:
             path.rename(path.with_name(f"{path.name}.1"))
         except OSError:
             return  # no log yet, or a disk that refuses: the traffic goes on
-        for worker in self._workers:
-            worker.ask({"ask": "reopen"})
+        for process in self._processes():
+            process.ask({"ask": "reopen"})
 
     # -- what control asks -----------------------------------------------------------------------
 
@@ -260,39 +328,38 @@ class Supervisor:
         totals: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
         medians: list[float] = []
         warnings = []
-        workers = []
-        for worker in self._workers:
-            answer = worker.ask({"ask": "status"})
-            sessions = 0
+        counted: dict[int, int] = {}
+        for process in self._processes():
+            answer = process.ask({"ask": "status"})
             if answer is None:
-                warnings.append(f"Worker {worker.index} does not answer.")
-            else:
-                for name in _COUNTS:
-                    totals[name] += answer[name]
-                sessions = answer["tcp"] + answer["udp"] + answer["icmp"]
-                if answer["dial_ms_median"] is not None:
-                    medians.append(answer["dial_ms_median"])
-                if answer["log_dropped"]:
-                    warnings.append(f"{answer['log_dropped']} log lines could not be written.")
-            workers.append(
-                {
-                    "index": worker.index,
-                    "pid": worker.pid,
-                    "sessions": sessions,
-                    "started": worker.started,
-                    "restarts": worker.restarts,
-                }
-            )
+                warnings.append(f"Worker {process.index} does not answer.")
+                continue
+            for name in _COUNTS:
+                totals[name] += answer[name]
+            counted[process.pid] = answer["tcp"] + answer["udp"] + answer["icmp"]
+            if answer["dial_ms_median"] is not None:
+                medians.append(answer["dial_ms_median"])
+            if answer["log_dropped"]:
+                warnings.append(f"{answer['log_dropped']} log lines could not be written.")
         totals["dial_ms_median"] = sum(medians) / len(medians) if medians else None
+        workers = [
+            _describe(seat.index, seat.process, seat.restarts, counted, draining=False)
+            for seat in self._seats
+        ]
+        workers += [_describe(p.index, p, 0, counted, draining=True) for p in self._draining]
         return {"workers": workers, "counters": totals, "warnings": warnings}
+
+    def _processes(self) -> list[Process]:
+        """Those on the seats, then those that drain."""
+        return [*(seat.process for seat in self._seats if seat.process is not None), *self._draining]
 
     def sessions(self, limit: int, search: str | None) -> dict[str, Any]:
         """ListSessions of org.isthmus.proxy: the newest first, over all workers."""
         limit = max(1, min(limit, MAX_LISTED))
         found: list[dict[str, Any]] = []
         total = 0
-        for worker in self._workers:
-            answer = worker.ask({"ask": "sessions", "limit": limit, "search": search})
+        for process in self._processes():
+            answer = process.ask({"ask": "sessions", "limit": limit, "search": search})
             if answer is not None:
                 found += answer["sessions"]
                 total += answer["total"]
@@ -328,3 +395,17 @@ class Supervisor:
             self._poll.unregister(fd)
             del self._clients[fd]
             client.close()
+
+
+def _describe(
+    index: int, process: Process | None, restarts: int, sessions: dict[int, int], draining: bool
+) -> dict[str, Any]:
+    """The varlink type ``Worker``; without a process, one that is about to be started."""
+    return {
+        "index": index,
+        "pid": process.pid if process else 0,
+        "sessions": sessions.get(process.pid, 0) if process else 0,
+        "started": process.started if process else 0.0,
+        "restarts": restarts,
+        "draining": draining,
+    }

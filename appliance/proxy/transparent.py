@@ -14,6 +14,7 @@ it is the kernel's to answer and goes back into the TUN.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from errno import EINPROGRESS
 from socket import (
     AF_INET,
@@ -28,6 +29,7 @@ from socket import (
     inet_pton,
     socket,
 )
+from typing import Any
 
 from appliance.errors import WIRE, Failure, failure_of
 from appliance.protocol.packet import tcp_reset
@@ -117,7 +119,7 @@ class Transparent:
         if failure is None:
             failure = self._dial(key, packet, target)
         if failure is not None:
-            self._refuse(packet, target.origin, failure)
+            self._refuse(packet, target, failure)
 
     def _admit(self, client: bytes) -> Failure | None:
         proxy = self._context.config.proxy
@@ -142,30 +144,24 @@ class Transparent:
             reset_on_close(sock)
             sock.close()
             return Failure.DENIED  # the box itself is nobody's origin
-        session = context.open("tcp", key, target.origin, DIALLING)
-        held = Held(self, syn, sock, session)
-        self.held[key] = held
-        client = session.client
-        self._half_open[client] = self._half_open.get(client, 0) + 1
-        context.watch(held.fd, held, LEG_EVENTS)
+        held = Held(self, syn, sock, context.open("tcp", key, target.origin, DIALLING))
+        self._hold(held)
         context.timers.add(int(context.now) + context.config.proxy.timers.dial, held.deadline)
         return None
 
-    def _refuse(self, syn: bytes, origin: str, failure: Failure) -> None:
+    def _hold(self, held: Held) -> None:
+        self.held[held.syn[8:44]] = held
+        client = held.session.client
+        self._half_open[client] = self._half_open.get(client, 0) + 1
+        self._context.watch(held.fd, held, LEG_EVENTS)
+
+    def _refuse(self, syn: bytes, target: Destination, failure: Failure) -> None:
         context = self._context
-        context.counters.count(failure)
+        context.refused("tcp", syn[8:24], target, int.from_bytes(syn[42:44], "big"), failure)
         if WIRE[failure].icmpv6 is None:
             context.write(tcp_reset(syn))
         else:
             context.answer_error(failure, syn)
-        context.log(
-            {
-                "kind": "tcp",
-                "refused": failure.value,
-                "origin": origin,
-                "origin_port": int.from_bytes(syn[42:44], "big"),
-            }
-        )
 
     # -- the dial ------------------------------------------------------------------------------
 
@@ -194,10 +190,10 @@ class Transparent:
         self._forget(held)
         reset_on_close(held.sock)
         context.bury(held.fd, held.sock)
-        origin = held.session.origin
         context.ended(held.session, failure.value)
-        if not held.released:
-            self._refuse(held.syn, origin, failure)
+        target = context.destination(held.syn[24:40])
+        if not held.released and target is not None:
+            self._refuse(held.syn, target, failure)
 
     def _forget(self, held: Held) -> None:
         del self.held[held.syn[8:44]]
@@ -207,6 +203,40 @@ class Transparent:
             self._half_open[client] = left
         else:
             del self._half_open[client]
+
+    # -- from one worker to the next -------------------------------------------------------------
+
+    def hand_over(self) -> Iterator[tuple[dict[str, Any], socket]]:
+        """The held SYNs, as what ``adopt`` of another worker takes; here they are forgotten."""
+        for held in list(self.held.values()):
+            session = held.session
+            yield (
+                {
+                    "kind": "held",
+                    "syn": held.syn.hex(),
+                    "released": held.released,
+                    "origin": session.origin,
+                    "started": session.started,
+                },
+                held.sock,
+            )
+            self._forget(held)
+            self._context.ignore(held.fd)
+            self._context.bury(held.fd, held.sock)
+            self._context.drop(session)
+
+    def adopt(self, entry: dict[str, Any], sock: socket) -> None:
+        """Take a held SYN over."""
+        context = self._context
+        syn = bytes.fromhex(entry["syn"])
+        session = context.open("tcp", syn[8:44], entry["origin"], DIALLING, entry["started"])
+        held = Held(self, syn, sock, session)
+        held.released = entry["released"]
+        self._hold(held)
+        if held.released:
+            context.timers.add(int(context.now) + ACCEPT_TIMEOUT, held.accept_deadline)
+        else:
+            context.timers.add(int(context.now) + context.config.proxy.timers.dial, held.deadline)
 
     # -- the listener --------------------------------------------------------------------------
 

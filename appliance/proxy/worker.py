@@ -10,7 +10,7 @@ import signal
 import statistics
 import time
 from pathlib import Path
-from socket import AF_INET6, inet_ntop, socket
+from socket import AF_INET6, inet_ntop, recv_fds, send_fds, socket
 from typing import Any
 
 from appliance.config.schema import Config
@@ -18,7 +18,7 @@ from appliance.protocol import packet as wire
 from appliance.protocol.reassembly import Reassembly
 from appliance.proxy.context import Context
 from appliance.proxy.datagram import Datagrams
-from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, Pipes, RelayContext
+from appliance.proxy.relay import EPOLLIN, EPOLLRDHUP, Pipes, RelayContext
 from appliance.proxy.transparent import Transparent
 from appliance.session.record import Session
 
@@ -33,7 +33,10 @@ RESERVED_DESCRIPTORS = 64
 PIPE_SHARE = 8
 # Log lines that wait for the disk; more are dropped and counted rather than stop the traffic.
 MAX_LOG_BACKLOG = 4 << 20
-MAX_REQUEST = 65_536
+MAX_REQUEST = 1 << 20
+# A hand-over: one message of it (a binding's largest part is one flow), and how long all of it may take.
+MAX_HEIRLOOM = 4_096
+HAND_OVER_TIMEOUT = 2.0
 MAX_LISTED = 1_000
 
 
@@ -93,23 +96,30 @@ class Worker:
         self._log = Log(log_path)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         usable = max(limit - RESERVED_DESCRIPTORS, 64)
+        self._descriptors = (usable - usable // PIPE_SHARE) // 2  # sessions that they suffice for
         pipes = Pipes(usable // PIPE_SHARE // 2)
         self.context = Context(config, tun, time.monotonic(), self._record)
-        self.context.max_sessions = min(config.proxy.max_sessions, (usable - usable // PIPE_SHARE) // 2)
         self.relay = RelayContext(pipes, self.context.bury, self._relay_ended)
         self.transparent = Transparent(self.context, self.relay, listener)
         self.datagrams = Datagrams(self.context)
         self._reassembly = Reassembly()
+        self._listener = listener
         self._line = line
         self._request = b""
         self._stop = False
+        self._drain_until: float | None = None  # monotonic; nothing new is taken up any more
         self._idle_mark: dict[int, int] = {}
+        self._configure(config)
         line.setblocking(False)
         listener.setblocking(False)
         os.set_blocking(tun, False)
         self.context.watch(listener.fileno(), self.transparent, EPOLLIN)
         self.context.watch(tun, _Tun(self), EPOLLIN)
         self.context.watch(line.fileno(), _Line(self), EPOLLIN)
+
+    def _configure(self, config: Config) -> None:
+        """Take a configuration up; sessions that there are go on."""
+        self.context.configure(config, self._descriptors)
 
     def _record(self, entry: dict[str, Any]) -> None:
         entry["time"] = round(time.time(), 3)
@@ -124,9 +134,8 @@ class Worker:
         context, relay = self.context, self.relay
         poll, handlers = context.epoll.poll, context.handlers
         monotonic = time.monotonic
-        lifetime = context.config.proxy.timers.tcp_established
         next_tick = monotonic() + TICK
-        next_sweep = monotonic() + lifetime
+        next_sweep = monotonic() + context.config.proxy.timers.tcp_established
         context.timers.add(1, lambda second: 0)
         gc.collect()
         gc.freeze()
@@ -149,8 +158,10 @@ class Worker:
                 context.every_second()
                 context.close_buried()
                 self._log.flush()
+                if self._drain_until is not None:
+                    self._drained(self._drain_until)
             if context.now >= next_sweep:
-                next_sweep = context.now + lifetime
+                next_sweep = context.now + context.config.proxy.timers.tcp_established
                 self._sweep_idle()
         self._log.flush()
 
@@ -178,7 +189,7 @@ class Worker:
             except BlockingIOError:
                 return
             except OSError:
-                self._stop = True  # the device is gone: the supervisor makes a new worker
+                self._tun_lost()
                 return
             if len(packet) < 48 or packet[0] >> 4 != 6:
                 continue
@@ -197,24 +208,79 @@ class Worker:
             else:
                 self.context.counters.malformed += 1
 
+    def _tun_lost(self) -> None:
+        """The device is gone: the supervisor makes a new worker, unless this one was to go anyway."""
+        if self._drain_until is None:
+            self._stop = True
+
+    # -- handing over, draining ------------------------------------------------------------------
+
+    def adopt(self, estate: socket) -> None:
+        """Take over what the worker before was about to do: held SYNs, UDP and ping bindings."""
+        deadline = time.monotonic() + HAND_OVER_TIMEOUT
+        with estate:
+            while True:
+                estate.settimeout(max(deadline - time.monotonic(), 0.01))
+                try:
+                    data, descriptors, _flags, _address = recv_fds(estate, MAX_HEIRLOOM, 1)
+                except OSError:
+                    return  # it died, or hangs: what has come is taken, the rest is lost with it
+                if not data:
+                    return
+                entry = json.loads(data)
+                sock = socket(fileno=descriptors[0]) if descriptors else None
+                if entry["kind"] == "held" and sock is not None:
+                    self.transparent.adopt(entry, sock)
+                elif entry["kind"] in ("udp", "icmp"):
+                    self.datagrams.adopt(entry, sock)
+
+    def _drain(self, deadline: float, heir: int | None) -> None:
+        """Take up nothing new; hand what is no relay over to ``heir``; go on with the relays."""
+        context = self.context
+        self._drain_until = context.now + deadline
+        for fd in (context.tun, self._listener.fileno()):
+            context.ignore(fd)
+        if heir is None:
+            return
+        with socket(fileno=heir) as estate:
+            estate.settimeout(HAND_OVER_TIMEOUT)
+            try:
+                for entry, sock in (*self.transparent.hand_over(), *self.datagrams.hand_over()):
+                    data = json.dumps(entry).encode()
+                    send_fds(estate, [data], [] if sock is None else [sock.fileno()])
+            except OSError:
+                pass  # the heir died: what it did not get is lost, as with any dead worker
+        context.close_buried()
+
+    def _drained(self, until: float) -> None:
+        """End when there is nothing left, or when the time is over."""
+        if self.context.now >= until:
+            for leg in list(self.transparent.relayed.values()):
+                leg.abort("drained")
+            self.context.close_buried()
+            self._stop = True
+        elif not self.context.sessions:
+            self._stop = True
+
     # -- the supervisor's questions -------------------------------------------------------------
 
     def on_line(self, events: int) -> None:
         """A question of the supervisor's, or its end."""
+        descriptors: list[int] = []
         try:
-            data = self._line.recv(MAX_REQUEST)
+            data, descriptors, _flags, _address = recv_fds(self._line, MAX_REQUEST, 1)
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        if not data or (events & (EPOLLHUP | EPOLLERR) and not data):
+        if not data:
             self._stop = True
             return
         self._request += data
         *lines, self._request = self._request.split(b"\n")
         for line in lines:
             question = json.loads(line)
-            answer = json.dumps(self._answer(question)).encode() + b"\n"
+            answer = json.dumps(self._answer(question, descriptors)).encode() + b"\n"
             # Blocking, but bounded: the supervisor reads at once, and MAX_LISTED bounds the answer.
             self._line.setblocking(True)
             self._line.settimeout(0.5)
@@ -224,19 +290,21 @@ class Worker:
                 self._stop = True
             self._line.setblocking(False)
 
-    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        ask = question.get("ask")
-        if ask == "status":
-            return self._status()
-        if ask == "sessions":
-            return self._list(int(question["limit"]), str(question.get("search") or ""))
-        if ask == "reopen":
-            self._log.reopen()
-            return {}
-        if ask == "stop":
-            self._stop = True
-            return {}
-        return {"error": f"no such question: {ask}"}
+    def _answer(self, question: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        match question.get("ask"):
+            case "status":
+                return self._status()
+            case "sessions":
+                return self._list(int(question["limit"]), str(question.get("search") or ""))
+            case "configure":
+                self._configure(Config.model_validate(question["config"]))
+            case "drain":
+                self._drain(float(question["deadline"]), descriptors[0] if descriptors else None)
+            case "reopen":
+                self._log.reopen()
+            case other:
+                return {"error": f"no such question: {other}"}
+        return {}
 
     def _status(self) -> dict[str, Any]:
         counters = self.context.counters
@@ -305,13 +373,22 @@ class _Line:
 
 
 def run_worker(
-    index: int, config: Config, tun: int, listener: socket, line: socket, log_path: Path | None
+    index: int,
+    config: Config,
+    tun: int,
+    listener: socket,
+    line: socket,
+    log_path: Path | None,
+    estate: socket | None,
 ) -> None:
-    """Be a worker; returns when it is to end."""
+    """Be a worker; returns when it is to end. ``estate``: from which a worker before hands over."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    Worker(index, config, tun, listener, line, log_path).run()
+    worker = Worker(index, config, tun, listener, line, log_path)
+    if estate is not None:
+        worker.adopt(estate)
+    worker.run()

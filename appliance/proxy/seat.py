@@ -1,0 +1,127 @@
+"""What a worker works with, as the supervisor keeps it: the seat (TUN and listener), the process on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from socket import send_fds, socket
+from typing import Any
+
+from appliance.proxy.tun import open_listener, open_tun
+
+# How long a worker may take to answer; it serves thousands of sessions meanwhile.
+ANSWER_TIMEOUT = 1.0
+MAX_ANSWER = 16 << 20
+# A worker that dies this soon after its start waits before the next try, doubling up to the maximum.
+QUICK_DEATH = 1.0
+FIRST_PAUSE = 0.05
+MAX_PAUSE = 5.0
+
+
+class Process:
+    """A running worker: ``line`` carries JSON lines both ways."""
+
+    def __init__(self, index: int, pid: int, line: socket, started: float) -> None:
+        self.index = index
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.line = line
+        self.started = started  # seconds since the epoch
+
+    def ask(self, question: dict[str, Any], descriptor: int | None = None) -> dict[str, Any] | None:
+        """The worker's answer, or None when it does not give one in time."""
+        try:
+            self.line.settimeout(ANSWER_TIMEOUT)
+            data = json.dumps(question).encode() + b"\n"
+            sent = send_fds(self.line, [data], [] if descriptor is None else [descriptor])
+            self.line.sendall(data[sent:])
+            answer = b""
+            deadline = time.monotonic() + ANSWER_TIMEOUT
+            while not answer.endswith(b"\n"):
+                self.line.settimeout(max(deadline - time.monotonic(), 0.01))
+                data = self.line.recv(1 << 20)
+                if not data or len(answer) > MAX_ANSWER:
+                    return None
+                answer += data
+            found: dict[str, Any] = json.loads(answer)
+            return found
+        except (OSError, ValueError):
+            return None
+
+    def close(self) -> None:
+        """Let go of the process; without its line it ends."""
+        os.close(self.pidfd)
+        self.line.close()
+
+    def as_heirloom(self) -> dict[str, Any]:
+        """What the next program needs of it; the line survives the exec."""
+        os.set_inheritable(self.line.fileno(), True)
+        return {"index": self.index, "pid": self.pid, "line": self.line.fileno(), "started": self.started}
+
+    @classmethod
+    def from_heirloom(cls, found: dict[str, Any]) -> Process:
+        """The process again, after the exec."""
+        os.set_inheritable(found["line"], False)
+        return cls(found["index"], found["pid"], socket(fileno=found["line"]), found["started"])
+
+
+class Seat:
+    """A worker's place: its devices, which outlive it, and who sits there now."""
+
+    def __init__(self, index: int, tun: int, listener: socket) -> None:
+        self.index = index
+        self.tun = tun
+        self.listener = listener
+        self.process: Process | None = None
+        self.restarts = 0
+        self.start_at = 0.0  # monotonic; not before this
+        self._pause = FIRST_PAUSE
+
+    @classmethod
+    def open(cls, index: int) -> Seat:
+        """A new seat; DataplaneError where control has not built it."""
+        tun = open_tun(index)
+        try:
+            return cls(index, tun, open_listener(index))
+        except BaseException:
+            os.close(tun)
+            raise
+
+    def vacate(self) -> None:
+        """The process died: when may the next one start?"""
+        assert self.process is not None
+        quick = time.time() - self.process.started < QUICK_DEATH
+        self._pause = min(self._pause * 2, MAX_PAUSE) if quick else FIRST_PAUSE
+        self.start_at = time.monotonic() + (self._pause if quick else 0.0)
+        self.restarts += 1
+        self.process.close()
+        self.process = None
+
+    def close(self) -> None:
+        """Give the seat up; a worker that drains has its own copies of the descriptors."""
+        os.close(self.tun)
+        self.listener.close()
+
+    def as_heirloom(self) -> dict[str, Any]:
+        """What the next program needs of it; the descriptors survive the exec."""
+        os.set_inheritable(self.tun, True)
+        os.set_inheritable(self.listener.fileno(), True)
+        return {
+            "index": self.index,
+            "tun": self.tun,
+            "listener": self.listener.fileno(),
+            "restarts": self.restarts,
+            "process": self.process and self.process.as_heirloom(),
+        }
+
+    @classmethod
+    def from_heirloom(cls, found: dict[str, Any]) -> Seat:
+        """The seat again, after the exec."""
+        for fd in (found["tun"], found["listener"]):
+            os.set_inheritable(fd, False)
+        seat = cls(found["index"], found["tun"], socket(fileno=found["listener"]))
+        seat.restarts = found["restarts"]
+        if found["process"] is not None:
+            seat.process = Process.from_heirloom(found["process"])
+        return seat
