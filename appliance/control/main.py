@@ -75,16 +75,27 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(box: Box) -> int:
     box.refresh()  # a missing port is shown as a health issue; the box waits for it
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    signal.signal(signal.SIGHUP, lambda *_: _reread(box))
+    wake = threading.Event()
+    asked: set[int] = set()
+
+    def on_signal(number: int, _frame: object) -> None:
+        asked.add(number)
+        wake.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, on_signal)
     path = box.runtime / "control.sock"
     interface = Interface(lambda: box.config, box.status, box.sessions, box.passwords)
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
         print("isthmus-control: ready", file=sys.stderr)
-        while not stop.wait(REFRESH_INTERVAL):
+        while not asked & {signal.SIGTERM, signal.SIGINT}:
+            wake.wait(REFRESH_INTERVAL)
+            wake.clear()
+            # Here and not in the handler: nothing may change under an apply that is under way.
+            if signal.SIGHUP in asked:
+                asked.discard(signal.SIGHUP)
+                _reread(box)
             box.refresh()
         server.shutdown()
     path.unlink(missing_ok=True)

@@ -31,13 +31,24 @@ class Process:
 
     def ask(self, question: dict[str, Any], descriptor: int | None = None) -> dict[str, Any] | None:
         """The worker's answer, or None when it does not give one in time."""
+        return self.hear() if self.tell(question, descriptor) else None
+
+    def tell(self, question: dict[str, Any], descriptor: int | None = None) -> bool:
+        """Put a question; False where the worker does not take it in time."""
         try:
             self.line.settimeout(ANSWER_TIMEOUT)
             data = json.dumps(question).encode() + b"\n"
             sent = send_fds(self.line, [data], [] if descriptor is None else [descriptor])
             self.line.sendall(data[sent:])
-            answer = b""
-            deadline = time.monotonic() + ANSWER_TIMEOUT
+        except OSError:
+            return False
+        return True
+
+    def hear(self) -> dict[str, Any] | None:
+        """The answer to a question that was put, or None when there is none in time."""
+        answer = b""
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        try:
             while not answer.endswith(b"\n"):
                 self.line.settimeout(max(deadline - time.monotonic(), 0.01))
                 data = self.line.recv(1 << 20)

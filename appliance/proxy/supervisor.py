@@ -119,7 +119,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._poll.register(wake_read, select.POLLIN)
         self._poll.register(self._socket.fileno(), select.POLLIN)
-        for process in self._draining:
+        for process in self._processes():  # of the program before
             self._poll.register(process.pidfd, select.POLLIN)
         for seat in self._seats:
             self._fill(seat)
@@ -181,12 +181,7 @@ class Supervisor:
         self._poll.register(seat.process.pidfd, select.POLLIN)
         if before is not None and heir is not None and estate is not None:
             heir.close()
-            self._draining.append(before)
-            deadline = self._config.proxy.timers.drain
-            if before.ask({"ask": "drain", "deadline": deadline}, estate.fileno()) is None:
-                print(f"worker {seat.index} ({before.pid}) does not hand over: ended", file=sys.stderr)
-                os.kill(before.pid, signal.SIGKILL)
-            estate.close()
+            self._drain(before, estate)
 
     def _close_in_worker(self, seat: Seat, *ours: socket | None) -> None:
         """In the child: nothing of the supervisor's and of other workers' stays open."""
@@ -245,7 +240,8 @@ class Supervisor:
     def reload(self) -> str | None:
         """Take up the configuration file; the problem in words where it is refused and nothing changes.
 
-        Sessions stay. Workers that there are to be no more hand over to nobody and drain.
+        Sessions stay. With another number of workers, clients' UDP flows may move to another worker,
+        and so to another source port.
         """
         try:
             config = load(self._config_path)
@@ -255,11 +251,7 @@ class Supervisor:
             print(f"isthmus-proxy: the old configuration stays: {error}", file=sys.stderr)
             return str(error)
         self._config = config
-        for seat in self._seats[wanted:]:
-            seat.close()
-            if seat.process is not None:
-                self._draining.append(seat.process)
-                seat.process.ask({"ask": "drain", "deadline": config.proxy.timers.drain})
+        self._give_up(self._seats[wanted:])
         del self._seats[wanted:]
         plain = as_plain(config)
         for seat in self._seats:
@@ -272,6 +264,28 @@ class Supervisor:
             self._seats.append(seat)
             self._fill(seat)
         return None
+
+    def _give_up(self, seats: list[Seat]) -> None:
+        """Surplus workers: what they hold goes to the first one, their relays they carry to the end."""
+        first = self._seats[0].process
+        for seat in seats:
+            if seat.process is not None:
+                estate, heir = socketpair(AF_UNIX, SOCK_SEQPACKET)
+                adopting = first is not None and first.tell({"ask": "adopt"}, heir.fileno())
+                heir.close()
+                self._drain(seat.process, estate)
+                if adopting and first is not None:
+                    first.hear()
+            seat.close()
+
+    def _drain(self, process: Process, estate: socket) -> None:
+        """Let a worker hand over through ``estate``, and end with its last relay or at the deadline."""
+        question = {"ask": "drain", "deadline": self._config.proxy.timers.drain}
+        self._draining.append(process)
+        if process.ask(question, estate.fileno()) is None:
+            print(f"worker {process.index} ({process.pid}) does not hand over: ended", file=sys.stderr)
+            os.kill(process.pid, signal.SIGKILL)
+        estate.close()
 
     def _become_the_next(self) -> None:
         """Start the program anew from disk, in this process: seats and workers are handed over to it."""
@@ -297,13 +311,9 @@ class Supervisor:
         self._socket = socket(fileno=heirlooms["socket"])
         self._socket.setblocking(False)
         self._draining = [Process.from_heirloom(found) for found in heirlooms["draining"]]
-        found = [Seat.from_heirloom(seat) for seat in heirlooms["seats"]]
-        for seat in found[workers:]:
-            seat.close()
-            if seat.process is not None:
-                self._draining.append(seat.process)
-                seat.process.ask({"ask": "drain", "deadline": self._config.proxy.timers.drain})
-        self._seats = found[:workers]
+        self._seats = [Seat.from_heirloom(seat) for seat in heirlooms["seats"]]
+        self._give_up(self._seats[workers:])
+        del self._seats[workers:]
         self._seats += [Seat.open(index) for index in range(len(self._seats), workers)]
 
     def _rotate_log(self) -> None:

@@ -189,7 +189,7 @@ class Worker:
             except BlockingIOError:
                 return
             except OSError:
-                self._tun_lost()
+                self._stop = True  # the device is gone: the supervisor makes a new worker
                 return
             if len(packet) < 48 or packet[0] >> 4 != 6:
                 continue
@@ -207,11 +207,6 @@ class Worker:
                 self.datagrams.on_icmpv6(packet)
             else:
                 self.context.counters.malformed += 1
-
-    def _tun_lost(self) -> None:
-        """The device is gone: the supervisor makes a new worker, unless this one was to go anyway."""
-        if self._drain_until is None:
-            self._stop = True
 
     # -- handing over, draining ------------------------------------------------------------------
 
@@ -234,14 +229,13 @@ class Worker:
                 elif entry["kind"] in ("udp", "icmp"):
                     self.datagrams.adopt(entry, sock)
 
-    def _drain(self, deadline: float, heir: int | None) -> None:
+    def _drain(self, deadline: float, heir: int) -> None:
         """Take up nothing new; hand what is no relay over to ``heir``; go on with the relays."""
         context = self.context
         self._drain_until = context.now + deadline
+        self.transparent.on_event(0)  # handshakes that are done
         for fd in (context.tun, self._listener.fileno()):
             context.ignore(fd)
-        if heir is None:
-            return
         with socket(fileno=heir) as estate:
             estate.settimeout(HAND_OVER_TIMEOUT)
             try:
@@ -251,6 +245,10 @@ class Worker:
             except OSError:
                 pass  # the heir died: what it did not get is lost, as with any dead worker
         context.close_buried()
+        # A device or a port that is still open could not be had anew by a later worker of this number.
+        os.close(context.tun)
+        context.tun = -1
+        self._listener.close()
 
     def _drained(self, until: float) -> None:
         """End when there is nothing left, or when the time is over."""
@@ -299,7 +297,9 @@ class Worker:
             case "configure":
                 self._configure(Config.model_validate(question["config"]))
             case "drain":
-                self._drain(float(question["deadline"]), descriptors[0] if descriptors else None)
+                self._drain(float(question["deadline"]), descriptors[0])
+            case "adopt":
+                self.adopt(socket(fileno=descriptors[0]))
             case "reopen":
                 self._log.reopen()
             case other:

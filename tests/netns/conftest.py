@@ -93,6 +93,9 @@ class Box:
         self._stack.close()
 
     def _wire(self) -> None:
+        # While a link-local address is being checked, no neighbour is looked for: two slow seconds.
+        for host in (self.client, self.box):
+            host.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
         ip = ["ip", "link", "add"]
         for inner, outer, host in (("lan0", "eth0", self.client), ("wan0", "eth0", self.server)):
             subprocess.run(

@@ -8,18 +8,16 @@ import os
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from appliance.protocol import packet
 from appliance.proxy.datagram import PATH_MTU_LIFETIME
-from tests.netns.conftest import BIN, SERVER, SERVER6, Box, needs_root, wait_for
+from tests.netns.conftest import SERVER, SERVER6, Box, needs_root, wait_for
+from tests.netns.hosts import connect, read_all, serving, sessions, status, udp_socket
 from tests.netns.peers import CHUNK
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -32,45 +30,8 @@ GIGABYTE = 1 << 30
 @pytest.fixture(scope="module")
 def peers(box: Box) -> Iterator[Box]:
     """The server's side, running."""
-    process = box.start("peers", sys.executable, "-m", "tests.netns.peers", where=box.server)
-    wait_for(lambda: "ready" in box.log("peers"), "the server's side")
-    yield box
-    assert process.poll() is None
-
-
-def connect(box: Box, port: int, server: str = SERVER6, timeout: float = 20.0) -> socket.socket:
-    """A TCP connection of the client's."""
-    return box.client.call(lambda: socket.create_connection((server, port), timeout))
-
-
-def udp_socket(box: Box, source: str = "::") -> socket.socket:
-    """A UDP socket of the client's."""
-
-    def make() -> socket.socket:
-        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        sock.bind((source, 0))
-        sock.settimeout(5)
-        return sock
-
-    return box.client.call(make)
-
-
-def sessions(box: Box, *words: str) -> dict[str, Any]:
-    """`isthmus sessions --json`."""
-    done = subprocess.run(
-        [BIN / "isthmus", "--runtime", str(box.runtime), "sessions", "--json", *words],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def read_all(sock: socket.socket) -> bytes:
-    """Everything up to the peer's end."""
-    out = b""
-    while data := sock.recv(1 << 16):
-        out += data
-    return out
+    with serving(box):
+        yield box
 
 
 class TestTcp:
@@ -300,13 +261,7 @@ def test_worker_killed_costs_only_its_own_sessions(peers: Box) -> None:
         socks.append(peers.client.call(dial))
     listed = {s["client"]: s["worker"] for s in sessions(peers, "--search", "7004")["sessions"]}
     assert set(listed.values()) == {0, 1}, "both workers have clients"
-    status = json.loads(
-        subprocess.run(
-            [BIN / "isthmus", "--runtime", str(peers.runtime), "status", "--json"],
-            capture_output=True, text=True, check=True,
-        ).stdout
-    )  # fmt: skip
-    victim = next(w for w in status["workers"] if w["index"] == 0)
+    victim = next(w for w in status(peers)["workers"] if w["index"] == 0)
     os.kill(victim["pid"], signal.SIGKILL)
     time.sleep(0.2)
     for sock in socks:
