@@ -86,6 +86,8 @@ class Context:
         self._destinations: dict[bytes, Destination | None] = {}
         self._errors_left = MAX_ERRORS_PER_SECOND
         self._graves: list[socket] = []
+        self._spare = -1
+        self.take_spare()
         self._probe = socket(AF_INET, SOCK_DGRAM)
         self.max_sessions = 0
         self._new_sessions: dict[bytes, int] = {}  # by client, in this second
@@ -105,6 +107,21 @@ class Context:
         """Hear of ``events`` on ``fd``."""
         self.handlers[fd] = handler
         self.epoll.register(fd, events)
+
+    def release_spare(self) -> bool:
+        """Give the descriptor kept for bad times back to the system; False where it is not there."""
+        if self._spare < 0:
+            return False
+        os.close(self._spare)
+        self._spare = -1
+        return True
+
+    def take_spare(self) -> None:
+        """Keep a descriptor for bad times (again)."""
+        try:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._spare = -1  # every_second tries again
 
     def ignore(self, fd: int) -> None:
         """Hear no more of ``fd``, which stays open, here or with another process."""
@@ -154,6 +171,8 @@ class Context:
         self._new_sessions.clear()
         self._new_in_all = 0
         self._limited.clear()
+        if self._spare < 0:
+            self.take_spare()
         self.timers.advance(int(self.now))
 
     # -- destinations --------------------------------------------------------------------------

@@ -14,8 +14,9 @@ it is the kernel's to answer and goes back into the TUN.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from errno import EINPROGRESS
+from errno import EINPROGRESS, EMFILE, ENFILE
 from socket import (
     AF_INET,
     AF_INET6,
@@ -82,6 +83,13 @@ class Held:
         """Give up on a client that never finished its handshake."""
         self.owner.expire(self, released=True)
         return 0
+
+
+def _four_tuple(sock: socket, peer: tuple[Any, ...]) -> bytes:
+    """The key of an accepted socket: client, server, client's port, server's port, as in a SYN."""
+    name = sock.getsockname()
+    addresses = inet_pton(AF_INET6, peer[0]) + inet_pton(AF_INET6, name[0])
+    return addresses + struct.pack("!HH", peer[1], name[1])
 
 
 class Transparent:
@@ -247,21 +255,39 @@ class Transparent:
                 sock, peer = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError:
-                return  # out of descriptors: the listener's queue waits
-            name = sock.getsockname()
-            key = (
-                inet_pton(AF_INET6, peer[0])
-                + inet_pton(AF_INET6, name[0])
-                + peer[1].to_bytes(2, "big")
-                + name[1].to_bytes(2, "big")
-            )
+            except OSError as error:
+                if error.errno not in (EMFILE, ENFILE) or not self._shed():
+                    return
+                continue
+            key = _four_tuple(sock, peer)
             held = self.held.get(key)
             if held is None or not held.released:
                 reset_on_close(sock)
                 sock.close()
                 continue
             self._pair(key, held, sock)
+
+    def _shed(self) -> bool:
+        """Without a descriptor to accept with, the spare one serves to reset what waits.
+
+        Left in the queue, it would wake the worker for ever. False where there is nothing to shed.
+        """
+        context = self._context
+        if not context.release_spare():
+            return False
+        try:
+            sock, peer = self._listener.accept()
+            held = self.held.get(_four_tuple(sock, peer))
+            reset_on_close(sock)
+            sock.close()
+        except OSError:
+            return False
+        finally:
+            context.take_spare()
+        if held is not None:
+            self._drop(held, Failure.RESOURCES)
+            context.counters.count(Failure.RESOURCES)
+        return True
 
     def _pair(self, key: bytes, held: Held, sock: socket) -> None:
         context = self._context

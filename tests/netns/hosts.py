@@ -22,12 +22,14 @@ def serving(box: Box) -> Iterator[None]:
     assert process.poll() is None
 
 
-def connect(box: Box, port: int, server: str = SERVER6, timeout: float = 20.0) -> socket.socket:
+def connect(
+    box: Box, port: int, server: str = SERVER6, timeout: float = 20.0, source: str = "fd00:1::2"
+) -> socket.socket:
     """A TCP connection of the client's."""
-    return box.client.call(lambda: socket.create_connection((server, port), timeout))
+    return box.client.call(lambda: socket.create_connection((server, port), timeout, (source, 0)))
 
 
-def udp_socket(box: Box, source: str = "::") -> socket.socket:
+def udp_socket(box: Box, source: str = "fd00:1::2") -> socket.socket:
     """A UDP socket of the client's."""
 
     def make() -> socket.socket:

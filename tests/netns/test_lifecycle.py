@@ -44,11 +44,6 @@ def reload(box: Box) -> str | None:
     return problem
 
 
-def connect_from(box: Box, source: str) -> socket.socket:
-    """A connection to the echo server."""
-    return box.client.call(lambda: socket.create_connection((SERVER6, 7004), 5, (source, 0)))
-
-
 class Traffic:
     """Clients that open sessions all the time, and some that keep theirs."""
 
@@ -137,9 +132,9 @@ def test_what_a_reload_brings_is_in_force(own: Box) -> None:
     assert reload(own) is None
     before = status(own)["counters"]["limited"]
     try:
-        kept = [connect_from(own, QUIET) for _ in range(3)]
+        kept = [connect(own, 7004, source=QUIET) for _ in range(3)]
         with pytest.raises(ConnectionRefusedError):
-            connect_from(own, QUIET)
+            connect(own, 7004, source=QUIET)
         assert status(own)["counters"]["limited"] == before + 1
         for sock in kept:
             sock.close()
@@ -236,7 +231,7 @@ def test_draining_ends_at_its_deadline(own: Box) -> None:
 def test_fewer_and_more_workers(own: Box) -> None:
     """Control builds the devices, the proxy follows; sessions of a worker that goes are not cut."""
     own_control = own.processes["control"]
-    kept = [connect_from(own, source) for source in CLIENTS]
+    kept = [connect(own, 7004, source=source) for source in CLIENTS]
     for count in (1, 3, 2):
         own.config.write_text(CONFIG.replace("workers = 2", f"workers = {count}"))
         own_control.send_signal(signal.SIGHUP)
@@ -245,7 +240,7 @@ def test_fewer_and_more_workers(own: Box) -> None:
             f"{count} workers",
         )
         for source in CLIENTS:
-            with connect_from(own, source) as sock:
+            with connect(own, 7004, source=source) as sock:
                 sock.sendall(b"new")
                 assert sock.recv(3) == b"new"
         for sock in kept:
