@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -88,6 +89,7 @@ class Context:
         self._graves: list[socket] = []
         self._spare = -1
         self.take_spare()
+        self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._probe = socket(AF_INET, SOCK_DGRAM)
         self.max_sessions = 0
         self._new_sessions: dict[bytes, int] = {}  # by client, in this second
@@ -173,6 +175,7 @@ class Context:
         self._limited.clear()
         if self._spare < 0:
             self.take_spare()
+        self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.timers.advance(int(self.now))
 
     # -- destinations --------------------------------------------------------------------------

@@ -52,6 +52,8 @@ from appliance.session.record import DIALLING, OPEN, Session
 ACCEPT_TIMEOUT = 8
 # Sockets taken from the listener in one go, so that a burst of new sessions starves no other.
 MAX_ACCEPTS = 64
+# Descriptors that dials leave free for everything else: pipes, log, hand-over.
+SPARE_DESCRIPTORS = 16
 # Dial times kept for the median that the dashboard shows.
 DIAL_SAMPLES = 512
 
@@ -143,6 +145,10 @@ class Transparent:
             sock = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
         except OSError as error:
             return failure_of(error.errno or 0)
+        if sock.fileno() + len(self.held) + SPARE_DESCRIPTORS > context.descriptor_limit:
+            # The kernel gives the lowest free number: none would be left to accept the client with.
+            sock.close()
+            return Failure.RESOURCES
         sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         code = sock.connect_ex((target.origin, int.from_bytes(syn[42:44], "big")))
         if code not in (0, EINPROGRESS):

@@ -191,6 +191,7 @@ def test_without_descriptors_new_sessions_are_refused_and_old_ones_live(own: Box
     kept: list[socket.socket] = []
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, limits[1]))
+    time.sleep(1.1)  # the worker looks once a second
     try:
         refused = 0
         for _ in range(DESCRIPTORS):
@@ -210,7 +211,7 @@ def test_without_descriptors_new_sessions_are_refused_and_old_ones_live(own: Box
                 alive += sock.recv(5) == b"alive"
             except ConnectionResetError:
                 pass  # its handshake was done when the last descriptor went: reset, not left hanging
-        assert alive >= len(kept) * 0.85
+        assert alive >= len(kept) - 2
         assert '"refused":"resources"' in own.sessions_log.read_text()
         for sock in kept:
             sock.close()
