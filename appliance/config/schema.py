@@ -54,10 +54,31 @@ def _lan_network(network: IPv6Network) -> IPv6Network:
     return network
 
 
+def _endpoint(text: str) -> str:
+    host, separator, port = text.rpartition(":")
+    if not separator or not host.startswith("[") or not host.endswith("]"):
+        raise ValueError(f"“{text}” is no IPv6 endpoint: write it as [2001:db8::80]:443")
+    try:
+        address = IPv6Address(host[1:-1])
+    except ValueError:
+        raise ValueError(f"“{host[1:-1]}” is no IPv6 address") from None
+    if address.is_multicast or address.is_unspecified or address.is_loopback or address.scope_id:
+        raise ValueError(f"{address} is no server's address")
+    if not port.isdecimal() or not 1 <= int(port) <= 65_535:
+        raise ValueError(f"“{port}” is no port: 1 to 65535")
+    return f"[{address}]:{int(port)}"
+
+
+def _host_pattern(text: str) -> str:
+    return "*." + _domain(text[2:]) if text.startswith("*.") else _domain(text)
+
+
 InterfaceName = Annotated[str, AfterValidator(_interface)]
 HostName = Annotated[str, AfterValidator(_hostname)]
 Domain = Annotated[str, AfterValidator(_domain)]
 LanNetwork = Annotated[IPv6Network, AfterValidator(_lan_network)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 PrefixNetwork = Annotated[IPv6Network, AfterValidator(_translation_prefix)]
 
 
@@ -99,6 +120,9 @@ class Lan(Section):
     interface: InterfaceName = "auto"
     # "generated": a random ULA (RFC 4193), made at the first boot and kept.
     prefix: Literal["generated"] | LanNetwork = "generated"
+    # IPv4 clients of published services appear to the servers with their address in this prefix
+    # (RFC 6052). The LAN's routers have to send it to the box.
+    client_prefix: PrefixNetwork | None = None
 
 
 class Translation(Section):
@@ -153,6 +177,46 @@ class Proxy(Section):
     timers: Timers = Timers()
 
 
+class Named(Section):
+    """Where the requests for some names of a shared port go."""
+
+    hosts: Annotated[
+        tuple[HostPattern, ...], Field(min_length=1, max_length=256)
+    ]  # "a.example", "*.a.example"
+    targets: Annotated[tuple[Endpoint, ...], Field(min_length=1, max_length=16)]
+
+
+class Published(Section):
+    """A service of the IPv6 side that IPv4 clients reach on the WAN address."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    protocol: Literal["tcp", "udp"] = "tcp"
+    port: Annotated[int, Field(ge=1, le=65_535)]
+    address: IPv4Address | None = None  # None: every WAN address
+    # The first one that answers serves; the others are for when it does not.
+    targets: Annotated[tuple[Endpoint, ...], Field(max_length=16)] = ()
+    # By what a connection to a shared port finds its target: the TLS server name (nothing is
+    # decrypted), or the Host of a plain HTTP request. ``targets`` then serves the other names.
+    route: Literal["none", "sni", "host"] = "none"
+    names: Annotated[tuple[Named, ...], Field(max_length=256)] = ()
+    # What the server learns of the client: nothing, a PROXY protocol header, or its address inside
+    # lan.client_prefix.
+    reveal: Literal["nothing", "proxy-v2", "address"] = "nothing"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Published:
+        if self.route == "none":
+            if self.names:
+                raise ValueError('names need route = "sni" or "host"')
+            if not self.targets:
+                raise ValueError("targets is empty: nothing would be reached")
+        elif not self.names:
+            raise ValueError(f'route = "{self.route}" needs names')
+        if self.protocol == "udp" and (self.route != "none" or self.reveal == "proxy-v2"):
+            raise ValueError("a UDP service has no route and no PROXY header")
+        return self
+
+
 class Console(Section):
     """The web console, on the LAN only."""
 
@@ -175,6 +239,7 @@ class Config(Section):
     )
     dns: Dns = Dns()
     proxy: Proxy = Proxy()
+    published: Annotated[tuple[Published, ...], Field(max_length=256)] = ()
     console: Console = Console()
 
     def cross_checks(self) -> list[tuple[str, str]]:
@@ -189,12 +254,45 @@ class Config(Section):
                     found.append((f"translation[{index}].prefix", f"{network} overlaps {other}"))
             if isinstance(self.lan.prefix, IPv6Network) and network.overlaps(self.lan.prefix):
                 found.append(("lan.prefix", f"{self.lan.prefix} overlaps the translation prefix {network}"))
+        return found + self._published_checks()
+
+    def _published_checks(self) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        revealing = self.lan.client_prefix
+        if revealing is not None:
+            others = [entry.prefix for entry in self.translation]
+            if isinstance(self.lan.prefix, IPv6Network):
+                others.append(self.lan.prefix)
+            found += [
+                ("lan.client_prefix", f"{revealing} overlaps {other}")
+                for other in others
+                if revealing.overlaps(other)
+            ]
+        taken: dict[tuple[str, int], list[Published]] = {}
+        names: set[str] = set()
+        for index, service in enumerate(self.published):
+            if service.name in names:
+                found.append((f"published[{index}].name", f"“{service.name}” is there twice"))
+            names.add(service.name)
+            same = taken.setdefault((service.protocol, service.port), [])
+            if any(None in (service.address, o.address) or service.address == o.address for o in same):
+                where = f"{service.protocol} port {service.port}"
+                found.append((f"published[{index}].port", f"{where} is published twice on one address"))
+            same.append(service)
+            if service.reveal == "address" and revealing is None:
+                found.append((f"published[{index}].reveal", "needs lan.client_prefix"))
         return found
 
 
 def prefixes_of(config: Config) -> tuple[TranslationPrefix, ...]:
     """The compiled translation prefixes, in the file's order."""
     return tuple(TranslationPrefix(entry.prefix) for entry in config.translation)
+
+
+def endpoint_of(text: str) -> tuple[str, int]:
+    """Address and port of a validated endpoint."""
+    host, _separator, port = text.rpartition(":")
+    return host[1:-1], int(port)
 
 
 def lan_address(prefix: IPv6Network) -> IPv6Address:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from ipaddress import IPv6Network
-
+from appliance.config.schema import Config
 from appliance.dataplane import MARK_LOCAL, MARK_TUN_BASE, listener_port, tun_name
 
 TABLE = "isthmus"
@@ -16,9 +14,25 @@ _ICMPV6_TO_WORKER = (
 )
 
 
-def ruleset(lan: str, wan: str, prefixes: Sequence[IPv6Network], workers: int, console_port: int) -> str:
+def ruleset(config: Config, lan: str, wan: str, workers: int) -> str:
     """One nft transaction that replaces the table ``inet isthmus`` whole."""
-    prefix_set = ", ".join(str(prefix) for prefix in prefixes)
+    prefix_set = ", ".join(str(entry.prefix) for entry in config.translation)
+    console_port = config.console.port
+    client_prefix = config.lan.client_prefix
+    # Answers to sessions that are shown to servers with the client's own address inside this prefix.
+    divert_clients = (
+        ""
+        if client_prefix is None
+        else f"""
+    iifname "{lan}" ip6 daddr {client_prefix} meta l4proto {{ tcp, udp, icmpv6 }} \
+socket transparent 1 meta mark set {MARK_LOCAL} accept"""
+    )
+    untracked = "@prefixes" if client_prefix is None else f"{{ {prefix_set}, {client_prefix} }}"
+    published = "".join(
+        f'    iifname "{wan}" {f"ip daddr {service.address} " if service.address else ""}'
+        f"{service.protocol} dport {service.port} accept\n"
+        for service in config.published
+    )
     steer = (
         f"meta mark set {MARK_TUN_BASE}"
         if workers == 1
@@ -42,7 +56,7 @@ table inet {TABLE} {{
   # The proxy keeps its own state of these; conntrack would keep it twice.
   chain raw {{
     type filter hook prerouting priority raw; policy accept
-    iifname "{lan}" ip6 daddr @prefixes notrack
+    iifname "{lan}" ip6 daddr {untracked} notrack
     iifname {{ {devices} }} notrack
   }}
 
@@ -50,7 +64,7 @@ table inet {TABLE} {{
     type filter hook prerouting priority mangle; policy accept
     # A released SYN: to the listener of the worker that released it.
 {accept}
-    iifname "{lan}" ip6 daddr @prefixes jump from_lan
+    iifname "{lan}" ip6 daddr @prefixes jump from_lan{divert_clients}
   }}
 
   chain from_lan {{
@@ -73,7 +87,7 @@ table inet {TABLE} {{
     iifname "{lan}" meta l4proto {{ tcp, udp }} th dport 53 accept
     iifname "{lan}" tcp dport {console_port} accept
     iifname "{lan}" meta nfproto ipv6 meta l4proto tcp reject with tcp reset
-    iifname "{wan}" counter drop
+{published}    iifname "{wan}" counter drop
   }}
 
   chain forward {{

@@ -98,7 +98,5 @@ def plan(config: Config, facts: Facts) -> list[Step]:
     text = unbound.configuration(facts.upstreams, config.dns.dnssec, threads=1)
     steps.append(WriteFile("runtime", "unbound.conf", text))
     # Last: nft takes it whole or not at all, so what fails before or in it can all be undone.
-    steps.append(
-        Firewall(firewall.ruleset(facts.lan, facts.wan, prefixes, facts.workers, config.console.port))
-    )
+    steps.append(Firewall(firewall.ruleset(config, facts.lan, facts.wan, facts.workers)))
     return steps

@@ -8,7 +8,7 @@ import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from socket import AF_INET, AF_INET6, SOCK_DGRAM, inet_ntop, socket
+from socket import AF_INET, SOCK_DGRAM, inet_ntop, socket
 from typing import Any, Protocol
 
 from appliance.addressing import TranslationPrefix
@@ -16,7 +16,7 @@ from appliance.config.schema import Config, prefixes_of
 from appliance.errors import WIRE, Failure
 from appliance.protocol.packet import icmpv6_error
 from appliance.proxy.timers import Timers
-from appliance.session.record import Session
+from appliance.session.record import Session, address_text
 
 # ICMPv6 errors a worker sends each second (RFC 4443 section 2.4 (f)): enough for a busy LAN, too few
 # to make the box an amplifier of somebody's scan.
@@ -74,6 +74,7 @@ class Context:
     def __init__(self, config: Config, tun: int, now: float, log: Callable[[dict[str, Any]], None]) -> None:
         self.config = config
         self.prefixes: tuple[TranslationPrefix, ...] = ()
+        self.published: set[tuple[str, int]] = set()  # protocols and ports that lead back to the LAN
         self.tun = tun
         self.epoll = select.epoll(1024)
         self.handlers: dict[int, Handler] = {}
@@ -101,6 +102,7 @@ class Context:
         self.config = config
         self.prefixes = prefixes_of(config)
         self.max_sessions = min(config.proxy.max_sessions, descriptors)
+        self.published = {(service.protocol, service.port) for service in config.published}
         self._destinations.clear()
 
     # -- descriptors ---------------------------------------------------------------------------
@@ -225,7 +227,7 @@ class Context:
             return Failure.LIMIT
         return None
 
-    def refused(self, kind: str, client: bytes, target: Destination, port: int, failure: Failure) -> None:
+    def refused(self, kind: str, client: bytes, origin: str, port: int, failure: Failure) -> None:
         """Count and log what did not come about; a client over its limit fills no disk by it."""
         self.counters.count(failure)
         if failure is Failure.LIMIT:
@@ -236,8 +238,8 @@ class Context:
             {
                 "kind": kind,
                 "refused": failure.value,
-                "client": inet_ntop(AF_INET6, client),
-                "origin": target.origin,
+                "client": address_text(client),
+                "origin": origin,
                 "origin_port": port,
             }
         )

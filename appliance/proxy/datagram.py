@@ -208,7 +208,8 @@ class Datagrams:
             context.counters.malformed += 1
             return None, None
         failure = target.failure or context.admit(packet[8:24])
-        if failure is None and context.is_own(target.origin):
+        published = (kind, int.from_bytes(server_port, "big")) in context.published
+        if failure is None and not published and context.is_own(target.origin):
             failure = Failure.DENIED
         if failure is None and binding is None:
             try:
@@ -256,7 +257,7 @@ class Datagrams:
     def _refuse(self, kind: str, packet: bytes, target: Destination, failure: Failure) -> None:
         context = self._context
         port = int.from_bytes(packet[42:44], "big") if kind == "udp" else 0
-        context.refused(kind, packet[8:24], target, port, failure)
+        context.refused(kind, packet[8:24], target.origin, port, failure)
         # A datagram has no RST: what TCP would reset is "prohibited" here.
         shown = failure if failure is Failure.NON_GLOBAL else Failure.PROHIBITED
         context.answer_error(shown, packet)

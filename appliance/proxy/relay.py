@@ -89,7 +89,7 @@ class Pipes:
 class RelayContext:
     """What all legs of a worker share."""
 
-    __slots__ = ("again", "buffer", "bury", "ended", "pipes", "view")
+    __slots__ = ("again", "buffer", "bury", "ended", "legs", "pipes", "view")
 
     def __init__(
         self, pipes: Pipes, bury: Callable[[int, socket], None], ended: Callable[[Session, str], None]
@@ -100,6 +100,7 @@ class RelayContext:
         self.buffer = bytearray(READ_SIZE)
         self.view = memoryview(self.buffer)
         self.again: list[Leg] = []  # legs whose turn was over with more to read
+        self.legs: dict[int, Leg] = {}  # the LAN's leg of every relayed session, by its number
 
 
 class Leg:
@@ -272,4 +273,15 @@ class Leg:
             leg.pending = b""
             leg._release_pipe()
             context.bury(leg.fd, leg.sock)
+        context.legs.pop(self.session.number, None)
         context.ended(self.session, reason)
+
+
+def join(context: RelayContext, lan: socket, wan: socket, session: Session) -> tuple[Leg, Leg]:
+    """The two legs of a session, (LAN's, WAN's), that know of each other; the loop has yet to."""
+    lan_leg = Leg(context, lan, session, lan=True)
+    wan_leg = Leg(context, wan, session, lan=False)
+    lan_leg.peer = wan_leg
+    wan_leg.peer = lan_leg
+    context.legs[session.number] = lan_leg
+    return lan_leg, wan_leg

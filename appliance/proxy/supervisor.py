@@ -339,6 +339,7 @@ class Supervisor:
         medians: list[float] = []
         warnings = []
         counted: dict[int, int] = {}
+        targets: list[dict[str, Any]] = []
         for process in self._processes():
             answer = process.ask({"ask": "status"})
             if answer is None:
@@ -349,6 +350,9 @@ class Supervisor:
             counted[process.pid] = answer["tcp"] + answer["udp"] + answer["icmp"]
             if answer["dial_ms_median"] is not None:
                 medians.append(answer["dial_ms_median"])
+            warnings += [problem for problem in answer["problems"] if problem not in warnings]
+            if process not in self._draining:
+                targets = answer["targets"]  # each worker looks for itself; one's word is enough
             if answer["log_dropped"]:
                 warnings.append(f"{answer['log_dropped']} log lines could not be written.")
         totals["dial_ms_median"] = sum(medians) / len(medians) if medians else None
@@ -357,7 +361,7 @@ class Supervisor:
             for seat in self._seats
         ]
         workers += [_describe(p.index, p, 0, counted, draining=True) for p in self._draining]
-        return {"workers": workers, "counters": totals, "warnings": warnings}
+        return {"workers": workers, "counters": totals, "warnings": warnings, "targets": targets}
 
     def _processes(self) -> list[Process]:
         """Those on the seats, then those that drain."""

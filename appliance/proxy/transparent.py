@@ -41,8 +41,8 @@ from appliance.proxy.relay import (
     EPOLLOUT,
     EPOLLRDHUP,
     LEG_EVENTS,
-    Leg,
     RelayContext,
+    join,
     reset_on_close,
 )
 from appliance.session.record import DIALLING, OPEN, Session
@@ -102,7 +102,7 @@ class Transparent:
         self._relay = relay
         self._listener = listener
         self.held: dict[bytes, Held] = {}
-        self.relayed: dict[bytes, Leg] = {}
+        self.relayed: set[bytes] = set()
         self._half_open: dict[bytes, int] = {}
 
     # -- from the TUN --------------------------------------------------------------------------
@@ -154,10 +154,11 @@ class Transparent:
         if code not in (0, EINPROGRESS):
             sock.close()
             return failure_of(code)
-        if sock.getsockname()[0] == target.origin:
+        port = int.from_bytes(syn[42:44], "big")
+        if sock.getsockname()[0] == target.origin and ("tcp", port) not in context.published:
             reset_on_close(sock)
             sock.close()
-            return Failure.DENIED  # the box itself is nobody's origin
+            return Failure.DENIED  # the box itself is nobody's origin, but for what it publishes
         held = Held(self, syn, sock, context.open("tcp", key, target.origin, DIALLING))
         self._hold(held)
         context.timers.add(int(context.now) + context.config.proxy.timers.dial, held.deadline)
@@ -171,7 +172,7 @@ class Transparent:
 
     def _refuse(self, syn: bytes, target: Destination, failure: Failure) -> None:
         context = self._context
-        context.refused("tcp", syn[8:24], target, int.from_bytes(syn[42:44], "big"), failure)
+        context.refused("tcp", syn[8:24], target.origin, int.from_bytes(syn[42:44], "big"), failure)
         if WIRE[failure].icmpv6 is None:
             context.write(tcp_reset(syn))
         else:
@@ -302,18 +303,14 @@ class Transparent:
         session = held.session
         session.state = OPEN
         context.counters.opened += 1
-        client = Leg(self._relay, sock, session, lan=True)
-        origin = Leg(self._relay, held.sock, session, lan=False)
-        client.peer = origin
-        origin.peer = client
-        self.relayed[key] = client
+        client, origin = join(self._relay, sock, held.sock, session)
+        self.relayed.add(key)
         context.handlers[origin.fd] = origin
         context.watch(client.fd, client, LEG_EVENTS)
         # Whatever the origin said before the pairing raised its event then: look now.
         origin.pump(EPOLLRDHUP)
 
-    def ended(self, session: Session, reason: str) -> None:
-        """A relayed session is over (called by the relay)."""
-        ports = session.client_port.to_bytes(2, "big") + session.server_port.to_bytes(2, "big")
-        self.relayed.pop(session.client + session.server + ports, None)
-        self._context.ended(session, reason)
+    def ended(self, session: Session) -> None:
+        """A relayed session is over: its four-tuple is free again."""
+        ports = struct.pack("!HH", session.client_port, session.server_port)
+        self.relayed.discard(session.client + session.server + ports)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import resource
@@ -10,17 +11,21 @@ import signal
 import statistics
 import time
 from pathlib import Path
-from socket import AF_INET6, inet_ntop, recv_fds, send_fds, socket
+from socket import recv_fds, send_fds, socket
 from typing import Any
 
 from appliance.config.schema import Config
+from appliance.dataplane import worker_count
 from appliance.protocol import packet as wire
 from appliance.protocol.reassembly import Reassembly
 from appliance.proxy.context import Context
 from appliance.proxy.datagram import Datagrams
+from appliance.proxy.published import PublishedTcp
+from appliance.proxy.published_udp import PublishedUdp
 from appliance.proxy.relay import EPOLLIN, EPOLLRDHUP, Pipes, RelayContext
+from appliance.proxy.targets import Targets
 from appliance.proxy.transparent import Transparent
-from appliance.session.record import Session
+from appliance.session.record import Session, address_text
 
 # Packets read from the TUN in one go, so that a flood starves no established session.
 MAX_PACKETS = 64
@@ -102,6 +107,9 @@ class Worker:
         self.relay = RelayContext(pipes, self.context.bury, self._relay_ended)
         self.transparent = Transparent(self.context, self.relay, listener)
         self.datagrams = Datagrams(self.context)
+        self.targets = Targets(self.context)
+        self.published_tcp = PublishedTcp(self.context, self.relay, self.targets)
+        self.published_udp = PublishedUdp(self.context, self.targets)
         self._reassembly = Reassembly()
         self._listener = listener
         self._line = line
@@ -120,6 +128,10 @@ class Worker:
     def _configure(self, config: Config) -> None:
         """Take a configuration up; sessions that there are go on."""
         self.context.configure(config, self._descriptors)
+        self.targets.configure(config)
+        workers = worker_count(config.proxy.workers, len(os.sched_getaffinity(0)))
+        self.published_tcp.configure(config, workers)
+        self.published_udp.configure(config, workers)
 
     def _record(self, entry: dict[str, Any]) -> None:
         entry["time"] = round(time.time(), 3)
@@ -127,7 +139,9 @@ class Worker:
         self._log.add(entry)
 
     def _relay_ended(self, session: Session, reason: str) -> None:
-        self.transparent.ended(session, reason)
+        if not session.service:
+            self.transparent.ended(session)
+        self.context.ended(session, reason)
 
     def run(self) -> None:
         """Serve until the supervisor says stop or goes away."""
@@ -168,7 +182,7 @@ class Worker:
     def _sweep_idle(self) -> None:
         """Reset TCP sessions that moved nothing for a whole lifetime (RFC 6146 section 4)."""
         marks: dict[int, int] = {}
-        for leg in list(self.transparent.relayed.values()):
+        for leg in list(self.relay.legs.values()):
             session = leg.session
             moved = session.to_wan + session.to_lan
             if self._idle_mark.get(session.number) == moved:
@@ -228,18 +242,22 @@ class Worker:
                     self.transparent.adopt(entry, sock)
                 elif entry["kind"] in ("udp", "icmp"):
                     self.datagrams.adopt(entry, sock)
+                elif entry["kind"] == "published" and sock is not None:
+                    self.published_udp.adopt(entry, sock)
 
     def _drain(self, deadline: float, heir: int) -> None:
         """Take up nothing new; hand what is no relay over to ``heir``; go on with the relays."""
         context = self.context
         self._drain_until = context.now + deadline
         self.transparent.on_event(0)  # handshakes that are done
+        self.published_tcp.drain()
         for fd in (context.tun, self._listener.fileno()):
             context.ignore(fd)
         with socket(fileno=heir) as estate:
             estate.settimeout(HAND_OVER_TIMEOUT)
             try:
-                for entry, sock in (*self.transparent.hand_over(), *self.datagrams.hand_over()):
+                heirlooms = (self.transparent, self.datagrams, self.published_udp)
+                for entry, sock in itertools.chain.from_iterable(part.hand_over() for part in heirlooms):
                     data = json.dumps(entry).encode()
                     send_fds(estate, [data], [] if sock is None else [sock.fileno()])
             except OSError:
@@ -253,7 +271,7 @@ class Worker:
     def _drained(self, until: float) -> None:
         """End when there is nothing left, or when the time is over."""
         if self.context.now >= until:
-            for leg in list(self.transparent.relayed.values()):
+            for leg in list(self.relay.legs.values()):
                 leg.abort("drained")
             self.context.close_buried()
             self._stop = True
@@ -316,7 +334,7 @@ class Worker:
             to_lan += session.to_lan
         return {
             **kinds,
-            "half_open": len(self.transparent.held),
+            "half_open": len(self.transparent.held) + len(self.published_tcp.waiting),
             "opened": counters.opened,
             "refused": counters.refused,
             "unreachable": counters.unreachable,
@@ -326,6 +344,8 @@ class Worker:
             "bytes_to_lan": to_lan,
             "dial_ms_median": statistics.median(counters.dial_ms) if counters.dial_ms else None,
             "log_dropped": self._log.dropped,
+            "targets": self.targets.describe(),
+            "problems": self.published_tcp.problems + self.published_udp.problems,
         }
 
     def _list(self, limit: int, search: str) -> dict[str, Any]:
@@ -343,8 +363,8 @@ class Worker:
 def _matches(session: Session, search: str) -> bool:
     return (
         search in session.origin
-        or search in inet_ntop(AF_INET6, session.client)
-        or search in inet_ntop(AF_INET6, session.server)
+        or search in address_text(session.client)
+        or search in address_text(session.server)
         or search == session.kind
         or search == str(session.server_port)
     )

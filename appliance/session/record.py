@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from socket import AF_INET6, inet_ntop
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any
 
 DIALLING = "dialling"
@@ -10,10 +10,22 @@ OPEN = "open"
 CLOSING = "closing"
 
 
-class Session:
-    """A TCP, UDP or ICMP session. Addresses are packed (16 octets) but for ``origin``, which is text.
+# RFC 4291 section 2.5.5.2: how an IPv4 address stands where sixteen octets are asked for.
+MAPPED = bytes(10) + b"\xff\xff"
 
-    ``started`` is monotonic seconds; ``to_wan`` and ``to_lan`` are payload bytes.
+
+def address_text(packed: bytes) -> str:
+    """An address of 16 octets as text; an IPv4-mapped one as the IPv4 address that it is."""
+    if packed[:12] == MAPPED:
+        return inet_ntop(AF_INET, packed[12:])
+    return inet_ntop(AF_INET6, packed)
+
+
+class Session:
+    """A TCP, UDP or ICMP session. Addresses are packed but for ``origin``, which is text.
+
+    ``started`` is monotonic seconds; ``to_wan`` and ``to_lan`` are payload bytes. ``client`` is on the
+    LAN and ``origin`` on the WAN; of a ``service`` that is published it is the other way round.
     """
 
     __slots__ = (
@@ -25,6 +37,7 @@ class Session:
         "origin_port",
         "server",
         "server_port",
+        "service",
         "started",
         "state",
         "to_lan",
@@ -43,6 +56,7 @@ class Session:
         self.server_port = int.from_bytes(endpoints[34:36], "big")
         self.origin = origin
         self.origin_port = self.server_port
+        self.service = ""
         self.started = started
         self.state = state
         self.to_wan = 0
@@ -55,12 +69,13 @@ class Session:
             "kind": self.kind,
             "state": self.state,
             "worker": worker,
-            "client": inet_ntop(AF_INET6, self.client),
+            "client": address_text(self.client),
             "client_port": self.client_port,
-            "server": inet_ntop(AF_INET6, self.server),
+            "server": address_text(self.server),
             "server_port": self.server_port,
             "origin": self.origin,
             "origin_port": self.origin_port,
+            "service": self.service or None,
             "age": round(now - self.started, 3),
             "bytes_to_wan": self.to_wan,
             "bytes_to_lan": self.to_lan,

@@ -1,0 +1,378 @@
+"""Published services over TCP: an IPv4 client of the WAN reaches an IPv6 server behind the box.
+
+accepted --route = none------------------------> DIALLING
+accepted --route = sni, host--> SNIFFING --name-> DIALLING --connected--> two legs
+                                SNIFFING --no such name, malformed, too slow--> reset
+                                                 DIALLING --failed--> the next target, or reset
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Iterable
+from errno import EINPROGRESS
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    SO_ERROR,
+    SO_REUSEADDR,
+    SO_REUSEPORT,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    inet_aton,
+    socket,
+)
+from typing import Any
+
+from appliance.addressing import TranslationPrefix
+from appliance.config.schema import Config, Published
+from appliance.errors import Failure, failure_of
+from appliance.protocol.proxy_header import version_2
+from appliance.protocol.sniff import MAX_HEAD, Sniff, http_host, server_name
+from appliance.proxy.context import Context
+from appliance.proxy.relay import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    LEG_EVENTS,
+    READ_SIZE,
+    RelayContext,
+    join,
+    reset_on_close,
+)
+from appliance.proxy.targets import Target, Targets
+from appliance.session.record import DIALLING, MAPPED, OPEN, Session, address_text
+
+# How long a client may take to say its name, and a target to answer before the next one is tried.
+SNIFF_TIMEOUT = 10
+TARGET_TIMEOUT = 3
+LISTEN_BACKLOG = 4_096
+MAX_ACCEPTS = 64
+
+_IP_FREEBIND = 15
+_IPV6_FREEBIND = 78
+_IPV6_TRANSPARENT = 75
+_SO_ATTACH_REUSEPORT_CBPF = 51
+
+
+def steer_by_source(sock: socket, workers: int) -> None:
+    """Let the kernel pick the socket of a reuseport group by the client's IPv4 address.
+
+    So a client's sessions meet in one worker, and its caps hold over all of them. The program
+    (linux/filter.h): load the source address from the network header, modulo, return.
+    """
+    load, modulo, give = (0x20, 0, 0, 0xFFF0000C), (0x94, 0, 0, workers), (0x16, 0, 0, 0)
+    code = b"".join(struct.pack("HBBI", *words) for words in (load, modulo, give))
+    kept = ctypes.create_string_buffer(code)
+    program = struct.pack("HL", len(code) // 8, ctypes.addressof(kept))
+    sock.setsockopt(SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, program)
+
+
+def open_service(service: Published, kind: int) -> socket:
+    """This worker's socket of a service; OSError where the port is not to be had."""
+    sock = socket(AF_INET, kind | SOCK_NONBLOCK | SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+        sock.setsockopt(IPPROTO_IP, _IP_FREEBIND, 1)  # an address that DHCP has yet to bring
+        sock.bind((str(service.address or "0.0.0.0"), service.port))  # noqa: S104 - published is the point
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_as_client(sock: socket, prefix: TranslationPrefix, client: bytes) -> None:
+    """Let the server see the client's IPv4 address inside ``prefix``; needs CAP_NET_RAW."""
+    sock.setsockopt(IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+    sock.setsockopt(IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    source = prefix.embed_packed(client)
+    sock.bind((address_text(source), 0))
+
+
+class Service:
+    """One published service: its listener, and its names as they are looked up."""
+
+    def __init__(self, owner: PublishedTcp, settings: Published) -> None:
+        self.settings = settings
+        self._owner = owner
+        self._exact: dict[str, tuple[str, ...]] = {}
+        self._below: dict[str, tuple[str, ...]] = {}
+        for named in settings.names:
+            for host in named.hosts:
+                table = self._below if host.startswith("*.") else self._exact
+                table.setdefault(host.removeprefix("*."), named.targets)
+        self.sock = open_service(settings, SOCK_STREAM)
+        try:
+            self.sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            self.sock.listen(LISTEN_BACKLOG)
+        except OSError:
+            self.sock.close()
+            raise
+
+    def targets_for(self, name: str) -> tuple[str, ...]:
+        """The endpoints for a name; of several that fit the longest counts."""
+        found = self._exact.get(name)
+        while found is None and name:
+            _label, _dot, name = name.partition(".")
+            found = self._below.get(name)
+        return self.settings.targets if found is None else found
+
+    def on_event(self, _events: int) -> None:
+        """Clients wait."""
+        for _ in range(MAX_ACCEPTS):
+            try:
+                sock, peer = self.sock.accept()
+            except OSError:
+                return
+            self._owner.take_up(self, sock, peer)
+
+
+class Incoming:
+    """A client between its accept and its target's answer. Handles both sockets' events."""
+
+    __slots__ = ("client", "data", "over", "owner", "rest", "server", "service", "session", "target")
+
+    def __init__(self, owner: PublishedTcp, service: Service, client: socket, session: Session) -> None:
+        self.owner = owner
+        self.service = service
+        self.client = client
+        self.session = session
+        self.data = b""  # read of the client, for the server
+        self.rest: list[Target] = []  # to be tried yet
+        self.target: Target | None = None
+        self.server: socket | None = None
+        self.over = False
+
+    def on_event(self, events: int) -> None:
+        """Bytes of a client that is being sniffed, or the outcome of a dial."""
+        if self.over:
+            return
+        if self.server is None:
+            self.owner.sniff(self)
+        elif events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+            self.owner.dialled(self)
+
+    def sniff_deadline(self, _second: int) -> int:
+        """A client that does not say where it wants to go."""
+        if not self.over and self.server is None:
+            self.owner.give_up(self, Failure.TIMEOUT)
+        return 0
+
+    def dial_deadline(self, target: Target) -> Any:
+        """A check for the timers: is ``target`` still being waited for?"""
+
+        def check(_second: int) -> int:
+            if not self.over and self.target is target and self.server is not None:
+                self.owner.failed(self, Failure.TIMEOUT)
+            return 0
+
+        return check
+
+
+class _Quiet:
+    """The client's socket during the dial: what it says waits in the kernel until there are two legs."""
+
+    def on_event(self, _events: int) -> None:
+        """Nothing yet."""
+
+
+_QUIET = _Quiet()
+
+
+class PublishedTcp:
+    """The published TCP services of a worker."""
+
+    def __init__(self, context: Context, relay: RelayContext, targets: Targets) -> None:
+        self._context = context
+        self._relay = relay
+        self._targets = targets
+        self._services: dict[Published, Service] = {}
+        self._client_prefix: TranslationPrefix | None = None
+        self.waiting: set[Incoming] = set()
+        self.problems: list[str] = []
+
+    def configure(self, config: Config, workers: int) -> None:
+        """Listeners that stay are left alone, so that nothing in their queues is lost."""
+        revealing = config.lan.client_prefix
+        self._client_prefix = None if revealing is None else TranslationPrefix(revealing)
+        wanted = [service for service in config.published if service.protocol == "tcp"]
+        self.problems.clear()
+        for settings in self._services.keys() - set(wanted):
+            self._close(self._services.pop(settings))
+        for settings in wanted:
+            service = self._services.get(settings)
+            try:
+                if service is None:
+                    service = Service(self, settings)
+                    self._services[settings] = service
+                    self._context.watch(service.sock.fileno(), service, EPOLLIN)
+                steer_by_source(service.sock, workers)
+            except OSError as error:
+                self.problems.append(
+                    f"Service “{settings.name}”: tcp port {settings.port} cannot be opened: {error.strerror}."
+                )
+
+    def _close(self, service: Service) -> None:
+        service.on_event(0)  # whose handshake is done is served yet
+        self._context.ignore(service.sock.fileno())
+        service.sock.close()
+
+    def drain(self) -> None:
+        """Take up nothing new."""
+        for service in self._services.values():
+            self._close(service)
+        self._services.clear()
+
+    # -- a new client ------------------------------------------------------------------------------
+
+    def take_up(self, service: Service, client: socket, peer: tuple[str, int]) -> None:
+        """An accepted connection."""
+        context, settings = self._context, service.settings
+        address = MAPPED + inet_aton(peer[0])
+        failure = context.admit(address)
+        if failure is None and client.fileno() + 2 * len(self.waiting) + 16 > context.descriptor_limit:
+            failure = Failure.RESOURCES
+        if failure is not None:
+            context.refused("tcp", address, f"service {settings.name}", settings.port, failure)
+            reset_on_close(client)
+            client.close()
+            return
+        client.setblocking(False)
+        name = client.getsockname()
+        ports = struct.pack("!HH", peer[1], name[1])
+        session = context.open("tcp", address + MAPPED + inet_aton(name[0]) + ports, "", DIALLING)
+        session.service = settings.name
+        incoming = Incoming(self, service, client, session)
+        self.waiting.add(incoming)
+        if settings.route == "none":
+            context.watch(client.fileno(), _QUIET, LEG_EVENTS)
+            self._dial(incoming, settings.targets)
+        else:
+            context.watch(client.fileno(), incoming, LEG_EVENTS)
+            context.timers.add(int(context.now) + SNIFF_TIMEOUT, incoming.sniff_deadline)
+            self.sniff(incoming)
+
+    def sniff(self, incoming: Incoming) -> None:
+        """Read until the name is known."""
+        route = server_name if incoming.service.settings.route == "sni" else http_host
+        try:
+            while True:
+                data = incoming.client.recv(READ_SIZE)
+                incoming.data += data
+                found = route(incoming.data)
+                if found is not Sniff.MORE:
+                    break
+                if not data or len(incoming.data) > 2 * MAX_HEAD:
+                    found = Sniff.BAD
+                    break
+        except BlockingIOError:
+            return
+        except OSError:
+            self.give_up(incoming, Failure.RESET)
+            return
+        if found is Sniff.BAD:
+            self.give_up(incoming, Failure.DENIED)
+            return
+        name = found if isinstance(found, str) else ""
+        endpoints = incoming.service.targets_for(name)
+        if not endpoints:
+            self.give_up(incoming, Failure.DENIED)  # nothing is published under this name
+            return
+        self._context.handlers[incoming.client.fileno()] = _QUIET
+        self._dial(incoming, endpoints)
+
+    # -- the dial ----------------------------------------------------------------------------------
+
+    def _dial(self, incoming: Incoming, endpoints: Iterable[str]) -> None:
+        incoming.rest = self._targets.in_order("tcp", endpoints)
+        self._next(incoming, Failure.REFUSED)
+
+    def _next(self, incoming: Incoming, failure: Failure) -> None:
+        """Try the targets that are left, or give up for the reason of the last one."""
+        context, settings = self._context, incoming.service.settings
+        while incoming.rest:
+            target = incoming.rest.pop(0)
+            try:
+                server = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+            except OSError as error:
+                failure = failure_of(error.errno or 0)
+                break
+            try:
+                if settings.reveal == "address" and self._client_prefix is not None:
+                    bind_as_client(server, self._client_prefix, incoming.session.client[12:])
+                server.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+                code = server.connect_ex((target.address, target.port))
+            except OSError as error:
+                code = error.errno or 0
+            if code not in (0, EINPROGRESS):
+                server.close()
+                failure = failure_of(code)
+                if failure is not Failure.RESOURCES:
+                    target.found(False, context.now)
+                continue
+            incoming.target, incoming.server = target, server
+            incoming.session.origin, incoming.session.origin_port = target.address, target.port
+            context.watch(server.fileno(), incoming, LEG_EVENTS)
+            context.timers.add(int(context.now) + TARGET_TIMEOUT, incoming.dial_deadline(target))
+            return
+        self.give_up(incoming, failure)
+
+    def failed(self, incoming: Incoming, failure: Failure) -> None:
+        """The target of now does not answer: the next one."""
+        server, target = incoming.server, incoming.target
+        if server is not None and target is not None:
+            target.found(False, self._context.now)
+            reset_on_close(server)
+            self._context.bury(server.fileno(), server)
+        incoming.server = incoming.target = None
+        self._next(incoming, failure)
+
+    def dialled(self, incoming: Incoming) -> None:
+        """connect() has ended, well or not."""
+        server, target, session = incoming.server, incoming.target, incoming.session
+        assert server is not None
+        assert target is not None
+        code = server.getsockopt(SOL_SOCKET, SO_ERROR)
+        if code:
+            self.failed(incoming, failure_of(code))
+            return
+        context = self._context
+        target.found(True, context.now)
+        incoming.over = True
+        self.waiting.discard(incoming)
+        session.state = OPEN
+        context.counters.opened += 1
+        header = b""
+        if incoming.service.settings.reveal == "proxy-v2":
+            ends = session.client[12:], session.client_port, session.server[12:], session.server_port
+            header = version_2(*ends)
+        server_leg, client_leg = join(self._relay, server, incoming.client, session)
+        context.handlers[client_leg.fd] = client_leg
+        context.handlers[server_leg.fd] = server_leg
+        client_leg.pending = header + incoming.data
+        incoming.data = b""
+        client_leg.pump(EPOLLRDHUP)
+        if not server_leg.closed:
+            server_leg.pump(EPOLLRDHUP)
+
+    def give_up(self, incoming: Incoming, failure: Failure) -> None:
+        """Reset the client, with the reason in the log."""
+        context, session = self._context, incoming.session
+        incoming.over = True
+        self.waiting.discard(incoming)
+        for sock in (incoming.client, incoming.server):
+            if sock is not None:
+                reset_on_close(sock)
+                context.bury(sock.fileno(), sock)
+        context.counters.count(failure)
+        context.ended(session, failure.value)
