@@ -24,10 +24,13 @@ run: setup image ## build and boot the box, show it working, leave it running (O
 
 .PHONY: client
 client: ## a shell inside the IPv6-only client of the running box
-	@test -s build/lab.json || { echo "no box is running: make run, in another terminal" >&2; exit 1; }
-	@name=$$(sed -n 's/.*"client": "\([^"]*\)".*/\1/p' build/lab.json); \
+	@pid=$$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' build/lab.json 2>/dev/null || true); \
+	  [ -n "$$pid" ] && [ -d "/proc/$$pid" ] || { echo "no box is running: make run, in another terminal" >&2; exit 1; }; \
+	  name=$$(sed -n 's/.*"client": "\([^"]*\)".*/\1/p' build/lab.json); \
+	  inside=($(SUDO) ip netns exec "$$name" env PS1='client (IPv6 only) \w\$$ ' bash --norc); \
+	  [ -t 0 ] || exec "$${inside[@]}"; \
 	  echo "IPv6-only client ($$name); exit to leave"; \
-	  exec $(SUDO) ip netns exec "$$name" env PS1='client (IPv6 only) \w\$$ ' bash --norc -i
+	  "$${inside[@]}" -i || true # how the last command in it ended is no error of make's
 
 .PHONY: test
 test: setup image ## everything: lint, types, unit, namespaces, the image in QEMU, the browser
