@@ -10,7 +10,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := build/stamps
 # The image, namespaces and QEMU's taps need root; everything else runs as whoever called.
-SUDO   := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=MIRROR,SECURITY_MIRROR,http_proxy,CI)
+# What root's Python leaves behind stays in build/, so that the clone remains its owner's.
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=MIRROR,SECURITY_MIRROR,http_proxy,CI \
+  env PYTHONDONTWRITEBYTECODE=1 MYPY_CACHE_DIR=build/mypy RUFF_CACHE_DIR=$(CURDIR)/build/ruff \
+  HYPOTHESIS_STORAGE_DIRECTORY=build/hypothesis PYTEST_ADDOPTS='-o cache_dir=build/pytest')
 
 SOURCES := $(shell find appliance webui rootfs-overlay image pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 
