@@ -10,7 +10,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := build/stamps
 # The image, namespaces and QEMU's taps need root; everything else runs as whoever called.
-SUDO   := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=MIRROR,SECURITY_MIRROR,http_proxy,CI)
+# What root's Python leaves behind stays in build/, so that the clone remains its owner's.
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=MIRROR,SECURITY_MIRROR,http_proxy,CI \
+  env PYTHONDONTWRITEBYTECODE=1 MYPY_CACHE_DIR=build/mypy RUFF_CACHE_DIR=$(CURDIR)/build/ruff \
+  HYPOTHESIS_STORAGE_DIRECTORY=build/hypothesis PYTEST_ADDOPTS='-o cache_dir=build/pytest')
 
 SOURCES := $(shell find appliance webui rootfs-overlay image pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 
@@ -24,10 +27,13 @@ run: setup image ## build and boot the box, show it working, leave it running (O
 
 .PHONY: client
 client: ## a shell inside the IPv6-only client of the running box
-	@test -s build/lab.json || { echo "no box is running: make run, in another terminal" >&2; exit 1; }
-	@name=$$(sed -n 's/.*"client": "\([^"]*\)".*/\1/p' build/lab.json); \
+	@pid=$$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' build/lab.json 2>/dev/null || true); \
+	  [ -n "$$pid" ] && [ -d "/proc/$$pid" ] || { echo "no box is running: make run, in another terminal" >&2; exit 1; }; \
+	  name=$$(sed -n 's/.*"client": "\([^"]*\)".*/\1/p' build/lab.json); \
+	  inside=($(SUDO) ip netns exec "$$name" env PS1='client (IPv6 only) \w\$$ ' bash --norc); \
+	  [ -t 0 ] || exec "$${inside[@]}"; \
 	  echo "IPv6-only client ($$name); exit to leave"; \
-	  exec $(SUDO) ip netns exec "$$name" env PS1='client (IPv6 only) \w\$$ ' bash --norc -i
+	  "$${inside[@]}" -i || true # how the last command in it ended is no error of make's
 
 .PHONY: test
 test: setup image ## everything: lint, types, unit, namespaces, the image in QEMU, the browser

@@ -8,6 +8,7 @@ import secrets
 import socket
 import sys
 import time
+from datetime import UTC, datetime
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ GROUP_READABLE = 0o640
 # For the proxy's answer. A proxy that hangs must be shown as down, so this and the DNS checks stay
 # well under the client's own CALL_TIMEOUT; a busy one asks each worker for up to a second.
 PROXY_TIMEOUT = 6.0
+# How often the certificate's dates are looked at, by the wall clock: one that jumps is a reason to look.
+CERTIFICATE_INTERVAL = 3_600.0
 _NO_COUNTERS = {
     "tcp": 0, "udp": 0, "icmp": 0, "half_open": 0, "opened": 0, "refused": 0, "unreachable": 0,
     "denied": 0, "limited": 0, "bytes_to_wan": 0, "bytes_to_lan": 0, "dial_ms_median": None,
@@ -56,6 +59,7 @@ class Box:
         self._applied: object = None
         self._told: Config | None = None  # what the proxy works by
         self._kept = False
+        self._certificate_judged = 0.0
         self._last_good = state / "config.last-good.toml"
         self._started = time.monotonic()
 
@@ -69,6 +73,7 @@ class Box:
         try:
             self.config = load(self.config_path)
             self.problems = []
+            self._kept = False  # also where nothing in it changes the network
         except ConfigError as error:
             self.problems = [str(problem) for problem in error.problems]
             if not self._last_good.exists():
@@ -134,13 +139,23 @@ class Box:
             # After the network, and tried again by itself: traffic does not wait for a full disk.
             self._keep(self.facts)
             self._kept = True
+        elif abs(time.time() - self._certificate_judged) > CERTIFICATE_INTERVAL:
+            self._keep_certificate(self.facts)
         self.network_problem = None
 
     def _keep(self, facts: Facts) -> None:
         """What outlives a reboot: the certificate, and the configuration that proved good; OSError."""
-        certificates.ensure(self.state / "tls", self.config.system.hostname, lan_address(facts.lan_prefix))
+        self._keep_certificate(facts)
         if not self.problems:
             write_atomically(self._last_good, dump(self.config), GROUP_READABLE)
+
+    def _keep_certificate(self, facts: Facts) -> None:
+        """The console's certificate fits the names and the time."""
+        names = certificates.Names(self.config.system.hostname, lan_address(facts.lan_prefix))
+        now = time.time()
+        if certificates.ensure(self.state / "tls", names, datetime.fromtimestamp(now, UTC)):
+            print(f"isthmus-control: a certificate for {names.hostname}, {names.address}", file=sys.stderr)
+        self._certificate_judged = now
 
     def refresh(self) -> None:
         """Follow what changes by itself: the ports, the DHCP lease. What fails becomes a health issue."""

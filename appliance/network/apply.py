@@ -24,7 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from appliance.dataplane import MARK_TUN_BASE, MAX_WORKERS, TUN_MTU, tun_table
 from appliance.errors import IsthmusError
-from appliance.network.plan import AddAddress, Firewall, LocalDelivery, MakeTun, Step, WriteFile
+from appliance.network.plan import AddAddress, Firewall, LocalDelivery, MakeTun, SetHostname, Step, WriteFile
 
 NETWORKD_FOLDER = Path("/run/systemd/network")
 PROXY_USER = "isthmus-proxy"
@@ -36,6 +36,8 @@ _TUNSETOWNER = 0x400454CC
 _IFF_TUN_NO_PI = 0x1001
 _RULE_PRIORITY = 1_000
 _FORWARDING = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+# Root may write it without CAP_SYS_ADMIN, which sethostname() would need.
+_HOSTNAME = Path("/proc/sys/kernel/hostname")
 
 
 class ApplyError(IsthmusError):
@@ -108,6 +110,8 @@ class Applier:
 
     def _take(self, route: IPRoute, step: Step, undo: ExitStack) -> None:
         match step:
+            case SetHostname(name=name):
+                _set_kernel(_HOSTNAME, name, undo)
             case WriteFile(where="networkd", name=name, text=text):
                 if self._write(NETWORKD_FOLDER / name, text, undo):
                     self.changed.add("networkd")
@@ -126,7 +130,9 @@ class Applier:
                 self._rule(route, mark, table, undo)
                 run_tool("ip", "-6", "route", "replace", "default", "dev", name, "table", str(table))
             case Firewall(text=text):
-                _forwarding(undo)
+                # The way from the LAN into a TUN is forwarding; on the box sysctl.d has set it already.
+                with contextlib.suppress(OSError):
+                    _set_kernel(_FORWARDING, "1", undo)
                 run_tool("nft", "-f", "-", text=text)
 
     @staticmethod
@@ -218,10 +224,9 @@ def _has_address(route: IPRoute, interface: str, address: str) -> bool:
     )
 
 
-def _forwarding(undo: ExitStack) -> None:
-    """The way from the LAN into a TUN is forwarding; on the box sysctl.d has set it already."""
-    with contextlib.suppress(OSError):
-        before = _FORWARDING.read_text().strip()
-        if before != "1":
-            _FORWARDING.write_text("1")
-            _later(undo, _FORWARDING.write_text, before)
+def _set_kernel(path: Path, value: str, undo: ExitStack) -> None:
+    """One of the kernel's settings."""
+    before = path.read_text().strip()
+    if before != value:
+        path.write_text(value)
+        _later(undo, path.write_text, before)

@@ -24,6 +24,16 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class SetHostname:
+    """The name that the box gives itself: in its log, to the DHCP server, on its console."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"host name {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class WriteFile:
     """Write a file whole. ``where`` is "networkd" or "runtime"."""
 
@@ -80,7 +90,7 @@ class Firewall:
         return "firewall\n" + "".join(f"    {line}\n" for line in self.text.splitlines()).rstrip()
 
 
-Step = WriteFile | MakeTun | LocalDelivery | AddAddress | Firewall
+Step = SetHostname | WriteFile | MakeTun | LocalDelivery | AddAddress | Firewall
 
 
 def plan(config: Config, facts: Facts) -> list[Step]:
@@ -88,6 +98,8 @@ def plan(config: Config, facts: Facts) -> list[Step]:
     prefixes: Sequence[IPv6Network] = [entry.prefix for entry in config.translation]
     steps: list[Step] = []
     if facts.has_networkd:
+        # By hand, in a namespace, the name is the machine's own. First, for networkd to ask DHCP with it.
+        steps.append(SetHostname(config.system.hostname))
         steps.append(WriteFile("networkd", "10-isthmus-wan.network", networkd.wan_file(config, facts.wan)))
         text = networkd.lan_file(facts.lan, facts.lan_prefix, prefixes)
         steps.append(WriteFile("networkd", "10-isthmus-lan.network", text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -63,9 +64,9 @@ class Lab:
         self.has_internet = False
 
     def __enter__(self) -> Lab:
-        sweep()
+        sweep(BUILD)
         with ExitStack() as stack:
-            self.folder = Path(tempfile.mkdtemp(prefix="lab-", dir=BUILD))
+            self.folder = Path(tempfile.mkdtemp(prefix=f"lab-{os.getpid()}-", dir=BUILD))
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             stack.callback(self._keep_logs)
             stack.enter_context(self.client)
@@ -108,7 +109,7 @@ class Lab:
         run("ip", "link", "set", WAN_INTERFACE, "up")
         run("ip", "address", "add", f"{SERVER}/32", "dev", "lo")
         # A router that says so when a host is not there: 3/1 in its own block, 3/0 elsewhere.
-        run("ip", "route", "add", "unreachable", "192.31.196.0/24")
+        run("ip", "route", "add", "unreachable", "192.31.196.0/25")
         run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         if self._internet:
             self._connect_internet(stack)

@@ -66,13 +66,21 @@ def spawn(
     )
 
 
-def sweep() -> None:
-    """Remove what labs that no longer run have left: namespaces and their /etc/netns folders."""
+def sweep(folders: Path) -> None:
+    """Remove what labs that were killed have left: namespaces, their /etc/netns, and lab-PID-… in folders."""
     names = {path.name for folder in (_RUN, _ETC) if folder.is_dir() for path in folder.iterdir()}
     for name in names:
-        found = re.fullmatch(rf"{PREFIX}-(\d+)-\w+", name)
-        if found and not Path(f"/proc/{found[1]}").exists():
+        if _is_left_over(rf"{PREFIX}-(\d+)-\w+", name):
             _remove(name)
+    for folder in folders.glob("lab-*"):
+        if _is_left_over(r"lab-(\d+)-\w+", folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left_over(pattern: str, name: str) -> bool:
+    """Whether the name is a lab's, by its process ID, and that process is no more."""
+    found = re.fullmatch(pattern, name)
+    return found is not None and not Path(f"/proc/{found[1]}").exists()
 
 
 def _remove(name: str) -> None:
@@ -88,8 +96,12 @@ class Namespace:
         self.name = f"{PREFIX}-{os.getpid()}-{role}"
 
     def __enter__(self) -> Namespace:
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
-        self.run("ip", "link", "set", "lo", "up")
+        try:
+            subprocess.run(["ip", "netns", "add", self.name], check=True)
+            self.run("ip", "link", "set", "lo", "up")
+        except BaseException:  # Ctrl-C too
+            _remove(self.name)
+            raise
         return self
 
     def __exit__(

@@ -6,6 +6,7 @@ python -m tests.lab.run [--once]; the exit status is 0 only if every row passed.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from tests.lab.rows import Rows, table
 # For `make client`: which namespace is the client's, and whose lab it is.
 STATE = BUILD / "lab.json"
 CONSOLE_PORT = 443
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def say(text: str) -> None:
@@ -28,15 +30,34 @@ def say(text: str) -> None:
     print(f"  {time.strftime('%H:%M:%S')}  {text}", flush=True)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C, a closed terminal, kill: leave by the ordinary way, which a second one does not disturb."""
+    for each in _ENDINGS:
+        signal.signal(each, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise SystemExit(128 + number)
+
+
+def _lock() -> int:
+    """A lock that is this process's as long as it lives: `make client` can serve one box only."""
+    folder = os.open(BUILD, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise BoxError(
+            "a box is running already from this folder: use it (make client), or end it with Ctrl-C "
+            "in its terminal; make run ONCE=1 can run beside it"
+        ) from None
+    return folder
 
 
 def _stay(lab: Lab, box: str) -> None:
     """Leave the box running until Ctrl-C."""
     forwarder = Forwarder(lab.client, box, CONSOLE_PORT)
     STATE.write_text(json.dumps({"pid": os.getpid(), "client": lab.client.name}))
-    reach = "the internet's IPv4 too" if lab.has_internet else "the lab's server only: no IPv4 internet here"
+    reach = "and what this machine reaches over IPv4" if lab.has_internet else "no IPv4 internet here"
     try:
         print(f"\nThe box is running. Its console:  https://127.0.0.1:{forwarder.port}/")
         print("A shell inside the IPv6-only client (from another terminal):  make client")
@@ -70,15 +91,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop after the table")
     once = parser.parse_args().once
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in _ENDINGS:
+        signal.signal(number, _end)
     status = 130  # interrupted before anything was shown
     try:
+        if not once:
+            _lock()
         with Lab(say, internet=not once) as lab:
             status, box = _show(lab)
             if not once:
                 _stay(lab, box)
     except BoxError as error:
-        print(f"\n{error}\nThe logs are in build/lab-logs/.", file=sys.stderr)
+        print(f"\n{error}\nThe last box's logs: build/lab-logs/", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nended; everything is removed", flush=True)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 
 _CHUNK = 256 * 1024
 
@@ -75,6 +76,10 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512
+
+    def server_bind(self) -> None:
+        """Not the base class's: that asks DNS for the address's name, where none answers for many seconds."""
+        TCPServer.server_bind(self)
 
 
 def main() -> None:

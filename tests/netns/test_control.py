@@ -200,6 +200,28 @@ def start(bare: Bare, *before: str) -> subprocess.Popen[str]:
     return process
 
 
+def test_the_host_name_is_set_and_taken_back() -> None:
+    """In a UTS namespace of its own: the machine that tests keeps its name."""
+    script = """
+import socket, sys
+from pathlib import Path
+from appliance.errors import IsthmusError
+from appliance.network.apply import Applier
+from appliance.network.plan import SetHostname, WriteFile
+applier = Applier(Path(sys.argv[1]))
+applier.apply([SetHostname("crossing")])
+print(socket.gethostname())
+try:
+    applier.apply([SetHostname("other"), WriteFile("runtime", "no-such-folder", "")])
+except IsthmusError:
+    print(socket.gethostname())
+"""
+    # a runtime folder that no folder can be made in
+    words = ("unshare", "--uts", "--net", BIN / "python", "-c", script, "/proc/nowhere")
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["crossing", "crossing"]
+
+
 def test_a_firewall_that_is_not_in_force_is_a_health_issue(bare: Bare, tmp_path: Path) -> None:
     path = fake_nft(tmp_path / "bin", 'echo "no nftables here" >&2; exit 1')
     process = start(bare, "env", f"PATH={path}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config import parse
-from appliance.network.plan import AddAddress, Facts, Firewall, MakeTun, WriteFile, plan
+from appliance.network.plan import AddAddress, Facts, Firewall, MakeTun, SetHostname, WriteFile, plan
 
 PREFIX = IPv6Network("fd00:1::/64")
 GOLDEN = Path(__file__).with_name("plan.golden.txt")
@@ -62,8 +62,7 @@ def test_the_wan_has_no_ipv6() -> None:
 
 def test_a_static_wan() -> None:
     config = parse('[wan]\nmode="static"\naddress="203.0.113.2/24"\ngateway="203.0.113.1"')
-    step = plan(config, facts())[0]
-    assert isinstance(step, WriteFile)
+    step = next(step for step in plan(config, facts()) if isinstance(step, WriteFile))
     assert "Address=203.0.113.2/24\nGateway=203.0.113.1\n" in step.text
     assert "DHCP" not in step.text
 
@@ -72,6 +71,12 @@ def test_without_networkd_the_address_is_set_here() -> None:
     steps = plan(parse(""), facts(has_networkd=False))
     assert AddAddress("lan0", "fd00:1::1/64") in steps
     assert set(texts(has_networkd=False)) == {"unbound.conf"}
+
+
+def test_the_host_name_is_the_configurations_on_a_box_only() -> None:
+    config = parse('[system]\nhostname = "crossing"')
+    assert plan(config, facts())[0] == SetHostname("crossing")
+    assert SetHostname("crossing") not in plan(config, facts(has_networkd=False))
 
 
 def test_every_worker_has_its_way_in() -> None:
