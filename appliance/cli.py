@@ -74,6 +74,10 @@ def print_status(status: dict[str, Any]) -> None:
     print(f"{status['hostname']}, Isthmus {status['version']}, up {age(status['uptime'])}\n")
     for name, value in rows:
         print(f"  {name:<13} {value}")
+    for service in status["published"]:
+        place = f"{service['protocol']} {service['address'] or ''}:{service['port']}"
+        targets = ", ".join(f"{t['target']}{'' if t['up'] else ' (down)'}" for t in service["targets"])
+        print(f"  {'published':<13} {service['name']}: {place} → {targets or 'no target yet'}")
     print()
     for check in status["checks"]:
         print(f"  {_MARK.get(check['state'], check['state'])} {check['title']}")
@@ -81,17 +85,22 @@ def print_status(status: dict[str, Any]) -> None:
             print(f"       {check['detail']} {check['fix']}".rstrip())
 
 
+def endpoint(address: str, port: int) -> str:
+    """An address with its port: 192.0.2.1:80, [2001:db8::1]:80."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def print_sessions(found: list[dict[str, Any]], total: int) -> None:
     """The sessions as a table."""
     if not found:
         print("No session is open.")
         return
-    print(f"{'KIND':<5}{'STATE':<10}{'CLIENT':<42}{'ORIGIN':<23}{'AGE':>9}{'TO WAN':>11}{'TO LAN':>11}")
+    print(f"{'KIND':<5}{'STATE':<10}{'CLIENT':<42}{'ORIGIN':<42}{'AGE':>9}{'TO WAN':>11}{'TO LAN':>11}")
     for session in found:
-        client = f"[{session['client']}]:{session['client_port']}"
-        origin = f"{session['origin']}:{session['origin_port']}"
+        client = endpoint(session["client"], session["client_port"])
+        origin = endpoint(session["origin"], session["origin_port"])
         print(
-            f"{session['kind']:<5}{session['state']:<10}{client:<42}{origin:<23}{age(session['age']):>9}"
+            f"{session['kind']:<5}{session['state']:<10}{client:<42}{origin:<42}{age(session['age']):>9}"
             f"{size(session['bytes_to_wan']):>11}{size(session['bytes_to_lan']):>11}"
         )
     if total > len(found):

@@ -80,6 +80,8 @@ class Box:
                 raise
             self.config = load(self._last_good)
             print(f"isthmus-control: {error}\nThe last good configuration stays in force.", file=sys.stderr)
+        # The daemons read this one, so that all go by the same, also where the file was refused.
+        write_atomically(self.runtime / "config.toml", dump(self.config), GROUP_READABLE)
 
     def lan_prefix(self) -> IPv6Network:
         """The LAN's prefix; a generated one is made once and kept."""
@@ -206,6 +208,7 @@ class Box:
             health.port("wan", wan_name, wan is not None, bool(wan and wan.carrier)),
             health.wan_address(wan_address, gateway),
             health.proxy(proxy),
+            *health.published(proxy["targets"] if proxy else []),
             health.dns64(own),
             health.resolver(),
             health.upstreams(servers),
@@ -235,12 +238,32 @@ class Box:
                 }
                 for port in ports
             ],
+            "published": _published(self.config, proxy["targets"] if proxy else []),
             "workers": proxy["workers"] if proxy else [],
             "counters": proxy["counters"] if proxy else _NO_COUNTERS,
             "checks": [check.plain() for check in checks],
             "proxy_up": proxy is not None,
             "console_port": self.config.console.port,
         }
+
+
+def _published(config: Config, targets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The varlink type ``Service`` for each published service, with its targets' health."""
+    return [
+        {
+            "name": service.name,
+            "protocol": service.protocol,
+            "port": service.port,
+            "address": str(service.address) if service.address else None,
+            "route": service.route,
+            "targets": [
+                {"target": found["target"], "up": found["up"]}
+                for found in targets
+                if found["service"] == service.name
+            ],
+        }
+        for service in config.published
+    ]
 
 
 def _uptime() -> float:

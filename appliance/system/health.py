@@ -152,6 +152,35 @@ def proxy(status: dict[str, Any] | None) -> Check:
     return Check("proxy", "ok", "Proxy is up", f"{len(status['workers'])} workers")
 
 
+def published(targets: list[dict[str, Any]]) -> list[Check]:
+    """Published services whose servers do not answer; nothing to say where there are none."""
+    found = []
+    for name in dict.fromkeys(target["service"] for target in targets):
+        of_it = [target for target in targets if target["service"] == name]
+        down = [target["target"] for target in of_it if not target["up"]]
+        if len(down) == len(of_it):
+            found.append(
+                Check(
+                    f"published-{name}",
+                    "bad",
+                    f"No server of “{name}” answers",
+                    f"{', '.join(down)}. Its clients are reset.",
+                    "Look at the server, and whether its port is open to the box.",
+                )
+            )
+        elif down:
+            found.append(
+                Check(
+                    f"published-{name}",
+                    "warn",
+                    f"A server of “{name}” does not answer",
+                    f"{', '.join(down)}. The others serve.",
+                    "Look at the server, and whether its port is open to the box.",
+                )
+            )
+    return found
+
+
 def disk(folder: Path) -> Check:
     """Room on the data partition."""
     usage = os.statvfs(folder)

@@ -26,7 +26,8 @@ STATUS: dict[str, Any] = {
     "version": "0.1.0", "hostname": "isthmus", "time": 1.8e9, "uptime": 3725.0,
     "lan_interface": "lan0", "lan_prefix": "fd00:1::/64", "lan_address": "fd00:1::1",
     "wan_interface": "wan0", "wan_address": "203.0.113.2/24", "wan_gateway": "203.0.113.1",
-    "dns_upstreams": ["203.0.113.1"], "translation": ["64:ff9b::/96"], "ports": [], "workers": [],
+    "dns_upstreams": ["203.0.113.1"], "translation": ["64:ff9b::/96"], "ports": [],
+    "published": [], "workers": [],
     "counters": {
         "tcp": 3, "udp": 2, "icmp": 1, "half_open": 0, "opened": 9, "refused": 1, "unreachable": 0,
         "denied": 0, "limited": 0, "bytes_to_wan": 1_900_000, "bytes_to_lan": 5, "dial_ms_median": 1.0,
@@ -40,7 +41,7 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 SESSION = {
     "id": "0-1", "kind": "tcp", "state": "open", "worker": 0, "client": "fd00:1::2", "client_port": 40000,
-    "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443,
+    "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443, "service": None,
     "age": 134.0, "bytes_to_wan": 1, "bytes_to_lan": 2,
 }  # fmt: skip
 
