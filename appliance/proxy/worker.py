@@ -34,8 +34,8 @@ MAX_EVENTS = 512
 TICK = 1.0
 # Descriptors that are not sessions': log, epoll, TUN, listener, and room to breathe.
 RESERVED_DESCRIPTORS = 64
-# A share of the descriptors is for pipes: an eighth of the sessions may be in bulk at once.
-PIPE_SHARE = 8
+# A share of the descriptors is for pipes: one session in sixteen may be in bulk at once.
+PIPE_SHARE = 16
 # Log lines that wait for the disk; more are dropped and counted rather than stop the traffic.
 MAX_LOG_BACKLOG = 4 << 20
 MAX_REQUEST = 1 << 20

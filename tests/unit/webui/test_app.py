@@ -41,8 +41,8 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 SESSION = {
     "id": "0-1", "kind": "tcp", "state": "open", "worker": 0, "client": "fd00:1::2", "client_port": 40000,
-    "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443, "service": None,
-    "age": 134.0, "bytes_to_wan": 1, "bytes_to_lan": 2,
+    "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443,
+    "service": None, "age": 134.0, "bytes_to_wan": 1, "bytes_to_lan": 2,
 }  # fmt: skip
 
 

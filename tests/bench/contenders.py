@@ -1,0 +1,225 @@
+"""Who takes part: how each is started, and where a client finds the server through it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench.topology import CONTENDER_CORE, PORT, SERVER, Topology, family
+from tests.netns.conftest import BIN, CONFIG, wait_for
+
+TCP = ("bulk-1", "bulk-8", "sessions", "ping-pong", "idle-memory")
+UDP = ("udp", "udp-new")
+
+
+@dataclass
+class Contender:
+    """``where`` are the load program's last words; ``pids`` the processes whose time and memory count."""
+
+    name: str
+    tests: tuple[str, ...]
+    where: list[str]
+    udp_where: list[str] | None = None
+    pids: Callable[[], list[int]] = field(default=list)
+
+
+def _through(port: int) -> list[str]:
+    return ["fd00:2::1", str(port)]
+
+
+def _write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def direct(_topology: Topology) -> Contender:
+    """No proxy: the kernel routes. The limit of this machine."""
+    return Contender("direct", (*TCP[:-1], *UDP), [SERVER, str(PORT)])
+
+
+def isthmus(topology: Topology) -> Contender:
+    """The box as it is, honest TCP, with one worker."""
+    box = topology.box
+    settings = "workers = 1\nmax_new_per_client = 1000000\nmax_sessions_per_client = 1000000\n"
+    box.config.write_text(CONFIG.replace("workers = 2\n", settings))
+    box.start_control()
+    proxy = topology.pinned(
+        "isthmus", box.box, CONTENDER_CORE, BIN / "isthmus-proxy", "--config", box.config,
+        "--runtime", box.runtime, "--log", box.sessions_log,
+    )  # fmt: skip
+    wait_for((box.runtime / "proxy" / "proxy.sock").exists, "the proxy")
+    where = ["64:ff9b::c01f:c450", str(PORT)]
+    tests = ("bulk-1", "bulk-8", "sessions-honest", "ping-pong", "idle-memory", *UDP)
+    return Contender("isthmus", tests, where, where, lambda: family(proxy.pid))
+
+
+_HAPROXY = """\
+global
+  nbthread 1
+  maxconn 9500
+{tuning}
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+{options}
+listen bench
+  bind [fd00:2::1]:{port}
+  server origin {server}
+"""
+
+
+def _haproxy(topology: Topology, name: str, port: int, tuning: str, options: str) -> Contender:
+    text = _HAPROXY.format(tuning=tuning, options=options, port=port, server=f"{SERVER}:{PORT}")
+    path = _write(topology.folder, f"{name}.cfg", text)
+    process = topology.pinned(name, topology.rivals, CONTENDER_CORE, "haproxy", "-db", "-f", path)
+    return Contender(name, TCP, _through(port), pids=lambda: family(process.pid))
+
+
+def haproxy(topology: Topology) -> Contender:
+    """As Debian installs it, but for one thread."""
+    return _haproxy(topology, "haproxy", 8001, "", "")
+
+
+def haproxy_tuned(topology: Topology) -> Contender:
+    """64 KiB buffers, 256 KiB pipes, splicing on."""
+    tuning = "  tune.bufsize 65536\n  tune.pipesize 262144"
+    return _haproxy(topology, "haproxy-tuned", 8002, tuning, "  option splice-auto")
+
+
+def nginx(topology: Topology) -> Contender:
+    """Its stream module, TCP and UDP."""
+    folder = topology.folder
+    path = _write(
+        folder,
+        "nginx.conf",
+        f"""\
+load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx.log;
+events {{ worker_connections 19000; }}
+stream {{
+  proxy_timeout 1h;
+  server {{ listen [fd00:2::1]:8003 backlog=16384; proxy_pass {SERVER}:{PORT}; }}
+  server {{ listen [fd00:2::1]:8003 udp; proxy_pass {SERVER}:{PORT}; proxy_timeout 20s; }}
+}}
+""",
+    )
+    master = topology.pinned("nginx", topology.rivals, CONTENDER_CORE, "nginx", "-c", path)
+    return Contender("nginx", (*TCP, *UDP), _through(8003), _through(8003), lambda: family(master.pid))
+
+
+def squid(topology: Topology) -> Contender:
+    """CONNECT, without a cache or a log."""
+    folder = topology.folder
+    path = _write(
+        folder,
+        "squid.conf",
+        f"""\
+http_port [fd00:2::1]:8004
+http_access allow all
+cache deny all
+access_log none
+cache_log {folder}/squid.log
+pid_filename {folder}/squid.pid
+coredump_dir {folder}
+pinger_enable off
+max_filedescriptors 20000
+shutdown_lifetime 1 second
+cache_effective_user root
+""",
+    )
+    process = topology.pinned(
+        "squid", topology.rivals, CONTENDER_CORE, "squid", "-N", "-n", "bench", "-f", path
+    )
+    where = ["-c", f"{SERVER}:{PORT}", *_through(8004)]
+    return Contender("squid", TCP, where, pids=lambda: family(process.pid))
+
+
+def dante(topology: Topology) -> Contender:
+    """SOCKS5."""
+    path = _write(
+        topology.folder,
+        "danted.conf",
+        """\
+logoutput: /dev/null
+internal: fd00:2::1 port = 8005
+external: wan0
+clientmethod: none
+socksmethod: none
+user.privileged: root
+user.unprivileged: nobody
+client pass { from: 0/0 to: 0/0 }
+socks pass { from: 0/0 to: 0/0 command: connect }
+""",
+    )
+    process = topology.pinned("dante", topology.rivals, CONTENDER_CORE, "danted", "-f", path)
+    where = ["-5", f"{SERVER}:{PORT}", *_through(8005)]
+    return Contender("dante", TCP[:-1], where, pids=lambda: family(process.pid))
+
+
+def tayga(topology: Topology) -> Contender:
+    """NAT64 in user space, with a prefix of its own: it refuses some addresses under 64:ff9b::/96."""
+    folder, rivals = topology.folder, topology.rivals
+    path = _write(
+        folder,
+        "tayga.conf",
+        f"""\
+tun-device nat64
+ipv4-addr 192.168.255.1
+ipv6-addr fd00:2:0:1::1
+prefix fd00:64::/96
+dynamic-pool 192.168.255.0/24
+data-dir {folder}
+""",
+    )
+    rivals.run("tayga", "-c", path, "--mktun")
+    rivals.run("ip", "link", "set", "nat64", "up")
+    rivals.run("ip", "route", "add", "192.168.255.0/24", "dev", "nat64")
+    rivals.run("ip", "-6", "route", "add", "fd00:64::/96", "dev", "nat64")
+    topology.client.run("ip", "-6", "route", "add", "fd00:64::/96", "via", "fd00:2::1")
+    topology.server.run("ip", "route", "add", "192.168.255.0/24", "via", "198.51.100.2")
+    process = topology.pinned("tayga", rivals, CONTENDER_CORE, "tayga", "-d", "-c", path)
+    where = ["fd00:64::c01f:c450", str(PORT)]
+    tests = ("bulk-1", "bulk-8", "sessions", "ping-pong", *UDP)
+    return Contender("tayga", tests, where, where, lambda: family(process.pid))
+
+
+ALL: dict[str, Callable[[Topology], Contender]] = {
+    "direct": direct,
+    "isthmus": isthmus,
+    "haproxy": haproxy,
+    "haproxy-tuned": haproxy_tuned,
+    "nginx": nginx,
+    "squid": squid,
+    "dante": dante,
+    "tayga": tayga,
+}
+
+PACKAGES = (
+    "haproxy",
+    "nginx-light",
+    "libnginx-mod-stream",
+    "squid",
+    "dante-server",
+    "tayga",
+    "dnsperf",
+    "gcc",
+)
+
+
+def missing_programs() -> list[str]:
+    """What of the rivals is not installed."""
+    found = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    there = {line.split()[0] for line in found.splitlines() if line.endswith(" installed")}
+    return [name for name in PACKAGES if name not in there]

@@ -1,0 +1,487 @@
+/* Load for the bench: one program that is the server's side and the client's side.
+ *
+ *   load server ADDRESS PORT                 TCP and UDP; never ends
+ *   load MODE [OPTIONS] ADDRESS PORT         prints one line of JSON
+ *
+ * MODE: bulk, sessions, pingpong, udp, udpnew, idle.
+ * OPTIONS: -n CONCURRENCY  -t SECONDS  -s SIZE
+ *          -c HOST:PORT    speak HTTP CONNECT to ADDRESS PORT first
+ *          -5 IPV4:PORT    speak SOCKS5 to ADDRESS PORT first
+ *
+ * The server streams to a connection whose first octet is 'S', and echoes everything else.
+ * Every answer is compared in length; an error or an early end counts and is printed.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EVENTS 512
+#define CHUNK (256 << 10)
+#define BATCH 64
+#define IDLE_PATIENCE 20 /* seconds for all of them to come about */
+#define HISTOGRAM 200000 /* microseconds */
+
+static char chunk[CHUNK];
+static struct sockaddr_storage address;
+static socklen_t address_size;
+static int concurrency = 1, size = 64;
+static double seconds = 2;
+static const char *connect_to, *socks_to;
+static int epoll_fd;
+static uint32_t histogram[HISTOGRAM];
+
+static void die(const char *what)
+{
+    fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static void resolve(const char *host, const char *port)
+{
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV}, *found;
+    if (getaddrinfo(host, port, &hints, &found) != 0)
+        die("address");
+    memcpy(&address, found->ai_addr, found->ai_addrlen);
+    address_size = found->ai_addrlen;
+    freeaddrinfo(found);
+}
+
+static void watch(int fd, uint32_t events, void *data)
+{
+    struct epoll_event event = {.events = events, .data.ptr = data};
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+        die("epoll_ctl");
+}
+
+static int open_socket(int kind)
+{
+    int one = 1, fd = socket(address.ss_family, kind | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        die("socket");
+    if (kind == SOCK_STREAM)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+/* ---- server ---- */
+
+struct peer {
+    int fd, streams;
+    size_t kept; /* echo that the socket did not take yet, in `rest` */
+    char *rest;
+};
+
+static void end_peer(struct peer *peer)
+{
+    close(peer->fd);
+    free(peer->rest);
+    free(peer);
+}
+
+static void serve_peer(struct peer *peer, uint32_t events)
+{
+    if (peer->streams) {
+        for (;;) {
+            ssize_t sent = send(peer->fd, chunk, CHUNK, MSG_NOSIGNAL);
+            if (sent < 0) {
+                if (errno != EAGAIN)
+                    end_peer(peer);
+                return;
+            }
+        }
+    }
+    if (peer->kept) {
+        ssize_t sent = send(peer->fd, peer->rest, peer->kept, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EAGAIN)
+            return;
+        if (sent < 0) {
+            end_peer(peer);
+            return;
+        }
+        memmove(peer->rest, peer->rest + sent, peer->kept - sent);
+        peer->kept -= sent;
+        if (peer->kept)
+            return;
+    }
+    if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP)))
+        return;
+    static char buffer[CHUNK];
+    for (;;) {
+        ssize_t got = recv(peer->fd, buffer, sizeof buffer, 0);
+        if (got < 0 && errno == EAGAIN)
+            return;
+        if (got <= 0) {
+            end_peer(peer);
+            return;
+        }
+        if (buffer[0] == 'S') {
+            peer->streams = 1;
+            serve_peer(peer, 0);
+            return;
+        }
+        ssize_t sent = send(peer->fd, buffer, got, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN) {
+            end_peer(peer);
+            return;
+        }
+        if (sent < 0)
+            sent = 0;
+        if (sent < got) {
+            if (!peer->rest)
+                peer->rest = malloc(CHUNK);
+            peer->kept = got - sent;
+            memcpy(peer->rest, buffer + sent, peer->kept);
+            return;
+        }
+        if (got < (ssize_t)sizeof buffer && !(events & EPOLLRDHUP))
+            return;
+    }
+}
+
+static void echo_datagrams(int fd)
+{
+    static char data[BATCH][2048];
+    static struct sockaddr_storage from[BATCH];
+    struct iovec vector[BATCH];
+    struct mmsghdr message[BATCH];
+    for (int i = 0; i < BATCH; i++) {
+        vector[i] = (struct iovec){data[i], sizeof data[i]};
+        message[i].msg_hdr = (struct msghdr){
+            .msg_name = &from[i], .msg_namelen = sizeof from[i], .msg_iov = &vector[i], .msg_iovlen = 1};
+    }
+    int got = recvmmsg(fd, message, BATCH, MSG_DONTWAIT, NULL);
+    for (int i = 0; i < got; i++)
+        vector[i].iov_len = message[i].msg_len;
+    if (got > 0)
+        sendmmsg(fd, message, got, 0);
+}
+
+static void server(void)
+{
+    static int tcp_mark, udp_mark;
+    int one = 1, tcp = open_socket(SOCK_STREAM), udp = open_socket(SOCK_DGRAM), room = 8 << 20;
+    setsockopt(tcp, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(udp, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    if (bind(tcp, (void *)&address, address_size) || listen(tcp, 16384))
+        die("tcp");
+    if (bind(udp, (void *)&address, address_size))
+        die("udp");
+    watch(tcp, EPOLLIN, &tcp_mark);
+    watch(udp, EPOLLIN, &udp_mark);
+    puts("ready");
+    fflush(stdout);
+    for (;;) {
+        struct epoll_event events[EVENTS];
+        int count = epoll_wait(epoll_fd, events, EVENTS, -1);
+        for (int i = 0; i < count; i++) {
+            if (events[i].data.ptr == &udp_mark) {
+                echo_datagrams(udp);
+            } else if (events[i].data.ptr == &tcp_mark) {
+                int fd;
+                while ((fd = accept4(tcp, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+                    struct peer *peer = calloc(1, sizeof *peer);
+                    peer->fd = fd;
+                    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+                    watch(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, peer);
+                }
+            } else {
+                serve_peer(events[i].data.ptr, events[i].events);
+            }
+        }
+    }
+}
+
+/* ---- client ---- */
+
+enum mode { BULK, SESSIONS, PINGPONG, UDP, UDPNEW, IDLE };
+enum state { CONNECTING, GREETING, ASKING, ANSWERED };
+
+struct flow {
+    int fd;
+    enum state state;
+    size_t got; /* of the answer so far */
+    double asked;
+};
+
+static enum mode mode;
+static uint64_t bytes, rounds, errors, retries;
+static int open_flows;
+static double ending;
+
+static void ask(struct flow *flow);
+
+/* The hand-shake of an explicit proxy, in blocking steps of the state machine: one request that both
+ * proxies answer in one piece on a local wire. SOCKS5 sends greeting and request together. */
+static void greet(struct flow *flow)
+{
+    char text[256];
+    size_t length;
+    if (connect_to) {
+        length = snprintf(text, sizeof text, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", connect_to, connect_to);
+    } else {
+        char host[64];
+        snprintf(host, sizeof host, "%s", socks_to);
+        char *colon = strchr(host, ':');
+        *colon = 0;
+        uint16_t port = htons(atoi(colon + 1));
+        memcpy(text, "\5\1\0\5\1\0\1", 7);
+        inet_pton(AF_INET, host, text + 7);
+        memcpy(text + 11, &port, 2);
+        length = 13;
+    }
+    flow->state = GREETING;
+    flow->got = 0;
+    if (send(flow->fd, text, length, MSG_NOSIGNAL) != (ssize_t)length)
+        errors++;
+}
+
+/* True once the proxy's answer is whole. */
+static int greeted(struct flow *flow)
+{
+    char text[1024];
+    size_t wanted = connect_to ? 0 : 12;
+    if (connect_to) {
+        ssize_t got = recv(flow->fd, text, sizeof text - 1, MSG_PEEK);
+        if (got <= 0)
+            return 0;
+        text[got] = 0;
+        char *end = strstr(text, "\r\n\r\n");
+        if (!end)
+            return 0;
+        if (strncmp(text + 8, " 200", 4) != 0)
+            errors++;
+        wanted = end + 4 - text;
+    } else {
+        ssize_t got = recv(flow->fd, text, wanted, MSG_PEEK);
+        if (got < (ssize_t)wanted)
+            return 0;
+        if (text[1] != 0 || text[3] != 0)
+            errors++;
+    }
+    return recv(flow->fd, text, wanted, 0) == (ssize_t)wanted;
+}
+
+static int begin(struct flow *flow)
+{
+    int datagram = mode == UDP || mode == UDPNEW;
+    flow->fd = open_socket(datagram ? SOCK_DGRAM : SOCK_STREAM);
+    flow->state = CONNECTING;
+    flow->got = 0;
+    flow->asked = now();
+    if (connect(flow->fd, (void *)&address, address_size) != 0 && errno != EINPROGRESS) {
+        errors++;
+        close(flow->fd);
+        flow->fd = -1;
+        return 0;
+    }
+    open_flows++;
+    watch(flow->fd, datagram ? EPOLLIN : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, flow);
+    if (datagram)
+        ask(flow);
+    return 1;
+}
+
+static void finish(struct flow *flow)
+{
+    close(flow->fd);
+    flow->fd = -1;
+    open_flows--;
+    if (now() < ending)
+        begin(flow);
+}
+
+static void ask(struct flow *flow)
+{
+    chunk[0] = mode == BULK ? 'S' : 'E';
+    flow->state = ASKING;
+    flow->got = 0;
+    flow->asked = now();
+    if (send(flow->fd, chunk, mode == BULK ? 1 : size, MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+        errors++;
+}
+
+static void count_latency(struct flow *flow)
+{
+    double took = (now() - flow->asked) * 1e6;
+    histogram[took < HISTOGRAM - 1 ? (int)took : HISTOGRAM - 1]++;
+}
+
+static void step(struct flow *flow, uint32_t events)
+{
+    static char buffer[CHUNK];
+    if (flow->fd < 0)
+        return;
+    if (flow->state == CONNECTING) {
+        if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
+            return;
+        int code;
+        socklen_t length = sizeof code;
+        getsockopt(flow->fd, SOL_SOCKET, SO_ERROR, &code, &length);
+        if (code) {
+            errors++;
+            finish(flow);
+            return;
+        }
+        if (connect_to || socks_to)
+            greet(flow);
+        else
+            ask(flow);
+    }
+    if (flow->state == GREETING) {
+        if (!greeted(flow))
+            return;
+        ask(flow);
+    }
+    for (;;) {
+        ssize_t got = recv(flow->fd, buffer, sizeof buffer, mode == BULK ? MSG_TRUNC : 0);
+        if (got < 0 && errno == EAGAIN)
+            return;
+        if (got <= 0) {
+            errors++;
+            finish(flow);
+            return;
+        }
+        bytes += got;
+        flow->got += got;
+        if (mode == BULK)
+            continue;
+        if (flow->got < (size_t)size)
+            continue;
+        rounds++;
+        count_latency(flow);
+        if (mode == SESSIONS || mode == UDPNEW) {
+            finish(flow);
+            return;
+        }
+        if (mode == IDLE) {
+            flow->state = ANSWERED;
+            return;
+        }
+        if (now() < ending)
+            ask(flow);
+    }
+}
+
+static double percentile(double share)
+{
+    uint64_t all = 0, seen = 0;
+    for (int i = 0; i < HISTOGRAM; i++)
+        all += histogram[i];
+    for (int i = 0; i < HISTOGRAM; i++)
+        if ((seen += histogram[i]) >= all * share)
+            return i;
+    return 0;
+}
+
+/* Datagrams may be lost: what has waited for 50 ms is asked again, and counted. */
+static void ask_again(struct flow *flows)
+{
+    double moment = now();
+    for (int i = 0; i < concurrency; i++)
+        if (flows[i].fd >= 0 && moment - flows[i].asked > 0.05) {
+            retries++;
+            ask(&flows[i]);
+        }
+}
+
+static void client(void)
+{
+    struct flow *flows = calloc(concurrency, sizeof *flows);
+    double begun = now(), swept = begun;
+    ending = begun + (mode == IDLE ? IDLE_PATIENCE : seconds);
+    if (mode == IDLE) {
+        /* In steps, so that no backlog overflows. */
+        for (int i = 0; i < concurrency && now() < ending; i++) {
+            begin(&flows[i]);
+            while ((int)rounds < i - 200 && now() < ending) {
+                struct epoll_event events[EVENTS];
+                int count = epoll_wait(epoll_fd, events, EVENTS, 1000);
+                for (int k = 0; k < count; k++)
+                    step(events[k].data.ptr, events[k].events);
+            }
+        }
+    } else {
+        for (int i = 0; i < concurrency; i++)
+            begin(&flows[i]);
+    }
+    while (now() < ending && (open_flows || mode == SESSIONS)) {
+        struct epoll_event events[EVENTS];
+        int count = epoll_wait(epoll_fd, events, EVENTS, 20);
+        for (int i = 0; i < count; i++)
+            step(events[i].data.ptr, events[i].events);
+        if ((mode == UDP || mode == UDPNEW) && now() - swept > 0.02) {
+            ask_again(flows);
+            swept = now();
+        }
+        if (mode == IDLE && (int)rounds >= concurrency)
+            break;
+        if (errors > 1000)
+            break;
+    }
+    double took = now() - begun;
+    printf("{\"bytes\": %llu, \"rounds\": %llu, \"errors\": %llu, \"retries\": %llu, \"open\": %d, "
+           "\"seconds\": %.6f, \"p50_us\": %.0f, \"p99_us\": %.0f}\n",
+           (unsigned long long)bytes, (unsigned long long)rounds, (unsigned long long)errors,
+           (unsigned long long)retries, open_flows, took, percentile(0.5), percentile(0.99));
+    fflush(stdout);
+    if (mode == IDLE) { /* hold them until the bench has looked */
+        char octet;
+        if (read(0, &octet, 1) < 0)
+            die("stdin");
+    }
+}
+
+int main(int count, char **words)
+{
+    static const char *modes[] = {"bulk", "sessions", "pingpong", "udp", "udpnew", "idle"};
+    struct rlimit limit;
+    int option;
+    signal(SIGPIPE, SIG_IGN);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    memset(chunk, 'x', sizeof chunk);
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (count < 4)
+        die("usage: load server|MODE [OPTIONS] ADDRESS PORT");
+    while ((option = getopt(count - 1, words + 1, "n:t:s:c:5:")) != -1) {
+        switch (option) {
+        case 'n': concurrency = atoi(optarg); break;
+        case 't': seconds = atof(optarg); break;
+        case 's': size = atoi(optarg); break;
+        case 'c': connect_to = optarg; break;
+        case '5': socks_to = optarg; break;
+        default: return 2;
+        }
+    }
+    resolve(words[count - 2], words[count - 1]);
+    if (strcmp(words[1], "server") == 0)
+        server();
+    for (mode = BULK; mode <= IDLE; mode++)
+        if (strcmp(words[1], modes[mode]) == 0) {
+            client();
+            return errors > 1000;
+        }
+    errno = EINVAL;
+    die("mode");
+}

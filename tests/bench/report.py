@@ -1,0 +1,125 @@
+"""The figures: medians over the rounds, ratios to the rivals, the bars that are to be held."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Unit of a test's figure, and whether less is better.
+UNITS = {
+    "bulk-1": ("Gbit/s", False),
+    "bulk-8": ("Gbit/s", False),
+    "sessions": ("sessions/s", False),
+    "sessions-honest": ("sessions/s", False),
+    "ping-pong": ("round trips/s", False),
+    "udp": ("round trips/s", False),
+    "udp-new": ("flows/s", False),
+    "idle-memory": ("bytes/session", True),
+    "dns64-cached": ("queries/s", False),
+    "dns64-new": ("queries/s", False),
+}
+
+# (test, rival's test or the same, rival, at least; for less-is-better tests: at most).
+BARS: tuple[tuple[str, str, str, float], ...] = (
+    ("bulk-1", "bulk-1", "haproxy", 1.8),
+    ("bulk-1", "bulk-1", "haproxy-tuned", 0.95),
+    ("bulk-1", "bulk-1", "squid", 1.6),
+    ("bulk-1", "bulk-1", "direct", 0.85),
+    ("bulk-8", "bulk-8", "haproxy", 1.8),
+    ("bulk-8", "bulk-8", "haproxy-tuned", 0.95),
+    ("bulk-8", "bulk-8", "direct", 0.5),
+    ("sessions", "sessions", "haproxy", 1.0),
+    ("sessions", "sessions", "squid", 4.0),
+    ("sessions", "sessions", "direct", 0.8),
+    ("ping-pong", "ping-pong", "haproxy", 0.95),
+    ("udp", "udp", "tayga", 1.05),
+    ("udp", "udp", "nginx", 1.05),
+    ("udp-new", "udp-new", "tayga", 0.85),
+    ("idle-memory", "idle-memory", "haproxy", 1.0),
+    ("dns64-cached", "dns64-cached", "unbound", 0.7),
+    ("dns64-new", "dns64-new", "unbound", 0.6),
+)
+HONEST_SHARE = 0.8  # of Isthmus's own accept-first rate
+
+
+@dataclass
+class Results:
+    """Every round's figure by test and contender; extras (CPU, percentiles) beside them."""
+
+    figures: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    extras: dict[tuple[str, str], dict[str, list[float]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+
+    def add(self, test: str, contender: str, figure: float, **extras: float) -> None:
+        """Book one round."""
+        self.figures[test, contender].append(figure)
+        for name, value in extras.items():
+            self.extras[test, contender][name].append(value)
+
+    def median(self, test: str, contender: str) -> float | None:
+        """The median of all rounds, or None where there was none."""
+        found = self.figures.get((test, contender))
+        return statistics.median(found) if found else None
+
+    def as_json(self) -> list[dict[str, object]]:
+        """What build/bench.json holds."""
+        return [
+            {
+                "test": test,
+                "contender": contender,
+                "median": statistics.median(rounds),
+                "unit": UNITS[test][0],
+                "rounds": rounds,
+                **{name: statistics.median(values) for name, values in self.extras[test, contender].items()},
+            }
+            for (test, contender), rounds in self.figures.items()
+        ]
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        path.write_text(json.dumps(self.as_json(), indent=1) + "\n")
+
+    def table(self) -> str:
+        """Each test's contenders with medians, and Isthmus's ratio to each."""
+        lines = []
+        for test in dict.fromkeys(test for test, _ in self.figures):
+            unit, _less = UNITS[test]
+            own = self.median(test, "isthmus")
+            lines.append(f"\n{test} ({unit})")
+            for (name, contender), rounds in self.figures.items():
+                if name != test:
+                    continue
+                median = statistics.median(rounds)
+                ratio = f"{own / median:5.2f}" if own is not None and median else "    –"
+                spread = f"{min(rounds):,.4g} – {max(rounds):,.4g}"
+                extras = "  ".join(
+                    f"{key} {statistics.median(values):.3g}"
+                    for key, values in self.extras[test, contender].items()
+                )
+                lines.append(
+                    f"  {contender:<14}{median:>14,.4g}   isthmus/this {ratio}   {spread:<24} {extras}"
+                )
+        return "\n".join(lines)
+
+    def bars(self) -> str:
+        """The bars, held or missed, as far as both sides were measured."""
+        lines = ["\nbars"]
+        for test, rivals_test, rival, bar in BARS:
+            own, other = self.median(test, "isthmus"), self.median(rivals_test, rival)
+            if own is None or not other:
+                continue
+            less = UNITS[test][1]
+            ratio = own / other
+            held = ratio <= bar if less else ratio >= bar
+            sign = "≤" if less else "≥"
+            lines.append(f"  {'held  ' if held else 'MISSED'} {test:<14} {ratio:5.2f} {sign} {bar} × {rival}")
+        honest, first = self.median("sessions-honest", "isthmus"), self.median("sessions", "isthmus")
+        if honest is not None and first:
+            held = honest / first >= HONEST_SHARE
+            word, ratio = "held  " if held else "MISSED", honest / first
+            lines.append(f"  {word} sessions-honest {ratio:4.2f} ≥ {HONEST_SHARE} × accept-first")
+        return "\n".join(lines)
