@@ -43,6 +43,12 @@ test: setup image ## everything: lint, types, unit, namespaces, the image in QEM
 check: setup ## the quick part: lint, types, unit, namespaces
 	$(SUDO) $(BIN)/python -m pytest -m "not image and not browser and not slow" $(PYTEST_ARGS)
 
+.PHONY: bench
+bench: setup ## Isthmus beside its rivals (ROUNDS=5 TESTS=… CONTENDERS=… SOAK=seconds): a table, build/bench.json
+	$(SUDO) image/setup.sh haproxy nginx-light libnginx-mod-stream squid dante-server tayga dnsperf
+	$(SUDO) env ROUNDS="$(or $(ROUNDS),5)" TESTS="$(TESTS)" CONTENDERS="$(CONTENDERS)" SOAK="$(or $(SOAK),0)" \
+	  $(BIN)/python -m tests.bench
+
 .PHONY: image
 image: setup build/isthmus.raw ## the appliance's image: build/isthmus.raw, and compressed with a checksum
 

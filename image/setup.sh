@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install the packages of the host (Debian 12 or 13, Ubuntu 24.04) that building, running and testing need.
-# Root only; `make setup` calls it. A package that is there already is left alone.
+# Root only; `make setup` calls it. A package that is there already is left alone. Packages named as
+# arguments are installed beside them: the bench's rivals, which nothing else needs.
 set -euo pipefail
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -21,6 +22,7 @@ case $distribution in
     *) say "not tried on $distribution: expect to install some packages by hand" ;;
 esac
 
+packages+=("$@")
 missing=()
 for package in "${packages[@]}"; do
     status=$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null || true)
@@ -43,8 +45,8 @@ if [ ! -e "$policy" ]; then
 fi
 cleanup() { [ -z "$made_policy" ] || rm -f "$policy"; }
 trap cleanup EXIT
-for service in chrony unbound; do
-    case " ${missing[*]} " in *" $service "*) disable+=("$service.service") ;; esac
+for service in chrony unbound haproxy squid tayga danted nginx; do
+    case " ${missing[*]} " in *" $service"*) disable+=("$service.service") ;; esac
 done
 
 say "packages to install: ${missing[*]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,7 +60,8 @@ def isthmus(topology: Topology) -> Contender:
 _HAPROXY = """\
 global
   nbthread 1
-  maxconn 9500
+  maxconn 9300
+  maxpipes 500
 {tuning}
 defaults
   mode tcp
@@ -122,23 +124,28 @@ def squid(topology: Topology) -> Contender:
     path = _write(
         folder,
         "squid.conf",
-        f"""\
+        """\
 http_port [fd00:2::1]:8004
 http_access allow all
 cache deny all
 access_log none
-cache_log {folder}/squid.log
-pid_filename {folder}/squid.pid
-coredump_dir {folder}
+cache_log /dev/null
+pid_filename none
+coredump_dir /tmp
 pinger_enable off
 max_filedescriptors 20000
 shutdown_lifetime 1 second
-cache_effective_user root
 """,
     )
-    process = topology.pinned(
-        "squid", topology.rivals, CONTENDER_CORE, "squid", "-N", "-n", "bench", "-f", path
-    )
+    # A name of its own: segments that another user's squid left in /dev/shm would stop this one.
+    name = f"bench{os.getpid()}"
+
+    def tidy() -> None:
+        for left in Path("/dev/shm").glob(f"{name}-*"):
+            left.unlink()
+
+    topology.later(tidy)
+    process = topology.pinned("squid", topology.rivals, CONTENDER_CORE, "squid", "-N", "-n", name, "-f", path)
     where = ["-c", f"{SERVER}:{PORT}", *_through(8004)]
     return Contender("squid", TCP, where, pids=lambda: family(process.pid))
 

@@ -17,6 +17,7 @@ import resource
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -75,6 +76,10 @@ class Topology:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
         self._stack.close()
+
+    def later(self, action: Callable[[], object]) -> None:
+        """What is to be done when everything has ended."""
+        self._stack.callback(action)
 
     def _wire(self) -> None:
         rivals, client, server = self.rivals, self.client, self.server
