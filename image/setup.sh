@@ -45,8 +45,8 @@ if [ ! -e "$policy" ]; then
 fi
 cleanup() { [ -z "$made_policy" ] || rm -f "$policy"; }
 trap cleanup EXIT
-for service in chrony unbound haproxy squid tayga danted nginx; do
-    case " ${missing[*]} " in *" $service"*) disable+=("$service.service") ;; esac
+for pair in chrony:chrony unbound:unbound haproxy:haproxy squid:squid tayga:tayga nginx-light:nginx dante-server:danted; do
+    case " ${missing[*]} " in *" ${pair%:*} "*) disable+=("${pair#*:}.service") ;; esac
 done
 
 say "packages to install: ${missing[*]}"
