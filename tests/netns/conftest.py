@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -47,6 +48,11 @@ workers = 2
 [proxy.timers]
 dial = 4
 """
+
+# Two thousand sessions in one test: a user's soft limit of 1,024 files is for other programs. Inherited
+# by what the tests start.
+_, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
