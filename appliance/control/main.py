@@ -80,7 +80,9 @@ def _serve(box: Box) -> int:
         signal.signal(number, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: _reread(box))
     path = box.runtime / "control.sock"
-    interface = Interface(lambda: box.config, box.status, box.sessions, box.passwords)
+    interface = Interface(
+        lambda: box.config, box.status, box.sessions, box.passwords, box.end_console_sessions
+    )
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
         print("isthmus-control: ready", file=sys.stderr)
