@@ -257,6 +257,20 @@ class Box:
             return
         raise BoxError(f"the power button did nothing for {SHUTDOWN_TIMEOUT:.0f} s")
 
+    def write_state(self, path: str, text: str) -> None:
+        """Write a file on the data partition of a machine that is off; path is below /var, and exists."""
+        told = subprocess.run(["sfdisk", "--json", self.disk], check=True, capture_output=True, text=True)
+        parts = json.loads(told.stdout)["partitiontable"]["partitions"]
+        (start,) = [part["start"] for part in parts if part.get("name") == "isthmus-data"]
+        source = self.folder / "state"
+        source.write_text(text)
+        # the file system's own tool reaches into the disk's image, with no mount and no loop device
+        script = f"rm {path}\nwrite {source} {path}\n"
+        target = f"{self.disk}?offset={start * 512}"
+        subprocess.run(
+            ["debugfs", "-w", "-f", "-", target], input=script, check=True, capture_output=True, text=True
+        )
+
     def cut_power(self) -> None:
         """Off at once, as a pulled plug."""
         if self._process is not None:
