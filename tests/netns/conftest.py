@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.netns import Namespace, stop
+from tests.lab.netns import Namespace, stop, unguarded
 
 _numbers = itertools.count()
 BIN = Path(sys.executable).parent
@@ -148,7 +148,7 @@ class Box:
 
     def start_dns64(self) -> None:
         """unbound as control configured it, and the front before it."""
-        self.start("unbound", "unbound", "-d", "-c", self.runtime / "unbound.conf")
+        self.start("unbound", unguarded("unbound", self.state), "-d", "-c", self.runtime / "unbound.conf")
         self.start("dns64", BIN / "isthmus-dns64", "--config", self.config, "--runtime", self.runtime)
 
 
