@@ -175,6 +175,11 @@ class Box:
                 print(f"isthmus-control: {problem}", file=sys.stderr)
             self.network_problem = problem
 
+    def end_console_sessions(self) -> None:
+        """Sign everybody out of the console, whose sessions live as long as its process."""
+        if self.networkd:
+            run_tool("systemctl", "--no-block", "try-restart", "isthmus-web.service")
+
     # -- what others ask -----------------------------------------------------------------------
 
     def _proxy(self, method: str, **parameters: Any) -> dict[str, Any] | None:

@@ -98,6 +98,10 @@ class ControlClient:
         """Set it; ControlError with the reason when it is refused."""
         self._call("SetFirstPassword", password=password)
 
+    def reset_password(self, password: str) -> None:
+        """Set it whatever there was; for root. ControlError with the reason when it is refused."""
+        self._call("ResetPassword", password=password)
+
     def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
         """(right, seconds to wait when throttled)."""
         found = self._call("Authenticate", user=user, password=password, address=address)

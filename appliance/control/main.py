@@ -85,7 +85,9 @@ def _serve(box: Box) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, on_signal)
     path = box.runtime / "control.sock"
-    interface = Interface(lambda: box.config, box.status, box.sessions, box.passwords)
+    interface = Interface(
+        lambda: box.config, box.status, box.sessions, box.passwords, box.end_console_sessions
+    )
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
         print("isthmus-control: ready", file=sys.stderr)

@@ -30,6 +30,8 @@ WEB_USER = "isthmus-web"
 _INTERFACE = "org.isthmus.control"
 # What only the console (and root) may ask: these decide who the admin is.
 _WEB_ONLY = frozenset({"SetFirstPassword", "Authenticate"})
+# What only root may, who is at the box itself: the console must not be able to give itself a password.
+_ROOT_ONLY = frozenset({"ResetPassword"})
 
 
 def refuse(error: str, **parameters: Any) -> VarlinkError:
@@ -55,7 +57,11 @@ class Gate:
 
     def allows(self, uid: int, method: str) -> bool:
         """True where the user may call the method."""
-        if uid in (0, self._own, self._web):
+        if uid in (0, self._own):
+            return True
+        if method in _ROOT_ONLY:
+            return False
+        if uid == self._web:
             return True
         return method not in _WEB_ONLY and uid in self._members
 
@@ -69,11 +75,13 @@ class Interface:
         status: Callable[[], dict[str, Any]],
         sessions: Callable[[int, str | None], dict[str, Any]],
         passwords: Passwords,
+        end_sessions: Callable[[], None],
     ) -> None:
         self._config = config
         self._status = status
         self._sessions = sessions
         self._passwords = passwords
+        self._end_sessions = end_sessions
 
     def GetStatus(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling, here and below
         """The box at a glance."""
@@ -114,6 +122,15 @@ class Interface:
             raise refuse("PasswordAlreadySet") from None
         except PasswordTooWeakError as error:
             raise refuse("PasswordTooWeak", message=error.message) from None
+        return {}
+
+    def ResetPassword(self, password: str) -> dict[str, Any]:  # noqa: N802
+        """A lost password, or one that others know."""
+        try:
+            self._passwords.reset(password)
+        except PasswordTooWeakError as error:
+            raise refuse("PasswordTooWeak", message=error.message) from None
+        self._end_sessions()
         return {}
 
     def Authenticate(self, user: str, password: str, address: str) -> dict[str, Any]:  # noqa: N802

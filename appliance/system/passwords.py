@@ -104,19 +104,24 @@ class Passwords:
     def set_first(self, password: str) -> None:
         """Set the first password; refused once there is one."""
         with self._line:
-            self._set_first(password)
+            if FIRST_USER in self._load():
+                raise PasswordAlreadySetError("The password is set already.", "Sign in with it.")
+            self._set(password)
 
-    def _set_first(self, password: str) -> None:
-        users = self._load()
-        if FIRST_USER in users:
-            raise PasswordAlreadySetError("The password is set already.", "Sign in with it.")
+    def reset(self, password: str) -> None:
+        """Set the password in place of whatever there is. Its failures so far are forgotten."""
+        with self._line:
+            self._set(password)
+            self._throttle.succeeded(f"user {FIRST_USER}")
+
+    def _set(self, password: str) -> None:
         if len(password) < MIN_LENGTH:
             raise PasswordTooWeakError(
                 f"The password has {len(password)} characters. It needs at least {MIN_LENGTH}."
             )
         if len(password) > MAX_LENGTH:
             raise PasswordTooWeakError(f"The password is longer than {MAX_LENGTH} characters.")
-        users[FIRST_USER] = _HASHER.hash(password)
+        users = {FIRST_USER: _HASHER.hash(password)}
         fresh = self._path.with_name(f".{self._path.name}.new")
         fresh.unlink(missing_ok=True)  # of a run that was cut off; its mode need not be ours
         fresh.touch(mode=0o600)

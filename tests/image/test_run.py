@@ -22,7 +22,7 @@ from subprocess import PIPE, STDOUT
 import pytest
 
 from tests.image.conftest import Say
-from tests.lab.box import BOOT_TIMEOUT, BUILD, IMAGE, REPOSITORY
+from tests.lab.box import BOOT_TIMEOUT, BUILD, IMAGE, REPOSITORY, Box
 from tests.lab.lab import translated
 from tests.lab.netns import Namespace, spawn, stop
 from tests.lab.rows import WELL_KNOWN
@@ -172,3 +172,18 @@ def test_it_can_be_ended_in_the_middle_of_the_boot(start: Callable[[], Run], num
     programs = run.descendants()
     assert run.end(number) == 128 + number
     assert not left_over(run, programs)
+
+
+def test_a_crash_of_the_emulator_is_a_power_cut(tmp_path: Path, say: Say) -> None:
+    """QEMU's own faults are not the box's: it is switched on again."""
+    if not IMAGE.exists():
+        pytest.skip(f"{IMAGE} is not built: make image")
+    box = Box(tmp_path, {}, say)
+    box.start()
+    try:
+        assert box._process is not None
+        box._process.send_signal(signal.SIGABRT)
+        box.wait("kernel started")
+        assert box.serial.name == "serial-2.log"
+    finally:
+        box.cut_power()

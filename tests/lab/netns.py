@@ -66,6 +66,17 @@ def spawn(
     )
 
 
+def unguarded(program: str, folder: Path) -> Path:
+    """A copy of the program in folder: AppArmor's profiles go by path, and keep unbound from our files."""
+    found = shutil.which(program)
+    if found is None:
+        raise FileNotFoundError(f"{program} is not installed: make setup")
+    copy = folder / program
+    if not copy.exists():
+        shutil.copy(found, copy)
+    return copy
+
+
 def sweep(folders: Path) -> None:
     """Remove what labs that were killed have left: namespaces, their /etc/netns, and lab-PID-… in folders."""
     names = {path.name for folder in (_RUN, _ETC) if folder.is_dir() for path in folder.iterdir()}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.netns import Namespace, stop
+from tests.lab.netns import Namespace, stop, unguarded
 
 _numbers = itertools.count()
 BIN = Path(sys.executable).parent
@@ -47,6 +48,11 @@ workers = 2
 [proxy.timers]
 dial = 4
 """
+
+# Two thousand sessions in one test: a user's soft limit of 1,024 files is for other programs. Inherited
+# by what the tests start.
+_, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -145,7 +151,7 @@ class Box:
 
     def start_dns64(self) -> None:
         """unbound as control configured it, and the front before it."""
-        self.start("unbound", "unbound", "-d", "-c", self.runtime / "unbound.conf")
+        self.start("unbound", unguarded("unbound", self.state), "-d", "-c", self.runtime / "unbound.conf")
         self.start("dns64", BIN / "isthmus-dns64", "--config", self.config, "--runtime", self.runtime)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.netns import unguarded
 from tests.netns.conftest import SERVER, SERVER6, Box, needs_root, wait_for
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -55,7 +56,9 @@ def named(box: Box, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         "openssl", "s_server", "-accept", f"{SERVER}:443", "-cert", folder / "server.crt",
         "-key", tls, "-WWW", "-quiet", log=subprocess.DEVNULL, cwd=www,
     )  # fmt: skip
-    box.start("chrony", "chronyd", "-d", "-x", "-f", folder / "chrony.conf", where=box.server)
+    box.start(
+        "chrony", unguarded("chronyd", folder), "-d", "-x", "-f", folder / "chrony.conf", where=box.server
+    )
     box.start_dns64()
     ask = ("dig", "+short", "+time=1", "+tries=1", "AAAA", "ipv4.example")
     wait_for(lambda: "c01f:c450" in box.client.run(*ask, check=False).stdout, "a synthesised address")
@@ -100,7 +103,7 @@ def test_closed_port_is_refused(named: Box) -> None:
 def test_chronyd_sets_a_pc_by_an_ipv4_time_server(named: Box, tmp_path: Path) -> None:
     config = tmp_path / "client.conf"
     config.write_text(f"server ipv4.example iburst\npidfile {tmp_path}/pid\ncmdport 0\n")
-    done = named.client.run("chronyd", "-Q", "-t", "15", "-f", config, check=False)
+    done = named.client.run(unguarded("chronyd", tmp_path), "-Q", "-t", "15", "-f", config, check=False)
     assert "System clock wrong by" in done.stdout, done.stdout
 
 

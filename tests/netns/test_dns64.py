@@ -23,6 +23,8 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
+from tests.lab.netns import unguarded
+
 pytestmark = [
     pytest.mark.netns,
     pytest.mark.skipif(
@@ -122,7 +124,8 @@ def back(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     many = "\n".join(f'  local-data: "many.test. 900 IN A 192.31.{i // 250}.{i % 250}"' for i in range(400))
     path = folder / "unbound.conf"
     path.write_text(UNBOUND.format(folder=folder, port=port, many=many))
-    process = subprocess.Popen(["unbound", "-d", "-c", str(path)], stderr=subprocess.PIPE, text=True)
+    command = [str(unguarded("unbound", folder)), "-d", "-c", str(path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + START_TIMEOUT
     while True:
         try:

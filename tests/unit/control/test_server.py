@@ -16,7 +16,7 @@ import pytest
 from appliance.config import Config, parse
 from appliance.control.client import ControlClient, ControlError, call
 from appliance.control.server import ControlServer, Interface
-from appliance.system.passwords import Passwords
+from appliance.system.passwords import FREE_FAILURES, Passwords
 
 STRANGER = 54_321
 
@@ -30,7 +30,11 @@ def no_status() -> dict[str, Any]:
 def server(tmp_path: Path) -> Iterator[ControlServer]:
     """A served control.sock over a default configuration."""
     interface = Interface(
-        Config, no_status, lambda limit, search: {"sessions": [], "total": 0}, Passwords(tmp_path / "users")
+        Config,
+        no_status,
+        lambda limit, search: {"sessions": [], "total": 0},
+        Passwords(tmp_path / "users"),
+        lambda: (tmp_path / "signed-out").touch(),
     )
     with ControlServer(tmp_path / "control.sock", interface) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
@@ -48,7 +52,9 @@ def ask(server: ControlServer, uid: int, method: str, **parameters: Any) -> dict
     return found
 
 
-@pytest.mark.parametrize("method", ["GetSetup", "GetConfig", "Authenticate", "SetFirstPassword"])
+@pytest.mark.parametrize(
+    "method", ["GetSetup", "GetConfig", "Authenticate", "SetFirstPassword", "ResetPassword"]
+)
 def test_a_stranger_is_refused(server: ControlServer, method: str) -> None:
     found = ask(server, STRANGER, method)
     assert found["error"] == "org.isthmus.control.PermissionDenied"
@@ -73,6 +79,27 @@ def test_the_client_end_to_end(server: ControlServer, tmp_path: Path) -> None:
     assert problem["path"] == "proxy.workers"
     with pytest.raises(ControlError, match="1 to 1000"):
         client.sessions(limit=0)
+
+
+def test_a_lost_password_is_roots_to_replace(server: ControlServer, tmp_path: Path) -> None:
+    client = ControlClient(tmp_path)
+    client.set_first_password("correct horse")
+    for _ in range(FREE_FAILURES):
+        assert client.authenticate("admin", "wrong", "::2") == (False, None)
+    with pytest.raises(ControlError, match="at least 10"):
+        client.reset_password("short")
+    assert not (tmp_path / "signed-out").exists()
+    client.reset_password("another horse")
+    assert (tmp_path / "signed-out").exists()
+    assert client.authenticate("admin", "another horse", "::1") == (True, None)
+    assert client.authenticate("admin", "correct horse", "::1") == (False, None)
+
+
+def test_the_web_console_may_not_replace_the_password(server: ControlServer) -> None:
+    gate = server._gate
+    gate._web, gate._members = STRANGER, {STRANGER}
+    assert gate.allows(STRANGER, "Authenticate")
+    assert not gate.allows(STRANGER, "ResetPassword")
 
 
 def test_rubbish_ends_the_connection_and_nothing_else(server: ControlServer, tmp_path: Path) -> None:
