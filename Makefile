@@ -23,7 +23,7 @@ help: ## this list
 
 .PHONY: run
 run: setup image ## build and boot the box, show it working, leave it running (ONCE=1: stop after the table)
-	$(SUDO) $(BIN)/python -m tests.lab.run $(if $(ONCE),--once)
+	@$(SUDO) $(BIN)/python -m tests.lab.run $(if $(ONCE),--once)
 
 .PHONY: client
 client: ## a shell inside the IPv6-only client of the running box
@@ -37,11 +37,11 @@ client: ## a shell inside the IPv6-only client of the running box
 
 .PHONY: test
 test: setup image ## everything: lint, types, unit, namespaces, the image in QEMU, the browser
-	$(SUDO) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(SUDO) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: check
 check: setup ## the quick part: lint, types, unit, namespaces
-	$(SUDO) $(BIN)/python -m pytest -m "not image and not browser and not slow" $(PYTEST_ARGS)
+	@$(SUDO) $(BIN)/python -m pytest -m "not image and not browser and not slow" $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: setup ## Isthmus beside its rivals (ROUNDS=5 TESTS=… CONTENDERS=… SOAK=seconds): a table, build/bench.json
@@ -53,23 +53,23 @@ bench: setup ## Isthmus beside its rivals (ROUNDS=5 TESTS=… CONTENDERS=… SOA
 image: setup build/isthmus.raw ## the appliance's image: build/isthmus.raw, and compressed with a checksum
 
 build/isthmus.raw: $(SOURCES) | setup
-	$(SUDO) MIRROR="$(MIRROR)" SECURITY_MIRROR="$(SECURITY_MIRROR)" image/build.sh
+	@$(SUDO) MIRROR="$(MIRROR)" SECURITY_MIRROR="$(SECURITY_MIRROR)" image/build.sh
 
 .PHONY: flash
 flash: ## write the image to a disk: make flash DISK=/dev/… (asks first)
-	$(SUDO) image/flash.sh "$(DISK)"
+	@$(SUDO) image/flash.sh "$(DISK)"
 
 .PHONY: setup
 setup: $(STAMPS)/packages $(STAMPS)/venv ## install what the rest needs: Debian packages and a virtual environment
 
 $(STAMPS)/packages: image/setup.sh
-	$(SUDO) image/setup.sh
+	@$(SUDO) image/setup.sh
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/venv: pyproject.toml constraints.txt $(STAMPS)/packages
 	@echo "==> virtual environment: $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@mkdir -p $(STAMPS) && touch $@
 
 .PHONY: clean

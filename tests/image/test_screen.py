@@ -16,6 +16,7 @@ pytestmark = pytest.mark.image
 
 # Emulated, and with the box's journal on the same line.
 ANSWER_TIMEOUT = 60.0
+LOOKS = 3
 PASSWORD = "a-new-sentence-for-the-box"
 
 
@@ -41,8 +42,7 @@ def now(lab: Lab) -> ClientView:
 def test_it_shows_where_the_box_is(lab: Lab, now: ClientView) -> None:
     """Both addresses, the console's, and the fingerprint that a browser would show."""
     fingerprint = shown_certificate(lab, now, "-fingerprint", "-sha256").strip().partition("=")[2]
-    said = ask(lab, "1", r"6\) power off")
-    for words in (
+    wanted = (
         ", Isthmus ",  # the name is what an earlier test gave it
         f"WAN       {lab.wan_address()}",
         "gateway   203.0.113.1",
@@ -51,8 +51,13 @@ def test_it_shows_where_the_box_is(lab: Lab, now: ClientView) -> None:
         fingerprint[:47],
         fingerprint[48:],
         "health    One DNS server upstream\n",  # the lab's only fault
-    ):
-        assert words in said
+    )
+    # An emulated serial line under load doubles a character now and then: a screen may need another look.
+    for _ in range(LOOKS):
+        said = ask(lab, "1", r"6\) power off")
+        if not (missing := [words for words in wanted if words not in said]):
+            break
+    assert not missing, said
     assert "login:" not in lab.box.console()
 
 
