@@ -35,7 +35,13 @@ _TUNSETPERSIST = 0x400454CB
 _TUNSETOWNER = 0x400454CC
 _IFF_TUN_NO_PI = 0x1001
 _RULE_PRIORITY = 1_000
-_FORWARDING = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+_KERNEL_SETTINGS = {
+    # The way from the LAN into a TUN is forwarding.
+    Path("/proc/sys/net/ipv6/conf/all/forwarding"): "1",
+    # Early demux would tie a SYN whose four-tuple is in TIME_WAIT here to that socket, and the kernel
+    # forwards no packet that has one: the client's new session would hang for a minute.
+    Path("/proc/sys/net/ipv4/tcp_early_demux"): "0",
+}
 # Root may write it without CAP_SYS_ADMIN, which sethostname() would need.
 _HOSTNAME = Path("/proc/sys/kernel/hostname")
 
@@ -130,9 +136,9 @@ class Applier:
                 self._rule(route, mark, table, undo)
                 run_tool("ip", "-6", "route", "replace", "default", "dev", name, "table", str(table))
             case Firewall(text=text):
-                # The way from the LAN into a TUN is forwarding; on the box sysctl.d has set it already.
-                with contextlib.suppress(OSError):
-                    _set_kernel(_FORWARDING, "1", undo)
+                for path, value in _KERNEL_SETTINGS.items():  # on the box sysctl.d has set them already
+                    with contextlib.suppress(OSError):
+                        _set_kernel(path, value, undo)
                 run_tool("nft", "-f", "-", text=text)
 
     @staticmethod

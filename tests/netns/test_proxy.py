@@ -101,6 +101,21 @@ class TestTcp:
         sock.close()
         wait_for(lambda: peers.log("peers").count("RESET") > before, "the reset at the server", 3)
 
+    def test_a_four_tuple_in_time_wait_is_dialled_anew(self, peers: Box) -> None:
+        """The server ends first, so TIME_WAIT is at the box; a client may use its port again at once."""
+
+        def session() -> str:
+            with socket.socket(socket.AF_INET6) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(("fd00:1::2", 40_404))
+                sock.settimeout(5)
+                sock.connect((SERVER6, 7001))
+                return read_all(sock).decode()
+
+        for _ in range(3):
+            assert peers.client.call(session) == WAN_ADDRESS
+            time.sleep(0.1)
+
     def test_a_gigabyte_up(self, peers: Box) -> None:
         with connect(peers, 7002, timeout=60) as sock:
             seen = hashlib.sha256()
