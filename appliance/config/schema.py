@@ -129,6 +129,14 @@ class Translation(Section):
     """A prefix that stands for an IPv4 network."""
 
     prefix: PrefixNetwork = IPv6Network("64:ff9b::/96")
+    # The IPv4 networks that it carries; empty: all that it may (RFC 6052 section 3.1).
+    networks: Annotated[tuple[IPv4Network, ...], Field(max_length=64)] = ()
+    # The interface its sessions leave by, where that is not for the routes to say: an island of
+    # private addresses that another island may use as well.
+    interface: InterfaceName | None = None
+    # IPv4 addresses of the box that its sessions come from. Of several a client keeps one (RFC 6888
+    # REQ-2). Empty: whichever the routes give.
+    sources: Annotated[tuple[IPv4Address, ...], Field(max_length=1024)] = ()
 
 
 class Dns(Section):
@@ -165,6 +173,9 @@ class Proxy(Section):
     """The data path."""
 
     workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] = 0  # 0: one for each CPU
+    # Accept a client before its origin has answered: more sessions a second, but a closed port looks
+    # open for a moment, and a client's own fall-back to another address does not work.
+    accept_first: bool = False
     # Of one worker. Two descriptors a session: the process limit must allow it.
     max_sessions: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
     max_sessions_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384

@@ -38,6 +38,22 @@ socket transparent 1 meta mark set {MARK_LOCAL} accept"""
         if workers == 1
         else f"meta mark set jhash ip6 saddr mod {workers} seed {_HASH_SEED} offset {MARK_TUN_BASE}"
     )
+    # Accept-first goes without TUN: the SYN reaches the listener of the client's worker at once.
+    first = chains = ""
+    if config.proxy.accept_first:
+        goto = ", ".join(f"{worker} : goto first_{worker}" for worker in range(workers))
+        first = (
+            "    tcp flags & (fin | syn | rst | ack) == syn "
+            f"jhash ip6 saddr mod {workers} seed {_HASH_SEED} vmap {{ {goto} }}\n"
+        )
+        chains = "".join(
+            f"""
+  chain first_{worker} {{
+    meta l4proto tcp tproxy ip6 to [::1]:{listener_port(worker)} meta mark set {MARK_LOCAL} accept
+  }}
+"""
+            for worker in range(workers)
+        )
     devices = ", ".join(f'"{tun_name(worker)}"' for worker in range(workers))
     accept = "\n".join(
         f'    iifname "{tun_name(worker)}" ip6 daddr @prefixes meta l4proto tcp '
@@ -66,11 +82,11 @@ table inet {TABLE} {{
 {accept}
     iifname "{lan}" ip6 daddr @prefixes jump from_lan{divert_clients}
   }}
-
+{chains}
   chain from_lan {{
     # Every pure SYN waits in a worker's TUN, before any look for a socket: its four-tuple may be in
     # TIME_WAIT here, and the origin has to be asked again.
-    tcp flags & (fin | syn | rst | ack) == syn {steer} accept
+{first}    tcp flags & (fin | syn | rst | ack) == syn {steer} accept
     meta l4proto {{ tcp, icmpv6 }} socket transparent 1 meta mark set {MARK_LOCAL} accept
     meta l4proto udp {steer} accept
     icmpv6 type {_ICMPV6_TO_WORKER} {steer} accept

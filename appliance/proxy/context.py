@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import select
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
-from socket import AF_INET, SOCK_DGRAM, inet_ntop, socket
+from ipaddress import IPv4Address, IPv4Network
+from socket import AF_INET, IPPROTO_IP, SOCK_DGRAM, SOL_SOCKET, inet_ntop, socket
 from typing import Any, Protocol
+from zlib import crc32
 
 from appliance.addressing import TranslationPrefix
-from appliance.config.schema import Config, prefixes_of
+from appliance.config.schema import Config
 from appliance.errors import WIRE, Failure
 from appliance.protocol.packet import icmpv6_error
 from appliance.proxy.timers import Timers
@@ -24,12 +24,25 @@ MAX_ERRORS_PER_SECOND = 1_000
 # Destinations whose translation is remembered; the oldest half goes when it is full.
 MAX_DESTINATIONS = 16_384
 
+_SO_BINDTODEVICE = 25
+_IP_BIND_ADDRESS_NO_PORT = 24
+
 
 class Handler(Protocol):
     """Something that owns a descriptor."""
 
     def on_event(self, events: int) -> None:
         """What epoll reports of it."""
+
+
+class Recorder(Protocol):
+    """Where the ends of sessions are written down."""
+
+    def refused(self, entry: dict[str, Any]) -> None:
+        """A session that did not come about."""
+
+    def ended(self, session: Session, reason: str, now: float) -> None:
+        """A session that is over."""
 
 
 @dataclass(slots=True)
@@ -59,21 +72,49 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """A translation prefix with what its sessions leave the box by, compiled from the configuration."""
+
+    prefix: TranslationPrefix
+    networks: tuple[IPv4Network, ...]
+    interface: bytes  # empty: the routes decide
+    sources: tuple[str, ...]
+
+    def may_carry(self, address: IPv4Address) -> Failure | None:
+        """Why ``address`` is not reached by this prefix, or None."""
+        if not self.prefix.may_carry(address):
+            return Failure.NON_GLOBAL
+        if self.networks and not any(address in network for network in self.networks):
+            return Failure.NO_ROUTE
+        return None
+
+    def bind(self, sock: socket, client: bytes) -> None:
+        """Let ``sock`` leave this way; OSError where an interface or an address is not there."""
+        if self.interface:
+            sock.setsockopt(SOL_SOCKET, _SO_BINDTODEVICE, self.interface)
+        if self.sources:
+            # By the address alone, so that a client keeps its source over sessions and restarts.
+            source = self.sources[crc32(client) % len(self.sources)]
+            sock.setsockopt(IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((source, 0))
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
     """Where a packet to an IPv4-embedded address goes: ``origin`` as text, or why it may not go."""
 
     origin: str
     packed: bytes
-    prefix: TranslationPrefix
+    way: Way
     failure: Failure | None
 
 
 class Context:
     """One worker's shared state. Not a place for behaviour: that is in transparent, udp, icmp, relay."""
 
-    def __init__(self, config: Config, tun: int, now: float, log: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, config: Config, tun: int, now: float, recorder: Recorder) -> None:
         self.config = config
-        self.prefixes: tuple[TranslationPrefix, ...] = ()
+        self.ways: tuple[Way, ...] = ()
         self.published: set[tuple[str, int]] = set()  # protocols and ports that lead back to the LAN
         self.tun = tun
         self.epoll = select.epoll(1024)
@@ -81,7 +122,7 @@ class Context:
         self.counters = Counters()
         self.timers = Timers(int(now))
         self.now = now  # monotonic seconds, fresh once for each batch of events
-        self.log = log
+        self.recorder = recorder
         self.sessions: dict[int, Session] = {}
         self.by_client: dict[bytes, int] = {}
         self._numbers = 0
@@ -91,6 +132,7 @@ class Context:
         self._spare = -1
         self.take_spare()
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._own: dict[str, bool] = {}
         self._probe = socket(AF_INET, SOCK_DGRAM)
         self.max_sessions = 0
         self._new_sessions: dict[bytes, int] = {}  # by client, in this second
@@ -100,7 +142,15 @@ class Context:
     def configure(self, config: Config, descriptors: int) -> None:
         """Take a configuration up. ``descriptors``: for so many sessions they suffice."""
         self.config = config
-        self.prefixes = prefixes_of(config)
+        self.ways = tuple(
+            Way(
+                TranslationPrefix(entry.prefix),
+                entry.networks,
+                (entry.interface or "").encode(),
+                tuple(str(address) for address in entry.sources),
+            )
+            for entry in config.translation
+        )
         self.max_sessions = min(config.proxy.max_sessions, descriptors)
         self.published = {(service.protocol, service.port) for service in config.published}
         self._destinations.clear()
@@ -175,6 +225,7 @@ class Context:
         self._new_sessions.clear()
         self._new_in_all = 0
         self._limited.clear()
+        self._own.clear()
         if self._spare < 0:
             self.take_spare()
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -192,24 +243,29 @@ class Context:
             for old in list(self._destinations)[: MAX_DESTINATIONS // 2]:
                 del self._destinations[old]
         found: Destination | None = None
-        for prefix in self.prefixes:
-            packed = prefix.extract_packed(server)
+        for way in self.ways:
+            packed = way.prefix.extract_packed(server)
             if packed is not None:
-                carried = prefix.may_carry(IPv4Address(packed))
-                found = Destination(
-                    inet_ntop(AF_INET, packed), packed, prefix, None if carried else Failure.NON_GLOBAL
-                )
+                failure = way.may_carry(IPv4Address(packed))
+                found = Destination(inet_ntop(AF_INET, packed), packed, way, failure)
                 break
         self._destinations[server] = found
         return found
 
     def is_own(self, origin: str) -> bool:
-        """True where ``origin`` is an address of this box: the route to it would start there too."""
-        try:
-            self._probe.connect((origin, 9))
-            return bool(self._probe.getsockname()[0] == origin)
-        except OSError:
-            return False  # no route: the dial will say so itself
+        """True where ``origin`` is an address of this box: the route to it would start there too.
+
+        Remembered for the second: an address does not come and go between two sessions.
+        """
+        known = self._own.get(origin)
+        if known is None:
+            try:
+                self._probe.connect((origin, 9))
+                known = bool(self._probe.getsockname()[0] == origin)
+            except OSError:
+                known = False  # no route: the dial will say so itself
+            self._own[origin] = known
+        return known
 
     # -- sessions ------------------------------------------------------------------------------
 
@@ -234,7 +290,7 @@ class Context:
             if client in self._limited:
                 return
             self._limited.add(client)
-        self.log(
+        self.recorder.refused(
             {
                 "kind": kind,
                 "refused": failure.value,
@@ -274,7 +330,4 @@ class Context:
             return
         self.counters.to_wan += session.to_wan
         self.counters.to_lan += session.to_lan
-        entry = session.describe(0, self.now)
-        del entry["id"], entry["state"], entry["worker"]
-        entry["end"] = reason
-        self.log(entry)
+        self.recorder.ended(session, reason, self.now)

@@ -32,7 +32,7 @@ from typing import Any
 from appliance.addressing import is_global_ipv4
 from appliance.errors import Failure, failure_of
 from appliance.protocol import packet as wire
-from appliance.proxy.context import Context, Destination
+from appliance.proxy.context import Context, Destination, Way
 from appliance.proxy.relay import EPOLLERR, EPOLLIN
 from appliance.session.record import OPEN, Session
 
@@ -60,39 +60,59 @@ _ERROR_ROOM = 512
 
 
 class Flow:
-    """A session of a binding: its record, and the packed endpoints as they stand in packets."""
+    """A session of a binding.
 
-    __slots__ = ("address", "last", "packed", "server", "session", "target")
+    ``key``: client, server and, of UDP, client's port and server's port, of ping, the identifier: as
+    they stand in the client's packets.
+    """
 
-    def __init__(self, session: Session, server: bytes, port: int, target: Destination, last: float) -> None:
+    __slots__ = ("address", "binding", "key", "last", "server", "session", "target")
+
+    def __init__(
+        self, session: Session, binding: Binding, key: bytes, port: int, target: Destination, last: float
+    ) -> None:
         self.session = session
-        self.server = server
+        self.binding = binding
+        self.key = key
+        self.server = key[16:32]
         self.target = target
         self.address = (target.origin, port)
         self.last = last
-        self.packed = server + port.to_bytes(2, "big")
+
+
+def _binding_key(kind: str, key: bytes, way: Way) -> bytes:
+    """A client's endpoint, the kind, and the prefix: what one origin's side socket serves."""
+    return key[:16] + key[32:34] + kind.encode() + way.prefix.network.network_address.packed
 
 
 class Binding:
     """One client endpoint and its socket."""
 
-    __slots__ = ("client", "fd", "flows", "kind", "origins", "owner", "port", "sock", "ttl")
+    __slots__ = ("client", "fd", "flows", "kind", "origins", "owner", "place", "port", "sock", "ttl")
 
-    def __init__(self, owner: Datagrams, kind: str, key: bytes, sock: socket | None = None) -> None:
+    def __init__(
+        self, owner: Datagrams, kind: str, place: bytes, way: Way, sock: socket | None = None
+    ) -> None:
         """``sock``: one taken over, set up already; otherwise OSError where there is none to be had."""
         self.owner = owner
         self.kind = kind
-        self.client = key[:16]
-        self.port = key[16:18]
+        self.place = place
+        self.client = place[:16]
+        self.port = place[16:18]
         self.ttl = DEFAULT_TTL
-        self.flows: dict[bytes, Flow] = {}
+        self.flows: set[Flow] = set()
         self.origins: dict[tuple[str, int], Flow] = {}
-        self.sock = self._open() if sock is None else sock
+        self.sock = self._open(way) if sock is None else sock
         self.fd = self.sock.fileno()
 
-    def _open(self) -> socket:
+    def _open(self, way: Way) -> socket:
         protocol = IPPROTO_UDP if self.kind == "udp" else IPPROTO_ICMP
         sock = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
+        try:
+            way.bind(sock, self.client)
+        except OSError:
+            sock.close()
+            raise
         sock.setsockopt(IPPROTO_IP, _IP_RECVERR, 1)
         # An IPv6 source never lets routers fragment; on the IPv4 side a datagram of a client that
         # knows nothing of that side's MTU is fragmented rather than lost.
@@ -147,6 +167,7 @@ class Datagrams:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._flows: dict[bytes, Flow] = {}
         self._bindings: dict[bytes, Binding] = {}
         self._identification = 0
         self._paths = PathMtu()
@@ -159,9 +180,10 @@ class Datagrams:
         if len(packet) < 48 or length < 8 or length > len(packet) - 40 or not wire.checksum_holds(packet):
             self._context.counters.malformed += 1
             return
-        flow, binding = self._flow("udp", packet, packet[40:42], packet[42:44])
-        if flow is not None and binding is not None:
-            self._send(binding, flow, packet, packet[48 : 40 + length])
+        key = packet[8:44]
+        flow = self._flows.get(key) or self._open("udp", packet, key)
+        if flow is not None:
+            self._send(flow, packet, packet[48 : 40 + length])
 
     def on_icmpv6(self, packet: bytes) -> None:
         """An ICMPv6 packet from the LAN: an echo request, or an error about an answer of ours."""
@@ -172,11 +194,12 @@ class Datagrams:
             self._on_too_big(packet)
         if packet[40] != wire.ECHO_REQUEST_V6:
             return
-        flow, binding = self._flow("icmp", packet, packet[44:46], b"\0\0")
-        if flow is not None and binding is not None:
+        key = packet[8:40] + packet[44:46]
+        flow = self._flows.get(key) or self._open("icmp", packet, key)
+        if flow is not None:
             # The kernel puts the socket's own identifier and the checksum in.
             echo = bytes((wire.ECHO_REQUEST_V4, 0, 0, 0, 0, 0)) + packet[46:]
-            self._send(binding, flow, packet, echo)
+            self._send(flow, packet, echo)
 
     def _on_too_big(self, packet: bytes) -> None:
         """Believed only where it quotes an answer that a living session may have sent."""
@@ -186,70 +209,62 @@ class Datagrams:
         protocol, client, server = quoted[6], quoted[24:40], quoted[8:24]
         if protocol == wire.FRAGMENT:
             return  # already cut to the least MTU
+        # The quoted answer's ends are ours the other way round.
         if protocol == wire.UDP:
-            binding, port = self._bindings.get(client + quoted[42:44] + b"u"), quoted[40:42]
+            key = client + server + quoted[42:44] + quoted[40:42]
         else:
-            binding, port = self._bindings.get(client + quoted[44:46] + b"i"), b"\0\0"
-        if binding is not None and server + port in binding.flows:
+            key = client + server + quoted[44:46]
+        if key in self._flows:
             self._paths.told(client, int.from_bytes(packet[44:48], "big"), self._context.now)
 
-    def _flow(
-        self, kind: str, packet: bytes, port: bytes, server_port: bytes
-    ) -> tuple[Flow | None, Binding | None]:
-        key = packet[8:24] + port + (b"u" if kind == "udp" else b"i")
-        binding = self._bindings.get(key)
-        if binding is not None:
-            flow = binding.flows.get(packet[24:40] + server_port)
-            if flow is not None:
-                return flow, binding
+    def _open(self, kind: str, packet: bytes, key: bytes) -> Flow | None:
+        """A new flow for a client's packet, within its binding; refused where it may not be."""
         context = self._context
         target = context.destination(packet[24:40])
         if target is None:
             context.counters.malformed += 1
-            return None, None
+            return None
+        port = int.from_bytes(key[34:36], "big")  # 0 for ping
         failure = target.failure or context.admit(packet[8:24])
-        published = (kind, int.from_bytes(server_port, "big")) in context.published
-        if failure is None and not published and context.is_own(target.origin):
+        if failure is None and (kind, port) not in context.published and context.is_own(target.origin):
             failure = Failure.DENIED
+        place = _binding_key(kind, key, target.way)
+        binding = self._bindings.get(place)
         if failure is None and binding is None:
             try:
-                binding = Binding(self, kind, key)
+                binding = Binding(self, kind, place, target.way)
             except OSError as error:
                 failure = failure_of(error.errno or 0)
             else:
-                self._bindings[key] = binding
+                self._bindings[place] = binding
                 context.watch(binding.fd, binding, EPOLLIN)
         if failure is not None or binding is None:
             self._refuse(kind, packet, target, failure or Failure.RESOURCES)
-            return None, None
-        return self._new_flow(key, binding, packet, server_port, target), binding
-
-    def _new_flow(
-        self, key: bytes, binding: Binding, packet: bytes, server_port: bytes, target: Destination
-    ) -> Flow:
-        context = self._context
-        session = context.open(binding.kind, packet[8:40] + binding.port + server_port, target.origin, OPEN)
-        flow = Flow(session, packet[24:40], int.from_bytes(server_port, "big"), target, context.now)
+            return None
+        session = context.open(kind, key[:36].ljust(36, b"\0"), target.origin, OPEN)
+        flow = Flow(session, binding, key, port, target, context.now)
         context.counters.opened += 1
-        self._enter(key, binding, flow)
+        self._enter(flow)
         return flow
 
     def _lifetime(self, kind: str) -> int:
         timers = self._context.config.proxy.timers
         return timers.udp if kind == "udp" else timers.icmp
 
-    def _enter(self, key: bytes, binding: Binding, flow: Flow) -> None:
-        """Into the binding's tables, with the timer that ends it."""
-        binding.flows[flow.packed] = flow
+    def _enter(self, flow: Flow) -> None:
+        """Into the tables, with the timer that ends it."""
+        binding = flow.binding
+        self._flows[flow.key] = flow
+        binding.flows.add(flow)
         binding.origins[flow.address] = flow
 
         def idle(second: int) -> int:
-            if binding.flows.get(flow.packed) is not flow:
+            if self._flows.get(flow.key) is not flow:
                 return 0  # another worker's by now
             left = int(flow.last) + self._lifetime(binding.kind) - second
             if left > 0:
                 return second + left
-            self._end(key, binding, flow, "idle")
+            self._end(flow, "idle")
             return 0
 
         self._context.timers.add(int(flow.last) + self._lifetime(binding.kind), idle)
@@ -262,8 +277,8 @@ class Datagrams:
         shown = failure if failure is Failure.NON_GLOBAL else Failure.PROHIBITED
         context.answer_error(shown, packet)
 
-    def _send(self, binding: Binding, flow: Flow, packet: bytes, payload: bytes) -> None:
-        context = self._context
+    def _send(self, flow: Flow, packet: bytes, payload: bytes) -> None:
+        context, binding = self._context, flow.binding
         hops = packet[7]
         ttl = hops if hops < TRACEROUTE_HOPS else DEFAULT_TTL
         flow.last = context.now
@@ -306,7 +321,7 @@ class Datagrams:
             flow.last = context.now
             flow.session.to_lan += len(data)
             if udp:
-                answer = wire.udp(flow.server, binding.client, flow.packed[16:18] + binding.port, data)
+                answer = wire.udp(flow.server, binding.client, flow.key[34:36] + binding.port, data)
             elif len(data) >= 8 and data[0] == wire.ECHO_REPLY_V4:
                 word = int.from_bytes(binding.port + data[6:8], "big")
                 answer = wire.icmpv6(flow.server, binding.client, wire.ECHO_REPLY_V6, 0, word, data[8:])
@@ -346,7 +361,7 @@ class Datagrams:
             mapped = wire.icmp_error_to_v6(kind, code, info)
             offender = value[_EXTENDED_ERROR.size + 4 : _EXTENDED_ERROR.size + 8]
             if len(offender) == 4 and offender != inet_aton(flow.target.origin):
-                prefix = flow.target.prefix
+                prefix = flow.target.way.prefix
                 if not prefix.well_known or is_global_ipv4(IPv4Address(offender)):
                     source = prefix.embed_packed(offender)
                 elif kind == 11:
@@ -357,7 +372,7 @@ class Datagrams:
         if mapped is None or not context.may_send_error():
             return
         if binding.kind == "udp":
-            original = wire.udp(binding.client, flow.server, binding.port + flow.packed[16:18], data)
+            original = wire.udp(binding.client, flow.server, flow.key[32:36], data)
         else:
             word = int.from_bytes(binding.port + data[6:8], "big")
             original = wire.icmpv6(binding.client, flow.server, wire.ECHO_REQUEST_V6, 0, word, data[8:])
@@ -368,16 +383,15 @@ class Datagrams:
     def hand_over(self) -> Iterator[tuple[dict[str, Any], socket | None]]:
         """Every flow, as what ``adopt`` of another worker takes; a binding's socket goes with its first."""
         context = self._context
-        for key, binding in self._bindings.items():
+        for binding in self._bindings.values():
             sock: socket | None = binding.sock
-            for flow in binding.flows.values():
+            for flow in binding.flows:
                 session = flow.session
                 yield (
                     {
                         "kind": binding.kind,
-                        "key": key.hex(),
+                        "key": flow.key.hex(),
                         "ttl": binding.ttl,
-                        "flow": flow.packed.hex(),
                         "last": flow.last,
                         "started": session.started,
                         "to_wan": session.to_wan,
@@ -391,34 +405,38 @@ class Datagrams:
             context.ignore(binding.fd)
             context.bury(binding.fd, binding.sock)
         self._bindings.clear()
+        self._flows.clear()
 
     def adopt(self, entry: dict[str, Any], sock: socket | None) -> None:
         """Take a flow over; the first of a binding brings its socket."""
         context = self._context
-        key, packed = bytes.fromhex(entry["key"]), bytes.fromhex(entry["flow"])
-        target = context.destination(packed[:16])
-        binding = self._bindings.get(key)
-        if target is None or (binding is None and sock is None):
+        kind, key = entry["kind"], bytes.fromhex(entry["key"])
+        target = context.destination(key[16:32])
+        if target is None:
             return  # its prefix is no more
+        place = _binding_key(kind, key, target.way)
+        binding = self._bindings.get(place)
         if binding is None:
-            binding = Binding(self, entry["kind"], key, sock)
+            if sock is None:
+                return  # nor is its binding's
+            binding = Binding(self, kind, place, target.way, sock)
             binding.ttl = entry["ttl"]
-            self._bindings[key] = binding
+            self._bindings[place] = binding
             context.watch(binding.fd, binding, EPOLLIN)
-        endpoints = key[:16] + packed[:16] + binding.port + packed[16:18]
-        session = context.open(binding.kind, endpoints, target.origin, OPEN, entry["started"])
+        session = context.open(kind, key[:36].ljust(36, b"\0"), target.origin, OPEN, entry["started"])
         session.to_wan, session.to_lan = entry["to_wan"], entry["to_lan"]
-        port = int.from_bytes(packed[16:18], "big")
-        self._enter(key, binding, Flow(session, packed[:16], port, target, entry["last"]))
+        port = int.from_bytes(key[34:36], "big")
+        self._enter(Flow(session, binding, key, port, target, entry["last"]))
 
     # -- the end -------------------------------------------------------------------------------
 
-    def _end(self, key: bytes, binding: Binding, flow: Flow, reason: str) -> None:
-        context = self._context
-        binding.flows.pop(flow.packed, None)
+    def _end(self, flow: Flow, reason: str) -> None:
+        context, binding = self._context, flow.binding
+        del self._flows[flow.key]
+        binding.flows.discard(flow)
         if binding.origins.get(flow.address) is flow:
             del binding.origins[flow.address]
         context.ended(flow.session, reason)
         if not binding.flows:
-            self._bindings.pop(key, None)
+            self._bindings.pop(binding.place, None)
             context.bury(binding.fd, binding.sock)

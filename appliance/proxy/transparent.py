@@ -59,13 +59,26 @@ DIAL_SAMPLES = 512
 
 
 class Held:
-    """A SYN that waits, and the origin's leg being dialled for it."""
+    """A client that waits, and the origin's leg being dialled for it.
 
-    __slots__ = ("fd", "owner", "released", "session", "sock", "syn")
+    It waits as a SYN, or, where clients are accepted first, as the socket ``client``.
+    """
 
-    def __init__(self, owner: Transparent, syn: bytes, sock: socket, session: Session) -> None:
+    __slots__ = ("client", "fd", "key", "owner", "released", "session", "sock", "syn")
+
+    def __init__(
+        self,
+        owner: Transparent,
+        key: bytes,
+        syn: bytes,
+        sock: socket,
+        session: Session,
+        client: socket | None,
+    ) -> None:
         self.owner = owner
-        self.syn = syn
+        self.key = key
+        self.syn = syn  # empty where there is a client
+        self.client = client
         self.sock = sock
         self.fd = sock.fileno()
         self.session = session
@@ -74,7 +87,7 @@ class Held:
     def on_event(self, events: int) -> None:
         """The dial's outcome; once released, events wait for the pairing, which looks for itself."""
         if not self.released and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-            self.owner.dialled(self)
+            self.owner.dialled(self, failed=bool(events & (EPOLLERR | EPOLLHUP)))
 
     def deadline(self, _second: int) -> int:
         """Give up a dial or a handshake that takes too long."""
@@ -127,7 +140,7 @@ class Transparent:
             return
         failure = target.failure or self._admit(packet[8:24])
         if failure is None:
-            failure = self._dial(key, packet, target)
+            failure = self._dial(key, packet, target, None)
         if failure is not None:
             self._refuse(packet, target, failure)
 
@@ -139,8 +152,11 @@ class Transparent:
             return Failure.LIMIT
         return self._context.admit(client)
 
-    def _dial(self, key: bytes, syn: bytes, target: Destination) -> Failure | None:
+    def _dial(self, key: bytes, syn: bytes, target: Destination, client: socket | None) -> Failure | None:
         context = self._context
+        port = int.from_bytes(key[34:36], "big")
+        if context.is_own(target.origin) and ("tcp", port) not in context.published:
+            return Failure.DENIED  # the box itself is nobody's origin, but for what it publishes
         try:
             sock = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
         except OSError as error:
@@ -149,23 +165,23 @@ class Transparent:
             # The kernel gives the lowest free number: none would be left to accept the client with.
             sock.close()
             return Failure.RESOURCES
-        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        code = sock.connect_ex((target.origin, int.from_bytes(syn[42:44], "big")))
+        try:
+            target.way.bind(sock, key[:16])
+            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            code = sock.connect_ex((target.origin, port))
+        except OSError as error:
+            code = error.errno or 0
         if code not in (0, EINPROGRESS):
             sock.close()
             return failure_of(code)
-        port = int.from_bytes(syn[42:44], "big")
-        if sock.getsockname()[0] == target.origin and ("tcp", port) not in context.published:
-            reset_on_close(sock)
-            sock.close()
-            return Failure.DENIED  # the box itself is nobody's origin, but for what it publishes
-        held = Held(self, syn, sock, context.open("tcp", key, target.origin, DIALLING))
+        session = context.open("tcp", key, target.origin, DIALLING)
+        held = Held(self, key, syn, sock, session, client)
         self._hold(held)
         context.timers.add(int(context.now) + context.config.proxy.timers.dial, held.deadline)
         return None
 
     def _hold(self, held: Held) -> None:
-        self.held[held.syn[8:44]] = held
+        self.held[held.key] = held
         client = held.session.client
         self._half_open[client] = self._half_open.get(client, 0) + 1
         self._context.watch(held.fd, held, LEG_EVENTS)
@@ -180,24 +196,27 @@ class Transparent:
 
     # -- the dial ------------------------------------------------------------------------------
 
-    def dialled(self, held: Held) -> None:
+    def dialled(self, held: Held, failed: bool) -> None:
         """connect() has ended, well or not."""
-        code = held.sock.getsockopt(SOL_SOCKET, SO_ERROR)
+        code = held.sock.getsockopt(SOL_SOCKET, SO_ERROR) if failed else 0
         if code:
             self._drop(held, failure_of(code))
             return
         context = self._context
-        held.released = True
         counters = context.counters
         if len(counters.dial_ms) >= DIAL_SAMPLES:
             del counters.dial_ms[: DIAL_SAMPLES // 2]
         counters.dial_ms.append((context.now - held.session.started) * 1000)
+        if held.client is not None:
+            self._pair(held, held.client)
+            return
+        held.released = True
         context.timers.add(int(context.now) + ACCEPT_TIMEOUT, held.accept_deadline)
         context.write(held.syn)
 
     def expire(self, held: Held, released: bool) -> None:
         """A deadline has come; it is void when the SYN has moved on since."""
-        if self.held.get(held.syn[8:44]) is held and held.released == released:
+        if self.held.get(held.key) is held and held.released == released:
             self._drop(held, Failure.TIMEOUT)
 
     def _drop(self, held: Held, failure: Failure) -> None:
@@ -206,12 +225,16 @@ class Transparent:
         reset_on_close(held.sock)
         context.bury(held.fd, held.sock)
         context.ended(held.session, failure.value)
-        target = context.destination(held.syn[24:40])
-        if not held.released and target is not None:
+        target = context.destination(held.key[16:32])
+        if held.client is not None:
+            reset_on_close(held.client)
+            held.client.close()
+            context.counters.count(failure)
+        elif not held.released and target is not None:
             self._refuse(held.syn, target, failure)
 
     def _forget(self, held: Held) -> None:
-        del self.held[held.syn[8:44]]
+        del self.held[held.key]
         client = held.session.client
         left = self._half_open[client] - 1
         if left:
@@ -225,6 +248,8 @@ class Transparent:
         """The held SYNs, as what ``adopt`` of another worker takes; here they are forgotten."""
         for held in list(self.held.values()):
             session = held.session
+            if held.client is not None:
+                continue  # it stays, and is served to its end here
             yield (
                 {
                     "kind": "held",
@@ -245,7 +270,7 @@ class Transparent:
         context = self._context
         syn = bytes.fromhex(entry["syn"])
         session = context.open("tcp", syn[8:44], entry["origin"], DIALLING, entry["started"])
-        held = Held(self, syn, sock, session)
+        held = Held(self, syn[8:44], syn, sock, session, None)
         held.released = entry["released"]
         self._hold(held)
         if held.released:
@@ -268,11 +293,27 @@ class Transparent:
                 continue
             key = _four_tuple(sock, peer)
             held = self.held.get(key)
-            if held is None or not held.released:
+            if held is not None and held.released:
+                self._pair(held, sock)
+            elif self._context.config.proxy.accept_first:
+                self._accepted_first(key, sock)
+            else:
                 reset_on_close(sock)
                 sock.close()
-                continue
-            self._pair(key, held, sock)
+
+    def _accepted_first(self, key: bytes, sock: socket) -> None:
+        """A client whose SYN was not held: dial, and reset it where that fails."""
+        context = self._context
+        target = context.destination(key[16:32])
+        failure = Failure.DENIED if target is None else target.failure or self._admit(key[:16])
+        if failure is None and target is not None:
+            sock.setblocking(False)
+            failure = self._dial(key, b"", target, sock)
+        if failure is not None:
+            origin = target.origin if target is not None else ""
+            context.refused("tcp", key[:16], origin, int.from_bytes(key[34:36], "big"), failure)
+            reset_on_close(sock)
+            sock.close()
 
     def _shed(self) -> bool:
         """Without a descriptor to accept with, the spare one serves to reset what waits.
@@ -296,7 +337,7 @@ class Transparent:
             context.counters.count(Failure.RESOURCES)
         return True
 
-    def _pair(self, key: bytes, held: Held, sock: socket) -> None:
+    def _pair(self, held: Held, sock: socket) -> None:
         context = self._context
         self._forget(held)
         sock.setblocking(False)
@@ -304,7 +345,7 @@ class Transparent:
         session.state = OPEN
         context.counters.opened += 1
         client, origin = join(self._relay, sock, held.sock, session)
-        self.relayed.add(key)
+        self.relayed.add(held.key)
         context.handlers[origin.fd] = origin
         context.watch(client.fd, client, LEG_EVENTS)
         # Whatever the origin said before the pairing raised its event then: look now.

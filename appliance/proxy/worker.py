@@ -48,8 +48,9 @@ MAX_LISTED = 1_000
 class Log:
     """JSON lines, written once a tick, appended whole, so that several workers may share a file."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, worker: int) -> None:
         self._path = path
+        self._worker = worker
         self._lines: list[str] = []
         self._size = 0
         self._fd = -1
@@ -67,12 +68,20 @@ class Log:
             except OSError:
                 self._fd = -1  # a broken disk costs the log, never the traffic
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Take a line up."""
+    def refused(self, entry: dict[str, Any]) -> None:
+        """A session that did not come about."""
+        entry["time"] = round(time.time(), 3)
+        entry["worker"] = self._worker
+        self._add(json.dumps(entry, separators=(",", ":")))
+
+    def ended(self, session: Session, reason: str, now: float) -> None:
+        """A session that is over."""
+        self._add(session.log_line(self._worker, now, time.time(), reason))
+
+    def _add(self, line: str) -> None:
         if self._fd < 0:
             self.dropped += 1
             return
-        line = json.dumps(entry, separators=(",", ":"))
         self._size += len(line)
         if self._size > MAX_LOG_BACKLOG:
             self.dropped += 1
@@ -98,12 +107,12 @@ class Worker:
         self, index: int, config: Config, tun: int, listener: socket, line: socket, log_path: Path | None
     ) -> None:
         self.index = index
-        self._log = Log(log_path)
+        self._log = Log(log_path, index)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         usable = max(limit - RESERVED_DESCRIPTORS, 64)
         self._descriptors = (usable - usable // PIPE_SHARE) // 2  # sessions that they suffice for
         pipes = Pipes(usable // PIPE_SHARE // 2)
-        self.context = Context(config, tun, time.monotonic(), self._record)
+        self.context = Context(config, tun, time.monotonic(), self._log)
         self.relay = RelayContext(pipes, self.context.bury, self._relay_ended)
         self.transparent = Transparent(self.context, self.relay, listener)
         self.datagrams = Datagrams(self.context)
@@ -132,11 +141,6 @@ class Worker:
         workers = worker_count(config.proxy.workers, len(os.sched_getaffinity(0)))
         self.published_tcp.configure(config, workers)
         self.published_udp.configure(config, workers)
-
-    def _record(self, entry: dict[str, Any]) -> None:
-        entry["time"] = round(time.time(), 3)
-        entry["worker"] = self.index
-        self._log.add(entry)
 
     def _relay_ended(self, session: Session, reason: str) -> None:
         if not session.service:

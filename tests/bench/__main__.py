@@ -46,6 +46,7 @@ LOADS: dict[str, list[str]] = {
 
 def load(topology: Topology, contender: Contender, test: str, window: float = WINDOW) -> dict[str, Any]:
     """One run of the load program; RuntimeError where it carried nothing or wrong data."""
+    contender.prepare(test)
     where = contender.udp_where or contender.where if test in contenders.UDP else contender.where
     mode, *options = LOADS[test]
     done = topology.client.run(
@@ -64,6 +65,7 @@ def measure(topology: Topology, contender: Contender, test: str, results: Result
     if test == "idle-memory":
         results.add(test, contender.name, idle_memory(topology, contender))
         return
+    contender.prepare(test)
     pids = contender.pids()
     before = cpu_seconds(pids)
     found = load(topology, contender, test)

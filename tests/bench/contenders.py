@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ class Contender:
     where: list[str]
     udp_where: list[str] | None = None
     pids: Callable[[], list[int]] = field(default=list)
+    prepare: Callable[[str], None] = field(default=lambda test: None)  # before each run of a test
 
 
 def _through(port: int) -> list[str]:
@@ -42,19 +45,34 @@ def direct(_topology: Topology) -> Contender:
 
 
 def isthmus(topology: Topology) -> Contender:
-    """The box as it is, honest TCP, with one worker."""
+    """The box with one worker: honest TCP, and accepting first for the test `sessions`."""
     box = topology.box
     settings = "workers = 1\nmax_new_per_client = 1000000\nmax_sessions_per_client = 1000000\n"
-    box.config.write_text(CONFIG.replace("workers = 2\n", settings))
+    honest = CONFIG.replace("workers = 2\n", settings)
+    box.config.write_text(honest)
     box.start_control()
     proxy = topology.pinned(
         "isthmus", box.box, CONTENDER_CORE, BIN / "isthmus-proxy", "--config", box.config,
         "--runtime", box.runtime, "--log", box.sessions_log,
     )  # fmt: skip
     wait_for((box.runtime / "proxy" / "proxy.sock").exists, "the proxy")
+
+    def prepare(test: str) -> None:
+        wanted = honest.replace("workers = 1\n", "workers = 1\naccept_first = true\n")
+        wanted = wanted if test == "sessions" else honest
+        if box.config.read_text() != wanted:
+            box.config.write_text(wanted)
+            box.processes["control"].send_signal(signal.SIGHUP)
+            wait_for(lambda: (test == "sessions") == ("goto first_0" in _rules(topology)), "the firewall")
+            time.sleep(0.3)  # the proxy is told after the firewall
+
     where = ["64:ff9b::c01f:c450", str(PORT)]
-    tests = ("bulk-1", "bulk-8", "sessions-honest", "ping-pong", "idle-memory", *UDP)
-    return Contender("isthmus", tests, where, where, lambda: family(proxy.pid))
+    tests = (*TCP, "sessions-honest", *UDP)
+    return Contender("isthmus", tests, where, where, lambda: family(proxy.pid), prepare)
+
+
+def _rules(topology: Topology) -> str:
+    return topology.box.box.run("nft", "-s", "list", "table", "inet", "isthmus").stdout
 
 
 _HAPROXY = """\
