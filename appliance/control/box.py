@@ -135,6 +135,9 @@ class Box:
         if self.config != self._told:
             # A proxy that is not there reads the file when it starts.
             self._proxy("Reload")
+            if self.networkd:
+                with contextlib.suppress(IsthmusError):
+                    run_tool("systemctl", "--no-block", "try-reload-or-restart", "isthmus-dns64.service")
             self._applier.remove_surplus(self.facts.workers)
             self._told = self.config
         if not self._kept:

@@ -85,8 +85,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _reload(path: Path, resolver: Resolver) -> None:
+    """Take the configuration up, or say why the old one stays."""
+    try:
+        resolver.configure(Synthesis(load(path)))
+    except ConfigError as error:
+        print(f"isthmus-dns64: the old configuration stays: {error}", file=sys.stderr, flush=True)
+    else:
+        print("isthmus-dns64: the configuration was read anew", file=sys.stderr, flush=True)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. Exit status: 0, 2 configuration or arguments, 3 no listener."""
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew.
+
+    Exit status: 0, 2 configuration or arguments, 3 no listener.
+    """
     options = _parser().parse_args(argv)
     try:
         config = load(options.config)
@@ -110,9 +123,17 @@ def main(argv: list[str] | None = None) -> int:
     # A signal ends epoll's wait only through a descriptor: Python retries an interrupted one.
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    loop.add(wake_read, READ, lambda _events: loop.stop())
+
+    def woken(_events: int) -> None:
+        # Each octet is the number of a signal.
+        if set(os.read(wake_read, 512)) == {signal.SIGHUP}:
+            _reload(options.config, resolver)
+        else:
+            loop.stop()
+
+    loop.add(wake_read, READ, woken)
     print(f"isthmus-dns64: listening on {options.listen} port {options.port}", file=sys.stderr, flush=True)
     loop.run()
     signal.set_wakeup_fd(-1)

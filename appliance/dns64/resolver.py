@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from ipaddress import IPv6Address
 from typing import Protocol
@@ -31,11 +32,12 @@ class Ask(Protocol):
 
 
 class _Job:
-    __slots__ = ("key", "query", "waiters")
+    __slots__ = ("key", "query", "synthesis", "waiters")
 
-    def __init__(self, key: bytes, query: dns.Message) -> None:
+    def __init__(self, key: bytes, query: dns.Message, synthesis: Synthesis) -> None:
         self.key = key
         self.query = query
+        self.synthesis = synthesis  # it is answered by the rules under which it was asked
         self.waiters: list[tuple[bytes, bool, Reply]] = []
 
 
@@ -48,7 +50,12 @@ class Resolver:
         self._clock = clock
         self._cache = Cache()
         self._jobs: dict[bytes, _Job] = {}
-        self._excluded: dict[bytes, bool] = {}
+
+    def configure(self, synthesis: Synthesis) -> None:
+        """Answer by other rules from now on; what is being asked is answered by the old ones."""
+        self._synthesis = synthesis
+        self._cache = Cache()
+        self._jobs = {}  # a new question is no longer one with them
 
     def handle(self, packet: bytes, client: IPv6Address | None, by_tcp: bool, reply: Reply) -> None:
         """Answer ``packet``, now or later, with at most one call of ``reply``."""
@@ -90,7 +97,7 @@ class Resolver:
             if len(job.waiters) < MAX_WAITERS:
                 job.waiters.append((identity, by_tcp, reply))
             return
-        job = _Job(key, query)
+        job = _Job(key, query, self._synthesis)
         job.waiters.append((identity, by_tcp, reply))
         plan = self._synthesis.plan(query, excluded)
         if plan.kind is Kind.LOCAL:
@@ -105,7 +112,7 @@ class Resolver:
             self._ask(
                 wire,
                 ANSWER_TIMEOUT,
-                lambda answer: self._complete(job, lambda: self._synthesis.answer_ptr(query, target, answer)),
+                lambda answer: self._complete(job, lambda: job.synthesis.answer_ptr(query, target, answer)),
             )
         else:
             self._ask(
@@ -115,9 +122,9 @@ class Resolver:
     def _aaaa_came(self, job: _Job, answer: dns.Message | None) -> None:
         query = job.query
         try:
-            verdict = self._synthesis.judge_aaaa(query, answer)
+            verdict = job.synthesis.judge_aaaa(query, answer)
         except dns.DnsError:
-            verdict = self._synthesis.judge_aaaa(query, None)
+            verdict = job.synthesis.judge_aaaa(query, None)
         if not isinstance(verdict, NeedA):
             self._finish(job, verdict)
             return
@@ -125,7 +132,7 @@ class Resolver:
         self._ask(
             dns.canonical_query(query, dns.A),
             A_TIMEOUT,
-            lambda a: self._complete(job, lambda: self._synthesis.answer_from_a(query, need, a)),
+            lambda a: self._complete(job, lambda: job.synthesis.answer_from_a(query, need, a)),
         )
 
     def _complete(self, job: _Job, make: Callable[[], bytes]) -> None:
@@ -136,14 +143,14 @@ class Resolver:
         self._finish(job, answer)
 
     def _finish(self, job: _Job, packet: bytes) -> None:
-        self._jobs.pop(job.key, None)
+        if self._jobs.get(job.key) is job:
+            del self._jobs[job.key]
         query = job.query
         limit = query.udp_size
         short = dns.bare_answer(query, packet[3] & dns.RCODE, dns.TC) if len(packet) > limit else packet
-        try:
-            self._cache.put(job.key, dns.parse(packet), limit, short, self._clock())
-        except dns.DnsError:
-            pass
+        if job.synthesis is self._synthesis:
+            with contextlib.suppress(dns.DnsError):
+                self._cache.put(job.key, dns.parse(packet), limit, short, self._clock())
         for identity, by_tcp, reply in job.waiters:
             reply(identity + (packet if by_tcp else short)[2:])
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab.netns import unguarded
+from tests.lab.netns import stop, unguarded
 from tests.netns.conftest import SERVER, SERVER6, Box, needs_root, wait_for
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -20,6 +22,7 @@ no-hosts
 listen-address=203.0.113.1
 bind-interfaces
 address=/ipv4.example/192.31.196.80
+local=/ipv4.example/
 """
 CHRONY = """\
 local stratum 3
@@ -112,3 +115,54 @@ def test_nothing_answers_on_the_wan(named: Box) -> None:
     assert named.server.run(*ask, check=False).returncode != 0
     done = named.server.run("curl", "-sS", "--max-time", "2", "https://203.0.113.2/", check=False)
     assert done.returncode == 28, done.stdout  # silence, not a refusal
+
+
+class TestUpstreams:
+    """Resolvers of the WAN that do not answer."""
+
+    @pytest.fixture
+    def asking(self, named: Box) -> Iterator[Box]:
+        """The box's resolver is started anew with what control writes, and as before afterwards."""
+        before = named.config.read_text()
+        named.server.run("ip", "addr", "add", "203.0.113.9/24", "dev", "eth0")  # nobody answers there
+        yield named
+        named.server.run("ip", "addr", "del", "203.0.113.9/24", "dev", "eth0")
+        use_upstreams(named, before)
+
+    @staticmethod
+    def ask(box: Box, name: str) -> tuple[str, float]:
+        """dig's status for a name, and the seconds it took."""
+        begun = time.monotonic()
+        done = box.client.run("dig", "+tries=1", "+time=10", "AAAA", name, check=False)
+        return done.stdout, time.monotonic() - begun
+
+    def test_the_second_one_takes_over(self, asking: Box) -> None:
+        use_upstreams(
+            asking, asking.config.read_text().replace('["203.0.113.1"]', '["203.0.113.9", "203.0.113.1"]')
+        )
+        for number in range(3):
+            answer, seconds = self.ask(asking, f"n{number}.ipv4.example")
+            assert "64:ff9b::c01f:c450" in answer, answer
+            assert seconds < 2, "requirements: within 2 s"
+
+    def test_without_any_there_is_an_error_in_time(self, asking: Box) -> None:
+        use_upstreams(asking, asking.config.read_text().replace('["203.0.113.1"]', '["203.0.113.9"]'))
+        answer, seconds = self.ask(asking, "dead.ipv4.example")
+        assert "SERVFAIL" in answer, answer
+        assert seconds < 5, "requirements: within 5 s"
+
+
+def use_upstreams(box: Box, config: str) -> None:
+    """Write the configuration, let control take it up, and restart the resolver as systemd would."""
+    box.config.write_text(config)
+    path = box.runtime / "unbound.conf"
+    before = path.read_text()
+    box.processes["control"].send_signal(signal.SIGHUP)
+    wait_for(lambda: path.read_text() != before, "control's new unbound.conf", 10)
+    stop(box.processes["unbound"])
+    box.start("unbound", unguarded("unbound", box.state), "-d", "-c", path)
+    wait_for(
+        lambda: "NOERROR" in box.box.run("dig", "-p", "5335", "@127.0.0.1", "localhost", check=False).stdout,
+        "unbound",
+        10,
+    )

@@ -291,3 +291,47 @@ def test_a_bad_configuration_prints_all_problems_and_exits_2(tmp_path: Path) -> 
     )
     assert done.returncode == 2
     assert "dns.exclude_names" in done.stderr and "dns.upstreams" in done.stderr
+
+
+def test_a_new_configuration_is_taken_up_and_a_bad_one_is_not(back: int, tmp_path: Path) -> None:
+    """By SIGHUP, with questions going on all the time: none is lost."""
+    port, process = start_front(tmp_path, back)
+    path = next(tmp_path.glob("config-*.toml"))
+    assert process.stderr is not None
+    problems: list[str] = []
+    ending = threading.Event()
+
+    def keep_asking() -> None:
+        while not ending.is_set():
+            if short(port, "AAAA", "v6.test") != ["2001:db8::1"]:
+                problems.append("a question was lost")
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        assert short(port, "AAAA", "v4.test") == ["64:ff9b::c01f:c450"]
+        path.write_text('schema_version = 1\n[[translation]]\nprefix = "2001:db8:64::/96"\n')
+        process.send_signal(signal.SIGHUP)
+        assert "read anew" in process.stderr.readline()
+        assert short(port, "AAAA", "v4.test") == ["2001:db8:64::c01f:c450"], "what was cached is forgotten"
+        path.write_text('[[translation]]\nprefix = "2001:db8:64::/90"\n')
+        process.send_signal(signal.SIGHUP)
+        assert "the old configuration stays" in process.stderr.readline()
+        assert short(port, "AAAA", "v4.test") == ["2001:db8:64::c01f:c450"]
+    finally:
+        ending.set()
+        asking.join()
+        stop(process)
+    assert not problems
+
+
+def test_names_keep_their_spelling(front: int) -> None:
+    """Resolvers that mix the case of a question (0x20) find it again in the answer."""
+    found = dig(front, "AAAA", "V4.TeSt")
+    assert ";V4.TeSt." in found
+    assert "V4.TeSt." in found.split("ANSWER SECTION:")[1]
+
+
+def test_an_unknown_edns_version_is_refused(front: int) -> None:
+    found = dig(front, "+edns=7", "+noednsneg", "AAAA", "v4.test")
+    assert "status: BADVERS" in found
