@@ -53,10 +53,10 @@ def sessions(box: Box, *words: str) -> dict[str, Any]:
 
 def read_all(sock: socket.socket) -> bytes:
     """Everything up to the peer's end."""
-    out = b""
-    while data := sock.recv(1 << 16):
+    out = bytearray()
+    while data := sock.recv(1 << 18):
         out += data
-    return out
+    return bytes(out)
 
 
 def status(box: Box) -> dict[str, Any]:

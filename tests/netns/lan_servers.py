@@ -29,10 +29,10 @@ def _answer(connection: socket.socket, address: str, peer: str) -> None:
     connection.settimeout(30)
     try:
         with connection:
-            content = b""
+            content = bytearray(f"{address} from {peer}: ".encode())
             while data := connection.recv(1 << 18):
                 content += data
-            connection.sendall(f"{address} from {peer}: ".encode() + content)
+            connection.sendall(content)
     except OSError:
         return
 

@@ -259,6 +259,7 @@ def test_a_full_disk_does_not_stop_control(bare: Bare) -> None:
         subprocess.run(["umount", bare.state], check=True)
 
 
+@pytest.mark.slow
 def test_a_proxy_that_hangs_is_down_and_the_status_comes(bare: Bare) -> None:
     (bare.runtime / "proxy").mkdir()
     process = start(bare)

@@ -172,6 +172,7 @@ def replaced(box: Box, old: set[int]) -> bool:
         return False  # a question in the moment of the exec is cut off
 
 
+@pytest.mark.slow
 def test_a_new_program_takes_over_without_losing_a_session(own: Box) -> None:
     """Held SYNs, relays and UDP bindings outlive the exec of the supervisor and all its workers."""
     proxy = own.processes["proxy"]

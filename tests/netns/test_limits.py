@@ -96,6 +96,7 @@ def session_times(box: Box, seconds: float) -> list[float]:
     return times
 
 
+@pytest.mark.slow
 def test_a_syn_flood_costs_others_nothing(own: Box) -> None:
     """The medians are compared with a wide margin: it is the collapse that would fail, not the noise."""
     calm = statistics.median(session_times(own, 1.0))
@@ -110,6 +111,7 @@ def test_a_syn_flood_costs_others_nothing(own: Box) -> None:
     assert status(own)["counters"]["limited"] - before > sent[0] / 2
 
 
+@pytest.mark.slow
 def test_what_is_over_the_cap_is_reset_at_once(own: Box) -> None:
     """The caps of half-open dials and of sessions, each answered, each counted."""
     before = status(own)["counters"]["limited"]
@@ -182,6 +184,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.slow
 def test_without_descriptors_new_sessions_are_refused_and_old_ones_live(own: Box) -> None:
     """The process's descriptors run out: RST with a reason in the log, and room again within 5 s."""
     pid = status(own)["workers"][0]["pid"]

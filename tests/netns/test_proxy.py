@@ -191,6 +191,7 @@ class TestUdp:
                 sock.sendto(content, (SERVER6, 7101))
                 assert sock.recv(65_535).split(b" ", 2)[2] == content
 
+    @pytest.mark.slow
     def test_an_answer_over_the_lans_mtu_arrives_in_fragments(self, peers: Box) -> None:
         peers.box.run("ip", "link", "set", "lan0", "mtu", "1280")
         try:
