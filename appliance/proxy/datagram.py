@@ -88,7 +88,7 @@ def _binding_key(kind: str, key: bytes, way: Way) -> bytes:
 class Binding:
     """One client endpoint and its socket."""
 
-    __slots__ = ("client", "fd", "flows", "kind", "origins", "owner", "place", "port", "sock", "ttl")
+    __slots__ = ("client", "fd", "flows", "kind", "origins", "owner", "place", "port", "sock", "ttl", "turn")
 
     def __init__(
         self, owner: Datagrams, kind: str, place: bytes, way: Way, sock: socket | None = None
@@ -100,6 +100,7 @@ class Binding:
         self.client = place[:16]
         self.port = place[16:18]
         self.ttl = DEFAULT_TTL
+        self.turn = 1  # answers to take at the next event
         self.flows: set[Flow] = set()
         self.origins: dict[tuple[str, int], Flow] = {}
         self.sock = self._open(way) if sock is None else sock
@@ -307,10 +308,15 @@ class Datagrams:
         context = self._context
         receive = binding.sock.recvfrom
         udp = binding.kind == "udp"
-        for _ in range(MAX_DATAGRAMS):
+        turn = binding.turn
+        # The socket is reported again while there is more. To look for the end of the queue each time
+        # would be a system call in vain for everyone with one datagram at a time.
+        binding.turn = min(2 * turn, MAX_DATAGRAMS)
+        for number in range(turn):
             try:
                 data, address = receive(MAX_DATAGRAM)
             except BlockingIOError:
+                binding.turn = max(number, 1)
                 return
             except OSError:
                 self.errors(binding)

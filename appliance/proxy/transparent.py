@@ -38,6 +38,7 @@ from appliance.proxy.context import Context, Destination
 from appliance.proxy.relay import (
     EPOLLERR,
     EPOLLHUP,
+    EPOLLIN,
     EPOLLOUT,
     EPOLLRDHUP,
     LEG_EVENTS,
@@ -64,7 +65,7 @@ class Held:
     It waits as a SYN, or, where clients are accepted first, as the socket ``client``.
     """
 
-    __slots__ = ("client", "fd", "key", "owner", "released", "session", "sock", "syn")
+    __slots__ = ("client", "fd", "key", "owner", "released", "session", "sock", "spoke", "syn")
 
     def __init__(
         self,
@@ -83,9 +84,12 @@ class Held:
         self.fd = sock.fileno()
         self.session = session
         self.released = False
+        self.spoke = False  # the origin has sent something, or ended, while the client shook hands
 
     def on_event(self, events: int) -> None:
-        """The dial's outcome; once released, events wait for the pairing, which looks for itself."""
+        """The dial's outcome; once released, what the origin says waits for the pairing."""
+        if events & (EPOLLIN | EPOLLRDHUP):
+            self.spoke = True
         if not self.released and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
             self.owner.dialled(self, failed=bool(events & (EPOLLERR | EPOLLHUP)))
 
@@ -348,8 +352,8 @@ class Transparent:
         self.relayed.add(held.key)
         context.handlers[origin.fd] = origin
         context.watch(client.fd, client, LEG_EVENTS)
-        # Whatever the origin said before the pairing raised its event then: look now.
-        origin.pump(EPOLLRDHUP)
+        if held.spoke:
+            origin.pump(EPOLLRDHUP)  # its event was raised before there were legs: look now
 
     def ended(self, session: Session) -> None:
         """A relayed session is over: its four-tuple is free again."""
