@@ -40,13 +40,19 @@ LOADS: dict[str, list[str]] = {
     "sessions-honest": ["sessions", "-n", "32"],
     "ping-pong": ["pingpong", "-n", "64", "-s", "1024"],
     "udp": ["udp", "-n", "64"],
-    "udp-new": ["udpnew", "-n", "32"],
+    # So many that nobody runs out of descriptors, whose flows live for minutes by RFC 6146.
+    "udp-new": ["udpnew", "-n", "32", "-m", "6000"],
 }
 
 
-def load(topology: Topology, contender: Contender, test: str, window: float = WINDOW) -> dict[str, Any]:
-    """One run of the load program; RuntimeError where it carried nothing or wrong data."""
+def load(topology: Topology, contender: Contender, test: str, window: float) -> dict[str, Any]:
+    """Prepare the contender for the test, and one run of it."""
     contender.prepare(test)
+    return run_load(topology, contender, test, window)
+
+
+def run_load(topology: Topology, contender: Contender, test: str, window: float) -> dict[str, Any]:
+    """One run of the load program; RuntimeError where it carried nothing or wrong data."""
     where = contender.udp_where or contender.where if test in contenders.UDP else contender.where
     mode, *options = LOADS[test]
     done = topology.client.run(
@@ -63,12 +69,13 @@ def load(topology: Topology, contender: Contender, test: str, window: float = WI
 def measure(topology: Topology, contender: Contender, test: str, results: Results) -> None:
     """One round of one test."""
     if test == "idle-memory":
+        contender.prepare(test)
         results.add(test, contender.name, idle_memory(topology, contender))
         return
     contender.prepare(test)
     pids = contender.pids()
     before = cpu_seconds(pids)
-    found = load(topology, contender, test)
+    found = run_load(topology, contender, test, WINDOW)
     spent = cpu_seconds(pids) - before
     if test.startswith("bulk"):
         gigabytes = found["bytes"] / 1e9

@@ -4,7 +4,7 @@
  *   load MODE [OPTIONS] ADDRESS PORT         prints one line of JSON
  *
  * MODE: bulk, sessions, pingpong, udp, udpnew, idle.
- * OPTIONS: -n CONCURRENCY  -t SECONDS  -s SIZE
+ * OPTIONS: -n CONCURRENCY  -t SECONDS  -s SIZE  -m MOST (rounds; then it is over)
  *          -c HOST:PORT    speak HTTP CONNECT to ADDRESS PORT first
  *          -5 IPV4:PORT    speak SOCKS5 to ADDRESS PORT first
  *
@@ -224,7 +224,7 @@ struct flow {
 };
 
 static enum mode mode;
-static uint64_t bytes, rounds, errors, retries;
+static uint64_t bytes, rounds, errors, retries, most = UINT64_MAX;
 static int open_flows;
 static double ending;
 
@@ -424,7 +424,7 @@ static void client(void)
         for (int i = 0; i < concurrency; i++)
             begin(&flows[i]);
     }
-    while (now() < ending && (open_flows || mode == SESSIONS)) {
+    while (now() < ending && rounds < most && (open_flows || mode == SESSIONS)) {
         struct epoll_event events[EVENTS];
         int count = epoll_wait(epoll_fd, events, EVENTS, 20);
         for (int i = 0; i < count; i++)
@@ -464,11 +464,12 @@ int main(int count, char **words)
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (count < 4)
         die("usage: load server|MODE [OPTIONS] ADDRESS PORT");
-    while ((option = getopt(count - 1, words + 1, "n:t:s:c:5:")) != -1) {
+    while ((option = getopt(count - 1, words + 1, "n:t:s:m:c:5:")) != -1) {
         switch (option) {
         case 'n': concurrency = atoi(optarg); break;
         case 't': seconds = atof(optarg); break;
         case 's': size = atoi(optarg); break;
+        case 'm': most = atoll(optarg); break;
         case 'c': connect_to = optarg; break;
         case '5': socks_to = optarg; break;
         default: return 2;
