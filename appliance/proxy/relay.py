@@ -309,8 +309,10 @@ class Leg:
         self._close(reason)
 
     def _close(self, reason: str) -> None:
-        context = self.context
-        for leg in (self, self.peer):
+        context, peer = self.context, self.peer
+        # Legs that know each other are garbage that only the collector would find.
+        del self.peer, peer.peer
+        for leg in (self, peer):
             leg.closed = True
             leg.pending = b""
             leg._release_pipe()

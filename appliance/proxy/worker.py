@@ -36,6 +36,9 @@ TICK = 1.0
 RESERVED_DESCRIPTORS = 64
 # A share of the descriptors is for pipes: one session in sixteen may be in bulk at once.
 PIPE_SHARE = 16
+# Sessions are freed by their reference counts; the collector is for what should not be, and each of its
+# runs looks at every session there is.
+GARBAGE_THRESHOLD = 200_000
 # Log lines that wait for the disk; more are dropped and counted rather than stop the traffic.
 MAX_LOG_BACKLOG = 4 << 20
 MAX_REQUEST = 1 << 20
@@ -157,6 +160,7 @@ class Worker:
         context.timers.add(1, lambda second: 0)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD)
         while not self._stop:
             wait = 0.0 if relay.again else max(next_tick - context.now, 0.0)
             events = poll(wait, MAX_EVENTS)
