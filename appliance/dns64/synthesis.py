@@ -7,7 +7,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from appliance.addressing import TranslationPrefix
-from appliance.config.schema import Config, prefixes_of
+from appliance.config.schema import Config, Translation
 from appliance.protocol import dns
 
 # RFC 6147 section 5.1.7: where the negative answer came without a SOA.
@@ -17,8 +17,6 @@ CAP_WITHOUT_SOA = 600
 PTR_TTL = 600
 # RFC 8880's zone file gives its records a day.
 IPV4ONLY_TTL = 86_400
-# One answer. 64 prefixes times many A records would pass what a message can carry.
-MAX_SYNTHESISED = 1_024
 
 ALWAYS_EXCLUDED = IPv6Network("::ffff:0:0/96")  # RFC 6147 section 5.1.4
 WELL_KNOWN_IPV4 = (IPv4Address("192.0.0.170"), IPv4Address("192.0.0.171"))  # RFC 7050 section 8.2
@@ -84,6 +82,28 @@ def _suffixes(name: bytes) -> list[bytes]:
     return found
 
 
+class _Prefix:
+    """A translation prefix with what it carries, as plain numbers."""
+
+    __slots__ = ("has_domains", "networks", "prefix")
+
+    def __init__(self, entry: Translation) -> None:
+        self.prefix = TranslationPrefix(entry.prefix)
+        self.has_domains = bool(entry.domains)
+        # Base, mask and length of each network; the whole IPv4 Internet where none is named.
+        self.networks = tuple(
+            (int(network.network_address), int(network.netmask), network.prefixlen)
+            for network in entry.networks or (IPv4Network("0.0.0.0/0"),)
+        )
+
+    def fit(self, ipv4: IPv4Address) -> int:
+        """Length of the longest network that holds ``ipv4``; -1 where the prefix does not carry it."""
+        if not self.prefix.may_carry(ipv4):
+            return -1
+        value = int(ipv4)
+        return max((length for base, mask, length in self.networks if value & mask == base), default=-1)
+
+
 def _ranges6(networks: tuple[IPv6Network, ...]) -> tuple[tuple[int, int], ...]:
     return tuple((int(network.network_address), int(network.broadcast_address)) for network in networks)
 
@@ -93,7 +113,13 @@ class Synthesis:
 
     def __init__(self, config: Config) -> None:
         settings = config.dns
-        self._prefixes: tuple[TranslationPrefix, ...] = prefixes_of(config)
+        self._prefixes = tuple(_Prefix(entry) for entry in config.translation)
+        self._default = tuple(prefix for prefix in self._prefixes if not prefix.has_domains)
+        self._by_name: dict[bytes, tuple[_Prefix, ...]] = {}
+        for prefix, entry in zip(self._prefixes, config.translation, strict=True):
+            for domain in entry.domains:
+                name = dns.wire_name(domain)
+                self._by_name[name] = (*self._by_name.get(name, ()), prefix)
         self._excluded_names = frozenset(dns.wire_name(name) for name in settings.exclude_names)
         self._excluded_clients = _ranges6(settings.exclude_clients)
         self._excluded_aaaa = _ranges6((ALWAYS_EXCLUDED, *settings.exclude_prefixes))
@@ -109,40 +135,59 @@ class Synthesis:
         name = query.name.lower()
         if query.qclass != dns.IN:
             return Plan(Kind.FORWARD)
-        if name.endswith(_IPV4ONLY) and _IPV4ONLY in _suffixes(name):
+        # The DS record, or the proof that there is none, is the parent zone's to give (RFC 4035 section
+        # 3.1.4.1); a validator needs that proof to believe the unsigned answers that we make.
+        proof = query.qtype == dns.DS and name == _IPV4ONLY
+        if not proof and name.endswith(_IPV4ONLY) and _IPV4ONLY in _suffixes(name):
             return Plan(Kind.LOCAL, answer=self._ipv4only(query, name, excluded))
+        # Section 5.5: a validator of its own wants the truth, and synthesises for itself.
+        untouched = excluded or bool(query.dnssec_ok and query.flags & dns.CD)
         if query.qtype == dns.AAAA:
-            # Section 5.5: a validator of its own wants the truth, and synthesises for itself.
-            validates = query.dnssec_ok and query.flags & dns.CD
-            if excluded or validates or self._is_excluded_name(name):
-                return Plan(Kind.FORWARD)
-            return Plan(Kind.AAAA)
+            return Plan(Kind.FORWARD if untouched or self._is_excluded_name(name) else Kind.AAAA)
         if query.qtype == dns.PTR:
-            return self._plan_ptr(query, name, excluded)
+            return self._plan_ptr(query, name, untouched)
         return Plan(Kind.FORWARD)
 
     def _is_excluded_name(self, name: bytes) -> bool:
         return bool(self._excluded_names) and any(s in self._excluded_names for s in _suffixes(name))
 
-    def _plan_ptr(self, query: dns.Message, name: bytes, excluded: bool) -> Plan:
+    def _plan_ptr(self, query: dns.Message, name: bytes, untouched: bool) -> Plan:
         if name in _IPV4ONLY_PTR:
             return Plan(Kind.LOCAL, answer=self._ipv4only_ptr(query))
-        address = None if excluded else _address_of(name)
+        address = None if untouched else _address_of(name)
         if address is None:
             return Plan(Kind.FORWARD)
-        for prefix in self._prefixes:
-            packed = prefix.extract_packed(address)
+        for known in self._prefixes:
+            packed = known.prefix.extract_packed(address)
             if packed is None:
                 continue
             ipv4 = IPv4Address(packed)
             if ipv4 in WELL_KNOWN_IPV4:
                 return Plan(Kind.LOCAL, answer=self._ipv4only_ptr(query))
-            if self._may_stand(prefix, ipv4):
+            if known.fit(ipv4) >= 0 and not self._is_excluded_ipv4(ipv4):
                 return Plan(Kind.PTR, target=dns.wire_name(ipv4.reverse_pointer))
         return Plan(Kind.FORWARD)
 
-    def _may_stand(self, prefix: TranslationPrefix, ipv4: IPv4Address) -> bool:
-        return prefix.may_carry(ipv4) and not any(ipv4 in network for network in self._excluded_ipv4)
+    def _is_excluded_ipv4(self, ipv4: IPv4Address) -> bool:
+        return any(ipv4 in network for network in self._excluded_ipv4)
+
+    def _candidates(self, name: bytes) -> list[tuple[_Prefix, ...]]:
+        """The prefixes for a name (lower case), the most specific ones first, the default ones last."""
+        if not self._by_name:
+            return [self._default]
+        return [*(self._by_name[s] for s in _suffixes(name) if s in self._by_name), self._default]
+
+    def _embed(self, candidates: list[tuple[_Prefix, ...]], packed: bytes) -> bytes | None:
+        """The AAAA data for an A record's; one prefix is chosen: by the name, then by the network."""
+        ipv4 = IPv4Address(packed)
+        if self._is_excluded_ipv4(ipv4):
+            return None
+        for group in candidates:
+            fits = [known.fit(ipv4) for known in group]
+            best = max(fits, default=-1)
+            if best >= 0:
+                return group[fits.index(best)].prefix.embed_packed(packed)
+        return None
 
     def _ipv4only(self, query: dns.Message, name: bytes, excluded: bool) -> bytes:
         """RFC 7050 and RFC 8880: known without asking anyone, whatever DO and CD say."""
@@ -154,7 +199,7 @@ class Synthesis:
             if query.qtype == dns.A:
                 data = [address.packed for address in WELL_KNOWN_IPV4]
             elif query.qtype == dns.AAAA and not excluded:
-                data = [p.embed_packed(a.packed) for p in self._prefixes for a in WELL_KNOWN_IPV4]
+                data = [p.prefix.embed_packed(a.packed) for p in self._default for a in WELL_KNOWN_IPV4]
             elif query.qtype == dns.SOA:
                 data = [_SOA_DATA]
         for octets in data:
@@ -213,21 +258,19 @@ class Synthesis:
         if answer.rcode != dns.Rcode.NOERROR:
             return _as_type(answer, query)
         writer = dns.Writer(query, answer.flags & ~(dns.AD | dns.AA))
-        made = 0
+        candidates = self._candidates(query.name.lower())
+        made = False
         for record in answer.records:
             if record.section != dns.ANSWER:
                 break
             if record.rtype in (dns.CNAME, dns.DNAME) or _covers(answer, record) in (dns.CNAME, dns.DNAME):
                 writer.copy(answer, record)
             elif record.rtype == dns.A and record.rclass == dns.IN and record.length == 4:
-                packed = answer.data(record)
-                ipv4 = IPv4Address(packed)
-                owner, _ = dns.read_name(answer.packet, record.owner)
-                ttl = min(record.ttl, need.cap)
-                for prefix in self._prefixes:
-                    if made < MAX_SYNTHESISED and self._may_stand(prefix, ipv4):
-                        writer.add(dns.ANSWER, owner, dns.AAAA, dns.IN, ttl, prefix.embed_packed(packed))
-                        made += 1
+                octets = self._embed(candidates, answer.data(record))
+                if octets is not None:
+                    owner, _ = dns.read_name(answer.packet, record.owner)
+                    writer.add(dns.ANSWER, owner, dns.AAAA, dns.IN, min(record.ttl, need.cap), octets)
+                    made = True
         if not made and need.negative is not None:
             return need.negative
         if not made and not answer.answers(dns.A):
