@@ -217,8 +217,15 @@ def test_wildcard_answers_from_the_address_that_was_asked(tmp_path: Path) -> Non
         assert "listening" in process.stderr.readline()
         inside = ["nsenter", "-t", str(process.pid), "-n"]
         question = ["dig", "@fd53::53", "-b", "::1", "+tries=1", "+time=3", "+short", "ipv4only.arpa", "AAAA"]
-        done = subprocess.run([*inside, *question], capture_output=True, text=True, timeout=10, check=False)
-        assert done.stdout.split() == ["64:ff9b::c000:aa", "64:ff9b::c000:ab"], done.stdout
+        for _ in range(3):  # first by the wildcard's socket, then by the address's own
+            done = subprocess.run(
+                [*inside, *question], capture_output=True, text=True, timeout=10, check=False
+            )
+            assert done.stdout.split() == ["64:ff9b::c000:aa", "64:ff9b::c000:ab"], done.stdout
+        listing = subprocess.run(
+            [*inside, "ss", "-Hlun"], capture_output=True, text=True, timeout=10, check=False
+        )
+        assert "[fd53::53]:53" in listing.stdout and "[::]:53" in listing.stdout
     finally:
         assert stop(process) == 0
 

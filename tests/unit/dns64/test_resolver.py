@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from appliance.addressing import TranslationPrefix
 from appliance.config.codec import parse as parse_config
-from appliance.dns64.cache import Cache
+from appliance.dns64.cache import Cache, answer_of
 from appliance.dns64.resolver import Resolver
 from appliance.dns64.synthesis import Synthesis
 from appliance.protocol import dns as wire
@@ -70,7 +70,7 @@ class Bench:
 
     def raw(self, packet: bytes, *, tcp: bool = True, client: IPv6Address = CLIENT) -> list[bytes]:
         out: list[bytes] = []
-        self.resolver.handle(packet, client, tcp, out.append)
+        self.resolver.handle(packet, str(client), tcp, out.append)
         return out
 
     def get(
@@ -415,14 +415,23 @@ def test_cache_ages_and_forgets() -> None:
 
 
 def test_cache_is_bounded() -> None:
-    cache = Cache(limit=3)
+    cache = Cache(entries=3)
     message = dns.message.make_response(dns.message.make_query("a.example.", "A"))
     message.answer.append(dns.rrset.from_text("a.example.", 60, "IN", "A", "192.31.196.80"))
-    answer = wire.parse(message.to_wire())
+    answer = answer_of(wire.parse(message.to_wire()))
     for number in range(10):
-        cache.put(bytes([number]), answer, 512, answer.packet, 0)
+        cache.put(bytes([number]), answer, answer.packet, 0)
     assert len(cache) == 3
     assert cache.get(b"\0", 0) is None and cache.get(b"\x09", 0) is not None
+    small = Cache(octets=5 * (1 + len(answer.packet)))
+    for number in range(10):
+        small.put(bytes([number]), answer, answer.packet, 0)
+        small.put(bytes([number]), answer, answer.packet, 0)
+    assert len(small) == 5
+    assert all(small.get(bytes([number]), 60) is None for number in range(10))
+    for number in range(10):
+        small.put(bytes([number]), answer, answer.packet, 60)
+    assert len(small) == 5, "what has expired gives its room back"
 
 
 def test_identical_questions_are_asked_once() -> None:
