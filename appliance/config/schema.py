@@ -131,12 +131,23 @@ class Translation(Section):
     prefix: PrefixNetwork = IPv6Network("64:ff9b::/96")
     # The IPv4 networks that it carries; empty: all that it may (RFC 6052 section 3.1).
     networks: Annotated[tuple[IPv4Network, ...], Field(max_length=64)] = ()
+    # The names (with all below them) whose addresses are made with it; of several prefixes the one
+    # with the longest such name. Empty: it serves all other names.
+    domains: Annotated[tuple[Domain, ...], Field(max_length=256)] = ()
+    # The IPv4 resolvers that are asked for those names, and for the reverse names of ``networks``.
+    upstreams: Annotated[tuple[IPv4Address, ...], Field(max_length=16)] = ()
     # The interface its sessions leave by, where that is not for the routes to say: an island of
     # private addresses that another island may use as well.
     interface: InterfaceName | None = None
     # IPv4 addresses of the box that its sessions come from. Of several a client keeps one (RFC 6888
     # REQ-2). Empty: whichever the routes give.
     sources: Annotated[tuple[IPv4Address, ...], Field(max_length=1024)] = ()
+
+    @model_validator(mode="after")
+    def _upstreams_have_names(self) -> Translation:
+        if self.upstreams and not self.domains:
+            raise ValueError("upstreams need domains: the resolvers for all other names are dns.upstreams")
+        return self
 
 
 class Dns(Section):

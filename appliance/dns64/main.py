@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from appliance.config import load
 from appliance.dataplane import UNBOUND_PORT
+from appliance.dns64.counters import Counters
 from appliance.dns64.loop import READ, Loop
 from appliance.dns64.resolver import Resolver
 from appliance.dns64.server import Server
@@ -21,6 +24,8 @@ from appliance.errors import ConfigError
 EXIT_CONFIG = 2
 EXIT_LISTEN = 3
 DNS_PORT = 53
+# Seconds between two lines about what was turned away: a flood must not fill the log as well.
+REPORT = 60.0
 
 
 def _port(text: str) -> int:
@@ -95,6 +100,14 @@ def _reload(path: Path, resolver: Resolver) -> None:
         print("isthmus-dns64: the configuration was read anew", file=sys.stderr, flush=True)
 
 
+def _report(loop: Loop, counters: Counters, earlier: Counters | None = None) -> None:
+    """Say once in a while what was turned away, if anything was."""
+    if earlier is not None and (grown := counters.since(earlier)):
+        print(f"isthmus-dns64: turned away in {REPORT:.0f} s: {grown}", file=sys.stderr, flush=True)
+    copy = replace(counters)
+    loop.after(REPORT, lambda: _report(loop, counters, copy))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew.
 
@@ -107,10 +120,12 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     loop = Loop()
-    upstream = Upstream(loop, *options.upstream)
-    resolver = Resolver(Synthesis(config), upstream.ask, lambda: int(loop.now))
+    counters = Counters()
+    address, port = options.upstream
+    upstream = Upstream(loop, address, port, counters)
+    resolver = Resolver(Synthesis(config), upstream.ask, lambda: int(loop.now), counters)
     try:
-        server = Server(loop, resolver, options.listen, options.port)
+        server = Server(loop, resolver, options.listen, options.port, counters)
     except OSError as error:
         upstream.close()
         loop.close()
@@ -135,6 +150,9 @@ def main(argv: list[str] | None = None) -> int:
 
     loop.add(wake_read, READ, woken)
     print(f"isthmus-dns64: listening on {options.listen} port {options.port}", file=sys.stderr, flush=True)
+    _report(loop, counters)
+    # What is there now stays: the collector need not look at it again and again.
+    gc.freeze()
     loop.run()
     signal.set_wakeup_fd(-1)
     loop.remove(wake_read)

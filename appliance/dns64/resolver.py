@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from ipaddress import IPv6Address
 from typing import Protocol
 
-from appliance.dns64.cache import Cache, Entry
-from appliance.dns64.synthesis import Kind, NeedA, Synthesis
+from appliance.dns64.cache import Answer, Cache, Entry, answer_of
+from appliance.dns64.counters import Counters
+from appliance.dns64.synthesis import Kind, NeedA, Synthesis, refusal
 from appliance.protocol import dns
 
 # Seconds. A stub asks again after 5 (glibc, RFC 6147 section 5.1.3 leaves it to us): the whole answer
@@ -18,6 +18,13 @@ A_TIMEOUT = 2.5
 ANSWER_TIMEOUT = AAAA_TIMEOUT + A_TIMEOUT
 # Clients waiting for one identical answer; a flood of one question must not hoard memory.
 MAX_WAITERS = 1_000
+# Unanswered questions of one client. A browser has some tens, a forwarder for a whole site some
+# hundreds; eight clients that flood with names nobody answers leave the upstream's table half empty.
+MAX_WAITING_PER_CLIENT = 1_024
+# Octets of a question: one name and OPT need 282, padding (RFC 8467) goes to multiples of 128.
+MAX_QUERY = 4_096
+# Clients whose exclusion is remembered by their address as text; then all are forgotten.
+MAX_CLIENTS_KNOWN = 4_096
 _BADVERS = 16  # RFC 6891 section 9
 
 Reply = Callable[[bytes], None]
@@ -32,132 +39,183 @@ class Ask(Protocol):
 
 
 class _Job:
-    __slots__ = ("key", "query", "synthesis", "waiters")
+    """One plan on its way, with everyone who waits for it."""
 
-    def __init__(self, key: bytes, query: dns.Message, synthesis: Synthesis) -> None:
+    __slots__ = ("cache", "jobs", "key", "need", "query", "resolver", "synthesis", "target", "waiters")
+
+    def __init__(self, resolver: Resolver, key: bytes, query: dns.Message, group: _Group) -> None:
+        self.resolver = resolver
         self.key = key
         self.query = query
-        self.synthesis = synthesis  # it is answered by the rules under which it was asked
-        self.waiters: list[tuple[bytes, bool, Reply]] = []
+        # It is answered by the rules under which it was asked.
+        self.synthesis = resolver.synthesis
+        self.cache = group.cache
+        self.jobs = group.jobs
+        self.waiters: list[tuple[bytes, bool, str, Reply]] = []
+        self.need: NeedA | None = None
+        self.target = b""
+
+    def aaaa_came(self, answer: dns.Message | None) -> None:
+        try:
+            verdict = self.synthesis.judge_aaaa(self.query, answer)
+        except dns.DnsError:
+            verdict = self.synthesis.judge_aaaa(self.query, None)
+        if isinstance(verdict, NeedA):
+            self.need = verdict
+            self.resolver.ask(dns.canonical_query(self.query, dns.A), A_TIMEOUT, self.a_came)
+        else:
+            self.resolver.finish(self, verdict)
+
+    def a_came(self, answer: dns.Message | None) -> None:
+        assert self.need is not None
+        try:
+            made = self.synthesis.answer_from_a(self.query, self.need, answer)
+        except dns.DnsError:
+            made = refusal(self.query, dns.Rcode.SERVFAIL)
+        self.resolver.finish(self, made)
+
+    def ptr_came(self, answer: dns.Message | None) -> None:
+        try:
+            made = self.synthesis.answer_ptr(self.query, self.target, answer)
+        except dns.DnsError:
+            made = refusal(self.query, dns.Rcode.SERVFAIL)
+        self.resolver.finish(self, made)
+
+    def passed(self, answer: dns.Message | None) -> None:
+        made = answer_of(answer) if answer else refusal(self.query, dns.Rcode.SERVFAIL)
+        self.resolver.finish(self, made)
+
+
+class _Group:
+    """Clients that get the same answers: with synthesis, or without."""
+
+    def __init__(self) -> None:
+        self.cache = Cache()
+        self.jobs: dict[bytes, _Job] = {}
 
 
 class Resolver:
     """``ask`` is the upstream's, ``clock`` gives whole steady seconds."""
 
-    def __init__(self, synthesis: Synthesis, ask: Ask, clock: Callable[[], int]) -> None:
-        self._synthesis = synthesis
-        self._ask = ask
+    def __init__(
+        self, synthesis: Synthesis, ask: Ask, clock: Callable[[], int], counters: Counters | None = None
+    ) -> None:
+        self.ask = ask
+        self.counters = counters or Counters()
         self._clock = clock
-        self._cache = Cache()
-        self._jobs: dict[bytes, _Job] = {}
+        self._waiting: dict[str, int] = {}
+        self.configure(synthesis)
 
     def configure(self, synthesis: Synthesis) -> None:
         """Answer by other rules from now on; what is being asked is answered by the old ones."""
-        self._synthesis = synthesis
-        self._cache = Cache()
-        self._jobs = {}  # a new question is no longer one with them
+        self.synthesis = synthesis
+        # A new question is no longer one with those that are on their way, and nothing kept is right.
+        self._normal = _Group()
+        self._excluded = _Group()
+        self._group_of: dict[str, _Group] = {}
 
-    def handle(self, packet: bytes, client: IPv6Address | None, by_tcp: bool, reply: Reply) -> None:
-        """Answer ``packet``, now or later, with at most one call of ``reply``."""
-        excluded = client is not None and self._synthesis.is_excluded_client(client)
-        group = b"\1" if excluded else b"\0"
-        entry = self._cache.get(group + packet[2:], self._clock())
+    def quick(self, packet: bytes, client: str, now: int) -> bytes | None:
+        """What is sent by UDP behind the question's id where the answer is known; else None."""
+        group = self._group(client) if self.synthesis.excludes_clients else self._normal
+        return group.cache.udp(packet[2:], now)
+
+    def handle(self, packet: bytes, client: str, by_tcp: bool, reply: Reply) -> None:
+        """Answer ``packet`` of a client (its address as text), now or later, by at most one ``reply``."""
+        group = self._group(client) if self.synthesis.excludes_clients else self._normal
+        entry = group.cache.get(packet[2:], self._clock())
         if entry is not None:
-            reply(packet[:2] + _fit(entry, by_tcp))
-            return
-        if len(packet) < dns.HEADER or packet[2] & 0x80:
-            if (refusal := dns.header_answer(packet, dns.Rcode.FORMERR)) is not None:
-                reply(refusal)
-            return
-        if packet[2] & 0x78:
-            if (refusal := dns.header_answer(packet, dns.Rcode.NOTIMP)) is not None:
-                reply(refusal)
+            reply(packet[:2] + _tail(entry, by_tcp))
             return
         try:
-            query = dns.parse(packet)
-        except dns.DnsError:
-            if (refusal := dns.header_answer(packet, dns.Rcode.FORMERR)) is not None:
-                reply(refusal)
+            query = _query(packet)
+        except _RefusedError as refused:
+            if refused.answer is not None:
+                reply(refused.answer)
             return
-        if query.edns_version:
-            reply(packet[:2] + dns.bare_answer(query, _BADVERS)[2:])
-            return
-        self._start(group, query, excluded, by_tcp, reply)
+        self._start(group, query, client, by_tcp, reply)
 
-    def _start(self, group: bytes, query: dns.Message, excluded: bool, by_tcp: bool, reply: Reply) -> None:
+    def _group(self, client: str) -> _Group:
+        group = self._group_of.get(client)
+        if group is None:
+            address = client.partition("%")[0]
+            out = ":" in address and self.synthesis.is_excluded_client(IPv6Address(address))
+            if len(self._group_of) >= MAX_CLIENTS_KNOWN:
+                self._group_of.clear()
+            group = self._group_of[client] = self._excluded if out else self._normal
+        return group
+
+    def _start(self, group: _Group, query: dns.Message, client: str, by_tcp: bool, reply: Reply) -> None:
         wire = dns.canonical_query(query)
-        key = group + wire[2:]
+        key = wire[2:]
         identity = query.packet[:2]
-        entry = self._cache.get(key, self._clock())
+        entry = group.cache.get(key, self._clock())
         if entry is not None:
-            reply(identity + _fit(entry, by_tcp))
+            reply(identity + _tail(entry, by_tcp))
             return
-        job = self._jobs.get(key)
+        waiting = self._waiting.get(client, 0)
+        if waiting >= MAX_WAITING_PER_CLIENT:
+            self.counters.over_share += 1
+            reply(identity + dns.bare_answer(query, dns.Rcode.SERVFAIL)[2:])
+            return
+        job = group.jobs.get(key)
+        if job is not None and len(job.waiters) >= MAX_WAITERS:
+            self.counters.over_waiters += 1
+            return
+        self._waiting[client] = waiting + 1
         if job is not None:
-            if len(job.waiters) < MAX_WAITERS:
-                job.waiters.append((identity, by_tcp, reply))
+            job.waiters.append((identity, by_tcp, client, reply))
             return
-        job = _Job(key, query, self._synthesis)
-        job.waiters.append((identity, by_tcp, reply))
-        plan = self._synthesis.plan(query, excluded)
+        job = group.jobs[key] = _Job(self, key, query, group)
+        job.waiters.append((identity, by_tcp, client, reply))
+        plan = self.synthesis.plan(query, group is self._excluded)
         if plan.kind is Kind.LOCAL:
-            self._finish(job, plan.answer)
-            return
-        self._jobs[key] = job
-        if plan.kind is Kind.AAAA:
-            self._ask(wire, AAAA_TIMEOUT, lambda answer: self._aaaa_came(job, answer))
+            self.finish(job, answer_of(dns.parse(plan.answer)))
+        elif plan.kind is Kind.AAAA:
+            self.ask(wire, AAAA_TIMEOUT, job.aaaa_came)
         elif plan.kind is Kind.PTR:
-            target = plan.target
-            wire = dns.canonical_query(query, name=target)
-            self._ask(
-                wire,
-                ANSWER_TIMEOUT,
-                lambda answer: self._complete(job, lambda: job.synthesis.answer_ptr(query, target, answer)),
-            )
+            job.target = plan.target
+            self.ask(dns.canonical_query(query, name=plan.target), ANSWER_TIMEOUT, job.ptr_came)
         else:
-            self._ask(
-                wire, ANSWER_TIMEOUT, lambda answer: self._complete(job, lambda: _passed(query, answer))
-            )
+            self.ask(wire, ANSWER_TIMEOUT, job.passed)
 
-    def _aaaa_came(self, job: _Job, answer: dns.Message | None) -> None:
-        query = job.query
-        try:
-            verdict = job.synthesis.judge_aaaa(query, answer)
-        except dns.DnsError:
-            verdict = job.synthesis.judge_aaaa(query, None)
-        if not isinstance(verdict, NeedA):
-            self._finish(job, verdict)
-            return
-        need = verdict
-        self._ask(
-            dns.canonical_query(query, dns.A),
-            A_TIMEOUT,
-            lambda a: self._complete(job, lambda: job.synthesis.answer_from_a(query, need, a)),
-        )
-
-    def _complete(self, job: _Job, make: Callable[[], bytes]) -> None:
-        try:
-            answer = make()
-        except dns.DnsError:
-            answer = dns.bare_answer(job.query, dns.Rcode.SERVFAIL)
-        self._finish(job, answer)
-
-    def _finish(self, job: _Job, packet: bytes) -> None:
-        if self._jobs.get(job.key) is job:
-            del self._jobs[job.key]
-        query = job.query
-        limit = query.udp_size
-        short = dns.bare_answer(query, packet[3] & dns.RCODE, dns.TC) if len(packet) > limit else packet
-        if job.synthesis is self._synthesis:
-            with contextlib.suppress(dns.DnsError):
-                self._cache.put(job.key, dns.parse(packet), limit, short, self._clock())
-        for identity, by_tcp, reply in job.waiters:
-            reply(identity + (packet if by_tcp else short)[2:])
+    def finish(self, job: _Job, answer: Answer) -> None:
+        """Send a job's answer to all that wait for it, and keep it."""
+        del job.jobs[job.key]
+        packet = udp = answer.packet
+        if len(packet) > job.query.udp_size:
+            udp = dns.bare_answer(job.query, packet[3] & dns.RCODE, dns.TC)
+        job.cache.put(job.key, answer, udp, self._clock())
+        for identity, by_tcp, client, reply in job.waiters:
+            left = self._waiting[client] - 1
+            if left:
+                self._waiting[client] = left
+            else:
+                del self._waiting[client]
+            reply(identity + (packet if by_tcp else udp)[2:])
 
 
-def _passed(query: dns.Message, answer: dns.Message | None) -> bytes:
-    return answer.packet if answer else dns.bare_answer(query, dns.Rcode.SERVFAIL)
+class _RefusedError(Exception):
+    """The packet is no question that is looked at; ``answer`` is None where nothing may be sent."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        super().__init__()
+        self.answer = answer
 
 
-def _fit(entry: Entry, by_tcp: bool) -> bytes:
-    return entry.tail if by_tcp or len(entry.tail) + 2 <= entry.limit else entry.short
+def _query(packet: bytes) -> dns.Message:
+    """The question in a client's packet."""
+    if not dns.HEADER <= len(packet) <= MAX_QUERY or packet[2] & 0x80:
+        raise _RefusedError(dns.header_answer(packet, dns.Rcode.FORMERR))
+    if packet[2] & 0x78:
+        raise _RefusedError(dns.header_answer(packet, dns.Rcode.NOTIMP))
+    try:
+        query = dns.parse(packet)
+    except dns.DnsError:
+        raise _RefusedError(dns.header_answer(packet, dns.Rcode.FORMERR)) from None
+    if query.edns_version:
+        raise _RefusedError(packet[:2] + dns.bare_answer(query, _BADVERS)[2:])
+    return query
+
+
+def _tail(entry: Entry, by_tcp: bool) -> bytes:
+    return entry.tail if by_tcp else entry.udp

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
+from appliance.dns64.counters import Counters
 from appliance.dns64.loop import READ, WRITE, Loop, Timer
-from appliance.dns64.resolver import Resolver
+from appliance.dns64.resolver import MAX_QUERY, Resolver
 from appliance.protocol import dns
 
 # Whole sites sit behind one box, but few clients use TCP at one time; each costs a descriptor.
 MAX_TCP_CLIENTS = 512
-# Seconds (RFC 7766 section 6.2.3: a few). Longer lets idle clients use up the connections.
+# Of one address, so that one client does not shut the others out (RFC 7766 section 6.2.2 asks for two).
+MAX_TCP_PER_CLIENT = 64
+# Seconds without a whole question or an answer (RFC 7766 section 6.2.3: a few). Longer lets idle
+# clients use up the connections.
 TCP_IDLE = 10.0
 # Questions of one connection that wait for their answer; then we stop reading until some went out.
 MAX_PIPELINED = 100
 # Octets that a client does not fetch; beyond, the connection is dropped.
 MAX_UNSENT = 4 * dns.MAX_MESSAGE
+_STREAM = 65_536
 _BACKLOG = 256
-_DATAGRAM = 65_535
+_DATAGRAM = MAX_QUERY + 1  # of a longer one the rest is cut, and the resolver refuses it
 _READS_A_TURN = 64  # so that a burst of questions does not starve the answers
 _SOCKET_BUFFER = 4 << 20  # octets
-_CONTROL = socket.CMSG_SPACE(20)  # struct in6_pktinfo
+_CONTROL = socket.CMSG_SPACE(20)  # struct in6_pktinfo: the address, then the interface's index
+# Addresses of the box that get a socket of their own: a LAN has two or three. One too many costs
+# speed only: its questions are answered by way of the wildcard.
+MAX_OWN_SOCKETS = 16
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 Control = list[tuple[int, int, bytes]]
-
-
-def _client(address: Address) -> IPv6Address | None:
-    text = address[0].partition("%")[0]
-    return IPv6Address(text) if ":" in text else None
 
 
 class _TcpClient:
@@ -39,7 +43,7 @@ class _TcpClient:
         self._server = server
         self._loop = server.loop
         self._socket = connection
-        self._client = _client(address)
+        self.client = address[0]
         self._in = bytearray()
         self._out = bytearray()
         self._waiting = 0
@@ -63,11 +67,9 @@ class _TcpClient:
             if events & WRITE and self._out:
                 self._flush()
             if events & ~WRITE:
-                data = self._socket.recv(_DATAGRAM)
+                data = self._socket.recv(_STREAM)
                 if data:
-                    self._seen = self._loop.now
-                    self._in += data
-                    self._queue += dns.take_stream(self._in)
+                    self._take(data)
                 else:
                     self._ended = True
             self._work()
@@ -76,6 +78,15 @@ class _TcpClient:
         except OSError:
             self.close()
 
+    def _take(self, data: bytes) -> None:
+        self._in += data
+        whole = dns.take_stream(self._in)
+        if whole:
+            self._seen = self._loop.now  # not for single octets: they would hold the connection for ever
+            self._queue += whole
+        if len(self._in) >= 2 and int.from_bytes(self._in[:2], "big") > MAX_QUERY:
+            self.close()  # no question is as long; it would only fill our memory
+
     def _work(self) -> None:
         while self._queue and self._waiting < MAX_PIPELINED and not self._closed:
             packet = self._queue.pop(0)
@@ -83,7 +94,7 @@ class _TcpClient:
                 self.close()  # no DNS client; nothing could be answered
                 return
             self._waiting += 1
-            self._server.resolver.handle(packet, self._client, True, self._answer)
+            self._server.resolver.handle(packet, self.client, True, self._answer)
         self._settle()
 
     def _answer(self, packet: bytes) -> None:
@@ -100,6 +111,7 @@ class _TcpClient:
             self.close()
             return
         if len(self._out) > MAX_UNSENT:
+            self._server.counters.over_unsent += 1
             self.close()
             return
         if self._queue and self._waiting == MAX_PIPELINED - 1:
@@ -129,68 +141,114 @@ class _TcpClient:
             self._idle.cancel()
             self._loop.remove(self._socket.fileno())
             self._socket.close()
-            self._server.clients.discard(self)
+            self._server.forget(self)
+
+
+def _udp_socket(address: IPv4Address | IPv6Address, port: int, shared: bool) -> socket.socket:
+    """A bound socket; ``shared``: others of ours are bound to single addresses beside the wildcard."""
+    made = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        made.setblocking(False)
+        if address.version == 6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+        made.bind((str(address), port))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class Server:
-    """Listens on ``address`` and ``port``; raises OSError where that cannot be had."""
+    """Listens on ``address`` and ``port``; raises OSError where that cannot be had.
 
-    def __init__(self, loop: Loop, resolver: Resolver, address: IPv4Address | IPv6Address, port: int) -> None:
+    A client drops an answer that comes from another address than it asked, and from the wildcard the
+    kernel would pick one by its routes. So the wildcard's socket is told where each question came to
+    and answers from there; and the first question to an address gets that one a socket of its own,
+    which the kernel prefers from then on and which needs no control data: half the cost of an answer.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        resolver: Resolver,
+        address: IPv4Address | IPv6Address,
+        port: int,
+        counters: Counters,
+    ) -> None:
         self.loop = loop
         self.resolver = resolver
+        self.counters = counters
         self.clients: set[_TcpClient] = set()
-        six = address.version == 6
-        family = socket.AF_INET6 if six else socket.AF_INET
-        self._udp = socket.socket(family, socket.SOCK_DGRAM)
-        self._tcp = socket.socket(family, socket.SOCK_STREAM)
-        for made in (self._udp, self._tcp):
-            made.setblocking(False)
-            if six:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        self._of_address: dict[str, int] = {}
+        self._port = port
+        self._own: dict[bytes, socket.socket | None] = {}
+        wildcard = address.version == 6 and address.is_unspecified
+        self._tcp = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
         try:
-            self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
-            # On the wildcard the kernel would pick the source of each answer by its routes; a client
-            # drops an answer that comes from another address than it asked.
-            self._pktinfo = six and address.is_unspecified
-            if self._pktinfo:
-                self._udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            self._tcp.setblocking(False)
+            if address.version == 6:
+                self._tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._udp.bind((str(address), port))
             self._tcp.bind((str(address), port))
             self._tcp.listen(_BACKLOG)
+            self._udp = _udp_socket(address, port, shared=wildcard)
         except OSError:
-            self._udp.close()
             self._tcp.close()
             raise
-        loop.add(self._udp.fileno(), READ, self._datagrams)
+        if wildcard:
+            self._udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            loop.add(self._udp.fileno(), READ, self._wildcard_datagrams)
+        else:
+            loop.add(self._udp.fileno(), READ, partial(self._datagrams, self._udp))
         loop.add(self._tcp.fileno(), READ, self._accept)
 
-    def _datagrams(self, _events: int) -> None:
-        udp, handle = self._udp, self.resolver.handle
+    def _datagrams(self, udp: socket.socket, _events: int) -> None:
+        receive, send, quick = udp.recvfrom, udp.sendto, self.resolver.quick
+        now = int(self.loop.now)
         for _ in range(_READS_A_TURN):
-            control: Control = []
             try:
-                if self._pktinfo:
-                    packet, control, _flags, address = udp.recvmsg(_DATAGRAM, _CONTROL)
-                else:
-                    packet, address = udp.recvfrom(_DATAGRAM)
+                packet, address = receive(_DATAGRAM)
             except BlockingIOError:
                 return
             except OSError:
                 continue  # an ICMP error to an earlier answer
-            if address[1] == 0:
-                continue  # nobody can be answered there
+            known = quick(packet, address[0], now)
+            if known is None:
+                self.resolver.handle(packet, address[0], False, partial(_send, udp, address))
+                continue
+            try:
+                send(packet[:2] + known, address)
+            except OSError:
+                pass  # UDP may lose it; the client asks again. Port 0 cannot be answered at all
 
-            def reply(answer: bytes, address: Address = address, control: Control = control) -> None:
-                try:
-                    if control:
-                        udp.sendmsg([answer], control, 0, address)
-                    else:
-                        udp.sendto(answer, address)
-                except OSError:
-                    pass  # UDP may lose it; the client asks again
+    def _wildcard_datagrams(self, _events: int) -> None:
+        for _ in range(_READS_A_TURN):
+            try:
+                packet, control, _flags, address = self._udp.recvmsg(_DATAGRAM, _CONTROL)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            self.resolver.handle(packet, address[0], False, partial(_send_from, self._udp, address, control))
+            for _level, _kind, data in control:
+                self._open_own(data[:16])
 
-            handle(packet, _client(address), False, reply)
+    def _open_own(self, packed: bytes) -> None:
+        """Give an address of the box its socket, unless it has one."""
+        if packed in self._own or len(packed) != 16 or len(self._own) >= MAX_OWN_SOCKETS:
+            return
+        address = IPv6Address(packed)
+        if address.is_link_local or address.is_multicast:
+            return  # the first needs an interface, to the second none may answer
+        try:
+            udp = self._own[packed] = _udp_socket(address, self._port, shared=True)
+        except OSError:
+            self._own[packed] = None  # not again; the wildcard serves it
+            return
+        self.loop.add(udp.fileno(), READ, partial(self._datagrams, udp))
 
     def _accept(self, _events: int) -> None:
         try:
@@ -198,15 +256,40 @@ class Server:
         except OSError:
             return
         connection.setblocking(False)
-        if len(self.clients) >= MAX_TCP_CLIENTS:
+        count = self._of_address.get(address[0], 0)
+        if len(self.clients) >= MAX_TCP_CLIENTS or count >= MAX_TCP_PER_CLIENT:
+            self.counters.over_connections += 1
             connection.close()
             return
+        self._of_address[address[0]] = count + 1
         self.clients.add(_TcpClient(self, connection, address))
+
+    def forget(self, client: _TcpClient) -> None:
+        """A connection has ended."""
+        self.clients.discard(client)
+        self._of_address[client.client] -= 1
+        if not self._of_address[client.client]:
+            del self._of_address[client.client]
 
     def close(self) -> None:
         """Free every socket."""
         for client in list(self.clients):
             client.close()
-        for made in (self._udp, self._tcp):
-            self.loop.remove(made.fileno())
-            made.close()
+        for made in (self._udp, self._tcp, *self._own.values()):
+            if made is not None:
+                self.loop.remove(made.fileno())
+                made.close()
+
+
+def _send(udp: socket.socket, address: Address, answer: bytes) -> None:
+    try:
+        udp.sendto(answer, address)
+    except OSError:
+        pass  # as above
+
+
+def _send_from(udp: socket.socket, address: Address, control: Control, answer: bytes) -> None:
+    try:
+        udp.sendmsg([answer], control, 0, address)
+    except OSError:
+        pass

@@ -107,7 +107,7 @@ def plan(config: Config, facts: Facts) -> list[Step]:
         steps.append(AddAddress(facts.lan, f"{facts.lan_prefix[1]}/64"))
     steps.append(LocalDelivery(MARK_LOCAL, TABLE_LOCAL))
     steps += [MakeTun(tun_name(n), tun_mark(n), tun_table(n)) for n in range(facts.workers)]
-    text = unbound.configuration(facts.upstreams, config.dns.dnssec, threads=1)
+    text = unbound.configuration(facts.upstreams, config.dns.dnssec, 1, config.translation)
     steps.append(WriteFile("runtime", "unbound.conf", text))
     # Last: nft takes it whole or not at all, so what fails before or in it can all be undone.
     steps.append(Firewall(firewall.ruleset(config, facts.lan, facts.wan, facts.workers)))

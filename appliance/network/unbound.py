@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
+from appliance.config.schema import Translation
 from appliance.dataplane import UNBOUND_PORT
 
 ROOT_KEY = "/var/lib/unbound/root.key"
 
 
-def configuration(upstreams: Sequence[IPv4Address], dnssec: bool, threads: int) -> str:
-    """Forward to ``upstreams``, or recurse in full without any."""
+def _reverse_zones(network: IPv4Network) -> list[str]:
+    """The zones under in-addr.arpa that a network fills; none for less than a /24."""
+    octets = -(-network.prefixlen // 8)
+    if not 1 <= octets <= 3:
+        return []
+    return [
+        ".".join(reversed(str(block.network_address).split(".")[:octets])) + ".in-addr.arpa"
+        for block in network.subnets(new_prefix=8 * octets)
+    ]
+
+
+def _islands(translation: Sequence[Translation]) -> dict[str, tuple[IPv4Address, ...]]:
+    """The zones that have resolvers of their own. The first prefix that names a zone has it."""
+    zones: dict[str, tuple[IPv4Address, ...]] = {}
+    for entry in translation:
+        if entry.upstreams:
+            for zone in (*entry.domains, *(z for n in entry.networks for z in _reverse_zones(n))):
+                zones.setdefault(zone, entry.upstreams)
+    return zones
+
+
+def _forward(zone: str, upstreams: Sequence[IPv4Address]) -> str:
+    hosts = "".join(f"  forward-addr: {address}\n" for address in upstreams)
+    return f'\nforward-zone:\n  name: "{zone}"\n{hosts}'
+
+
+def configuration(
+    upstreams: Sequence[IPv4Address], dnssec: bool, threads: int, translation: Sequence[Translation] = ()
+) -> str:
+    """Forward to ``upstreams``, or recurse in full without any; the zones of islands to theirs."""
     modules = "validator iterator" if dnssec else "iterator"
     anchor = f'  auto-trust-anchor-file: "{ROOT_KEY}"\n' if dnssec else ""
-    forward = ""
-    if upstreams:
-        hosts = "".join(f"  forward-addr: {address}\n" for address in upstreams)
-        forward = f'\nforward-zone:\n  name: "."\n{hosts}'
+    zones = _islands(translation)
+    forward = _forward(".", upstreams) if upstreams else ""
+    forward += "".join(_forward(f"{zone}.", hosts) for zone, hosts in zones.items())
+    # Transparent: unbound's own empty zones (test., 16.172.in-addr.arpa. …) do not hide them. Insecure:
+    # nobody outside signs for an island's names.
+    private = "".join(
+        f'  local-zone: "{zone}." transparent\n  domain-insecure: "{zone}."\n' for zone in zones
+    )
     return f"""\
 # Written by isthmus-control; changes are lost.
 server:
@@ -50,7 +83,7 @@ server:
   # Names of private networks are the operator's business, not the resolver's.
   local-zone: "168.192.in-addr.arpa." nodefault
   local-zone: "10.in-addr.arpa." nodefault
-
+{private}
 remote-control:
   control-enable: no
 {forward}"""

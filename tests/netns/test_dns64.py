@@ -24,6 +24,7 @@ import dns.rrset
 import pytest
 
 from tests.lab.netns import unguarded
+from tests.netns.conftest import CONFIG, Box, needs_root, wait_for
 
 pytestmark = [
     pytest.mark.netns,
@@ -216,8 +217,15 @@ def test_wildcard_answers_from_the_address_that_was_asked(tmp_path: Path) -> Non
         assert "listening" in process.stderr.readline()
         inside = ["nsenter", "-t", str(process.pid), "-n"]
         question = ["dig", "@fd53::53", "-b", "::1", "+tries=1", "+time=3", "+short", "ipv4only.arpa", "AAAA"]
-        done = subprocess.run([*inside, *question], capture_output=True, text=True, timeout=10, check=False)
-        assert done.stdout.split() == ["64:ff9b::c000:aa", "64:ff9b::c000:ab"], done.stdout
+        for _ in range(3):  # first by the wildcard's socket, then by the address's own
+            done = subprocess.run(
+                [*inside, *question], capture_output=True, text=True, timeout=10, check=False
+            )
+            assert done.stdout.split() == ["64:ff9b::c000:aa", "64:ff9b::c000:ab"], done.stdout
+        listing = subprocess.run(
+            [*inside, "ss", "-Hlun"], capture_output=True, text=True, timeout=10, check=False
+        )
+        assert "[fd53::53]:53" in listing.stdout and "[::]:53" in listing.stdout
     finally:
         assert stop(process) == 0
 
@@ -335,3 +343,43 @@ def test_names_keep_their_spelling(front: int) -> None:
 def test_an_unknown_edns_version_is_refused(front: int) -> None:
     found = dig(front, "+edns=7", "+noednsneg", "AAAA", "v4.test")
     assert "status: BADVERS" in found
+
+
+ISLAND = """
+[[translation]]
+prefix = "64:ff9b::/96"
+[[translation]]
+prefix = "2001:db8:1::/96"
+networks = ["10.0.0.0/8"]
+domains = ["corp.test"]
+upstreams = ["203.0.113.9"]
+"""
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which("dnsmasq"), reason="needs dnsmasq")
+def test_an_islands_names_come_from_its_own_resolver(tmp_path: Path) -> None:
+    """Two resolvers on the WAN side know "host.corp.test", each with its own address."""
+    with Box(tmp_path) as box:
+        box.config.write_text(CONFIG + ISLAND)
+        box.server.run("ip", "addr", "add", "203.0.113.9/24", "dev", "eth0")
+        for where, address in (("203.0.113.1", "192.31.196.80"), ("203.0.113.9", "10.1.2.3")):
+            box.start(
+                f"dnsmasq-{where}", "dnsmasq", "-k", "-C", "/dev/null", "--no-resolv", "--no-hosts",
+                f"--listen-address={where}", "--bind-interfaces", "--pid-file",
+                f"--host-record=host.corp.test,{address}",
+                "--local=/test/", where=box.server,
+            )  # fmt: skip
+        box.start_control()
+        box.start_dns64()
+
+        def ask(*words: str) -> list[str]:
+            done = box.client.run("dig", "+short", "+time=2", "+tries=1", *words, check=False)
+            return [line for line in done.stdout.splitlines() if not line.startswith(";")]
+
+        wait_for(lambda: ask("AAAA", "ipv4only.arpa") != [], "the front")
+        wait_for(lambda: ask("A", "host.corp.test") != [], "the island's resolver")
+        assert ask("AAAA", "host.corp.test") == ["2001:db8:1::a01:203"]
+        assert ask("AAAA", "HOST.Corp.Test") == ["2001:db8:1::a01:203"]
+        assert ask("-x", "2001:db8:1::a01:203") == ["3.2.1.10.in-addr.arpa.", "host.corp.test."]
+        assert ask("AAAA", "ipv4only.arpa") == ["64:ff9b::c000:aa", "64:ff9b::c000:ab"]

@@ -62,6 +62,7 @@ def test_every_mistake_is_listed_by_its_path() -> None:
         ),
         ("[lan]\ninterface='a0'\n[wan]\ninterface='a0'", "lan.interface"),
         ("translation = []", "translation"),
+        ("[[translation]]\nprefix='64:ff9b::/96'\nupstreams=['10.0.0.53']", "translation[0]"),
         ("schema_version = 2", "schema_version"),
         ("[wan]\nmode='static'", "wan"),
         ("[wan]\nmode='static'\naddress='192.0.2.2/24'\ngateway='198.51.100.1'", "wan"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
@@ -16,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.addressing import TranslationPrefix
 from appliance.config.codec import parse as parse_config
-from appliance.dns64.cache import Cache
+from appliance.dns64.cache import Cache, answer_of
 from appliance.dns64.resolver import Resolver
 from appliance.dns64.synthesis import Synthesis
 from appliance.protocol import dns as wire
@@ -68,7 +70,7 @@ class Bench:
 
     def raw(self, packet: bytes, *, tcp: bool = True, client: IPv6Address = CLIENT) -> list[bytes]:
         out: list[bytes] = []
-        self.resolver.handle(packet, client, tcp, out.append)
+        self.resolver.handle(packet, str(client), tcp, out.append)
         return out
 
     def get(
@@ -93,6 +95,11 @@ class Bench:
 
 def rows(answer: dns.message.Message) -> list[str]:
     return sorted(line for rrset in answer.answer for line in rrset.to_text().splitlines())
+
+
+def made(box: Bench, name: str) -> list[str]:
+    """The addresses that a name gets."""
+    return [row.split()[-1] for row in rows(box.get(name))]
 
 
 def bench(config: str = "", **script: object) -> Bench:
@@ -158,18 +165,77 @@ def test_cname_and_dname_chains_are_kept() -> None:
     ]
 
 
-def test_every_prefix_but_never_a_private_address_in_the_well_known_one() -> None:
+def test_one_prefix_for_an_address_but_never_the_well_known_one_for_a_private_address() -> None:
     box = bench(TWO_PREFIXES, v4_example__A=V4 + "\nv4.example. 900 IN A 10.0.0.1")
-    assert [r.split()[-1] for r in rows(box.get("v4.example."))] == [
-        "2001:db8:64:a00:0:100::",
-        "2001:db8:64:c01f:c4:5000::",
-        "64:ff9b::c01f:c450",
-    ]
+    assert made(box, "v4.example.") == ["2001:db8:64:a00:0:100::", "64:ff9b::c01f:c450"]
     soa = SOA.format(ttl=30, minimum=30)
     box = bench(v4_example__AAAA=soa, v4_example__A="v4.example. 900 IN A 10.0.0.1")
     answer = box.get("v4.example.")
     assert rows(answer) == []
     assert answer.authority
+
+
+ISLANDS = """
+[[translation]]
+prefix = "64:ff9b::/96"
+[[translation]]
+prefix = "2001:db8:1::/96"
+networks = ["10.0.0.0/8", "192.31.196.0/24"]
+domains = ["corp.example"]
+[[translation]]
+prefix = "2001:db8:2::/96"
+networks = ["10.0.0.0/8"]
+domains = ["lab.corp.example"]
+[[translation]]
+prefix = "2001:db8:3::/96"
+networks = ["10.2.0.0/16"]
+[[translation]]
+prefix = "2001:db8:4::/96"
+networks = ["10.2.3.0/24"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "ipv4", "expected"),
+    [
+        ("corp.example", "10.0.0.1", ["2001:db8:1::a00:1"]),
+        ("a.CORP.example", "192.31.196.80", ["2001:db8:1::c01f:c450"]),
+        ("corp.example", "192.0.43.8", ["64:ff9b::c000:2b08"]),  # outside its networks: the default one
+        ("a.lab.corp.example", "10.0.0.1", ["2001:db8:2::a00:1"]),
+        ("xcorp.example", "192.31.196.80", ["64:ff9b::c01f:c450"]),
+        ("other.example", "10.2.0.1", ["2001:db8:3::a02:1"]),
+        ("other.example", "10.2.3.4", ["2001:db8:4::a02:304"]),
+        ("other.example", "10.9.0.1", []),
+    ],
+)
+def test_the_prefix_is_chosen_by_the_name_then_by_the_network(
+    name: str, ipv4: str, expected: list[str]
+) -> None:
+    box = Bench(ISLANDS)
+    box.script[f"{name.lower()} A"] = f"{name}. 60 IN A {ipv4}"
+    assert made(box, f"{name}.") == expected
+
+
+def test_each_prefix_has_its_reverse_names() -> None:
+    for address, target in (
+        ("2001:db8:1::a00:1", "1.0.0.10"),
+        ("2001:db8:2::a00:1", "1.0.0.10"),
+        ("2001:db8:4::a02:304", "4.3.2.10"),
+        ("2001:db8:4::a02:404", ""),  # not of its networks
+        ("64:ff9b::a00:1", ""),
+    ):
+        box = Bench(ISLANDS)
+        box.get(dns.reversename.from_address(address).to_text(), "PTR")
+        asked = f"{target}.in-addr.arpa PTR"
+        assert (asked in box.asked) is bool(target), address
+
+
+def test_ipv4only_arpa_names_the_prefixes_that_serve_all_names() -> None:
+    assert made(Bench(ISLANDS), "ipv4only.arpa.") == [
+        f"{prefix}::{last}"
+        for prefix in ("2001:db8:3", "2001:db8:4", "64:ff9b")
+        for last in ("c000:aa", "c000:ab")
+    ]
 
 
 def test_exclusions_by_ipv4_client_and_name() -> None:
@@ -218,6 +284,97 @@ def test_ptr_is_a_cname_and_what_it_leads_to() -> None:
     assert box.asked[-1].endswith("ip6.arpa PTR")
 
 
+@pytest.mark.parametrize("length", [32, 40, 48, 56, 64, 96])
+@pytest.mark.parametrize(
+    ("told", "rcode", "last"),
+    [
+        ("{} 60 IN PTR v4.example.", 0, "PTR v4.example."),
+        # A classless delegation (RFC 2317): in-addr.arpa itself goes on by CNAME.
+        (
+            "{} 60 IN CNAME 80.0-127.x.example.\n80.0-127.x.example. 60 IN PTR v4.example.",
+            0,
+            "PTR v4.example.",
+        ),
+        (3, 3, "CNAME 80.196.31.192.in-addr.arpa."),
+        ("", 0, "CNAME 80.196.31.192.in-addr.arpa."),
+    ],
+)
+def test_ptr_under_every_prefix_length(length: int, told: object, rcode: int, last: str) -> None:
+    network = f"2001:db8::/{length}"
+    address = TranslationPrefix.parse(network).embed(IPv4Address("192.31.196.80"))
+    box = Bench(f'[[translation]]\nprefix = "{network}"\n')
+    target = "80.196.31.192.in-addr.arpa."
+    box.script[f"{target[:-1]} PTR"] = told.format(target) if isinstance(told, str) else told
+    answer = box.get(dns.reversename.from_address(str(address)).to_text().upper(), "PTR")
+    assert answer.rcode() == rcode
+    assert not answer.flags & dns.flags.AD
+    found = [line for rrset in answer.answer for line in rrset.to_text().splitlines()]
+    assert found[0].endswith(f"CNAME {target}")
+    assert found[-1].endswith(last)
+
+
+def test_ptr_errors_and_validators() -> None:
+    name = dns.reversename.from_address("64:ff9b::c01f:c450").to_text()
+    box = bench()
+    box.script["80.196.31.192.in-addr.arpa PTR"] = 2
+    assert box.get(name, "PTR").rcode() == 2
+    box.script["80.196.31.192.in-addr.arpa PTR"] = None
+    assert box.get(name, "PTR").rcode() == 2
+    # Section 5.5: a validator would find our CNAME bogus; it gets what ip6.arpa says.
+    box.asked.clear()
+    assert rows(box.get(name, "PTR", want_dnssec=True, flags=dns.flags.CD)) == []
+    assert box.asked == [f"{name[:-1]} PTR"]
+
+
+def test_the_a_answer_decides_where_aaaa_is_empty() -> None:
+    """NXDOMAIN, an error or a time-out on A is what the client hears (section 5.1.6)."""
+    for told, rcode in ((3, 3), (2, 2), (5, 5), (None, 2), ("", 0)):
+        box = bench(v4_example__AAAA=SOA.format(ttl=30, minimum=30), v4_example__A=told)
+        answer = box.get("v4.example.")
+        assert (answer.rcode(), answer.answer) == (rcode, [])
+
+
+def test_nxdomain_behind_a_cname_passes() -> None:
+    box = bench(nx_example__AAAA="nx.example. 60 IN CNAME gone.example.", nx_example__A=V4)
+    answer = box.get("nx.example.")
+    assert answer.rcode() == 3
+    assert rows(answer) == ["nx.example. 60 IN CNAME gone.example."]
+    assert box.asked == ["nx.example AAAA"]
+
+
+def test_several_addresses_each_with_its_ttl() -> None:
+    box = bench(v4_example__A=V4 + "\nv4.example. 900 IN A 192.31.196.81")
+    assert rows(box.get("v4.example.")) == [
+        "v4.example. 600 IN AAAA 64:ff9b::c01f:c450",
+        "v4.example. 600 IN AAAA 64:ff9b::c01f:c451",
+    ]
+
+
+@pytest.mark.parametrize("rtype", ["A", "ANY", "SVCB", "HTTPS", "MX", "TXT"])
+def test_no_other_type_is_synthesised(rtype: str) -> None:
+    box = bench(v4_example__A=V4, v4_example__ANY=V4)
+    answer = box.get("v4.example.", rtype)
+    assert rows(answer) == ([V4] if rtype in ("A", "ANY") else [])
+    assert box.asked == [f"v4.example {rtype}"]
+
+
+def test_edns_is_answered_in_kind() -> None:
+    box = bench(v4_example__A=V4)
+    answer = box.get("v4.example.", want_dnssec=True, payload=1400)
+    assert answer.edns == 0 and answer.ednsflags & dns.flags.DO and answer.payload == wire.EDNS_SIZE
+    assert not box.get("v4.example.", use_edns=0).ednsflags & dns.flags.DO
+    # A client's options stay between it and us (RFC 6891 section 6.2.6).
+    cookie = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")
+    assert not box.get("v4.example.", use_edns=0, options=[cookie]).options
+
+
+def test_ds_of_ipv4only_arpa_is_the_parents() -> None:
+    """A validator needs the proof that the zone is unsigned (RFC 8880 section 6.2)."""
+    box = bench()
+    box.get("ipv4only.arpa.", "DS", want_dnssec=True)
+    assert box.asked == ["ipv4only.arpa DS"]
+
+
 def test_ipv4only_arpa_needs_no_upstream() -> None:
     box = bench(TWO_PREFIXES)
     assert [r.split()[-1] for r in rows(box.get("ipv4only.arpa.", "A"))] == ["192.0.0.170", "192.0.0.171"]
@@ -258,14 +415,23 @@ def test_cache_ages_and_forgets() -> None:
 
 
 def test_cache_is_bounded() -> None:
-    cache = Cache(limit=3)
+    cache = Cache(entries=3)
     message = dns.message.make_response(dns.message.make_query("a.example.", "A"))
     message.answer.append(dns.rrset.from_text("a.example.", 60, "IN", "A", "192.31.196.80"))
-    answer = wire.parse(message.to_wire())
+    answer = answer_of(wire.parse(message.to_wire()))
     for number in range(10):
-        cache.put(bytes([number]), answer, 512, answer.packet, 0)
+        cache.put(bytes([number]), answer, answer.packet, 0)
     assert len(cache) == 3
     assert cache.get(b"\0", 0) is None and cache.get(b"\x09", 0) is not None
+    small = Cache(octets=5 * (1 + len(answer.packet)))
+    for number in range(10):
+        small.put(bytes([number]), answer, answer.packet, 0)
+        small.put(bytes([number]), answer, answer.packet, 0)
+    assert len(small) == 5
+    assert all(small.get(bytes([number]), 60) is None for number in range(10))
+    for number in range(10):
+        small.put(bytes([number]), answer, answer.packet, 60)
+    assert len(small) == 5, "what has expired gives its room back"
 
 
 def test_identical_questions_are_asked_once() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config import parse
+from appliance.network import unbound
 from appliance.network.plan import AddAddress, Facts, Firewall, MakeTun, SetHostname, WriteFile, plan
 
 PREFIX = IPv6Network("fd00:1::/64")
@@ -92,6 +93,35 @@ def test_unbound_forwards_or_recurses() -> None:
     text = next(step.text for step in steps if step.name == "unbound.conf")
     assert "forward-zone" not in text
     assert 'module-config: "validator iterator"' in text
+
+
+ISLAND = """
+[dns]
+dnssec = true
+[[translation]]
+prefix = "64:ff9b::/96"
+[[translation]]
+prefix = "2001:db8:1::/96"
+networks = ["10.0.0.0/8", "172.16.0.0/12", "198.51.100.128/25"]
+domains = ["corp.test"]
+upstreams = ["10.0.0.53", "10.0.1.53"]
+"""
+
+
+def test_an_islands_names_are_asked_of_its_resolvers(tmp_path: Path) -> None:
+    steps = [s for s in plan(parse(ISLAND), facts()) if isinstance(s, WriteFile)]
+    text = next(step.text for step in steps if step.name == "unbound.conf")
+    hosts = "  forward-addr: 10.0.0.53\n  forward-addr: 10.0.1.53\n"
+    for zone in ("corp.test", "10.in-addr.arpa", "16.172.in-addr.arpa", "31.172.in-addr.arpa"):
+        assert f'forward-zone:\n  name: "{zone}."\n{hosts}' in text
+        assert f'local-zone: "{zone}." transparent\n  domain-insecure: "{zone}."' in text
+    assert "198.in-addr.arpa" not in text, "a zone larger than the network is not the island's"
+    if checker := shutil.which("unbound-checkconf"):
+        path = tmp_path / "unbound.conf"
+        path.write_text(text.replace(unbound.ROOT_KEY, str(tmp_path / "root.key")))
+        (tmp_path / "root.key").write_text(f". IN DS 20326 8 2 {'E0' * 32}\n")
+        done = subprocess.run([checker, path], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="nft needs root")
