@@ -3,5 +3,6 @@
 *Query*: what a client asked. *Upstream*: the resolver behind us, which recurses and validates.
 *Plan*: what has to be done for a query. *Job*: one plan on its way, with everyone who waits for it.
 *Cap*: the most seconds a synthesised record may live, from the negative AAAA answer.
+*Group*: clients that get the same answers. *Patched*: made by changing an A answer on the wire.
 *Excluded*: an AAAA, A, client or name that the configuration keeps out of synthesis.
 """
