@@ -306,11 +306,6 @@ class Config(Section):
         return found
 
 
-def prefixes_of(config: Config) -> tuple[TranslationPrefix, ...]:
-    """The compiled translation prefixes, in the file's order."""
-    return tuple(TranslationPrefix(entry.prefix) for entry in config.translation)
-
-
 def endpoint_of(text: str) -> tuple[str, int]:
     """Address and port of a validated endpoint."""
     host, _separator, port = text.rpartition(":")
