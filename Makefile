@@ -44,9 +44,10 @@ check: setup ## the quick part: lint, types, unit, namespaces
 	@$(SUDO) $(BIN)/python -m pytest -m "not image and not browser and not slow" $(PYTEST_ARGS)
 
 .PHONY: bench
+# A whole bench ends with a soak of ten minutes; a part of it with none, unless asked for.
 bench: setup ## Isthmus beside its rivals (ROUNDS=5 TESTS=… CONTENDERS=… SOAK=seconds): a table, build/bench.json
 	$(SUDO) image/setup.sh haproxy nginx-light libnginx-mod-stream squid dante-server tayga dnsperf
-	$(SUDO) env ROUNDS="$(or $(ROUNDS),5)" TESTS="$(TESTS)" CONTENDERS="$(CONTENDERS)" SOAK="$(or $(SOAK),0)" \
+	$(SUDO) env ROUNDS="$(or $(ROUNDS),5)" TESTS="$(TESTS)" CONTENDERS="$(CONTENDERS)" SOAK="$(or $(SOAK),$(if $(TESTS)$(CONTENDERS),0,600))" \
 	  $(BIN)/python -m tests.bench
 
 .PHONY: image

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.bench.soak import FLOW_LIFETIME
 from tests.bench.topology import CONTENDER_CORE, PORT, SERVER, Topology, family
 from tests.netns.conftest import BIN, CONFIG, wait_for
 
@@ -49,6 +50,8 @@ def isthmus(topology: Topology) -> Contender:
     box = topology.box
     settings = "workers = 1\nmax_new_per_client = 1000000\nmax_sessions_per_client = 1000000\n"
     honest = CONFIG.replace("workers = 2\n", settings)
+    # Short, so that a soak sees flows expire.
+    honest = honest.replace("[proxy.timers]\n", f"[proxy.timers]\nudp = {FLOW_LIFETIME:.0f}\n")
     box.config.write_text(honest)
     box.start_control()
     proxy = topology.pinned(

@@ -9,7 +9,9 @@
  *          -5 IPV4:PORT    speak SOCKS5 to ADDRESS PORT first
  *
  * The server streams to a connection whose first octet is 'S', and echoes everything else.
- * Every answer is compared in length; an error or an early end counts and is printed.
+ * Every question bears a stamp of its own, and its answer is compared octet by octet; of a stream the
+ * first CHECKED octets, so that comparing is not what is measured. Wrong answers, errors and early
+ * ends are counted and printed.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -33,6 +35,8 @@
 #define BATCH 64
 #define IDLE_PATIENCE 20 /* seconds for all of them to come about */
 #define HISTOGRAM 200000 /* microseconds */
+#define CHECKED (1 << 20) /* beyond what a relay copies before it splices */
+#define STAMP 8
 
 static char chunk[CHUNK];
 static struct sockaddr_storage address;
@@ -221,10 +225,11 @@ struct flow {
     enum state state;
     size_t got; /* of the answer so far */
     double asked;
+    char stamp[STAMP]; /* the first octets of the question */
 };
 
 static enum mode mode;
-static uint64_t bytes, rounds, errors, retries, most = UINT64_MAX;
+static uint64_t bytes, rounds, errors, wrong, retries, most = UINT64_MAX;
 static int open_flows;
 static double ending;
 
@@ -310,14 +315,49 @@ static void finish(struct flow *flow)
         begin(flow);
 }
 
+static void put_question(struct flow *flow)
+{
+    static char question[CHUNK];
+    if (!question[STAMP])
+        memset(question, 'x', sizeof question);
+    memcpy(question, flow->stamp, STAMP);
+    flow->asked = now();
+    if (send(flow->fd, question, mode == BULK ? 1 : size, MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+        errors++;
+}
+
 static void ask(struct flow *flow)
 {
-    chunk[0] = mode == BULK ? 'S' : 'E';
+    static uint32_t asked;
+    uint32_t number = ++asked;
+    flow->stamp[0] = mode == BULK ? 'S' : 'E';
+    /* Small letters: no part of a question may look like the 'S' of a stream. */
+    for (int i = 1; i < STAMP; i++, number >>= 4)
+        flow->stamp[i] = 'a' + (number & 15);
     flow->state = ASKING;
     flow->got = 0;
-    flow->asked = now();
-    if (send(flow->fd, chunk, mode == BULK ? 1 : size, MSG_NOSIGNAL) < 0 && errno != EAGAIN)
-        errors++;
+    put_question(flow);
+}
+
+/* True where these octets, which follow flow->got others, are the answer's. */
+static int right(const struct flow *flow, const char *octets, size_t count)
+{
+    size_t at = flow->got;
+    if (mode == BULK)
+        return memcmp(octets, chunk, count) == 0;
+    if (at + count > (size_t)size)
+        return 0;
+    for (; at < STAMP && count; at++, octets++, count--)
+        if (*octets != flow->stamp[at])
+            return 0;
+    return memcmp(octets, chunk, count) == 0;
+}
+
+/* A datagram that answers an earlier question: one of two that a lost patience asked twice. */
+static int late(const struct flow *flow, const char *octets, ssize_t count)
+{
+    return mode == UDP && count == size && memcmp(octets, flow->stamp, STAMP) != 0 &&
+           memcmp(octets + STAMP, chunk, size - STAMP) == 0;
 }
 
 static void count_latency(struct flow *flow)
@@ -353,11 +393,19 @@ static void step(struct flow *flow, uint32_t events)
         ask(flow);
     }
     for (;;) {
-        ssize_t got = recv(flow->fd, buffer, sizeof buffer, mode == BULK ? MSG_TRUNC : 0);
+        int unseen = mode == BULK && flow->got >= CHECKED;
+        ssize_t got = recv(flow->fd, buffer, sizeof buffer, unseen ? MSG_TRUNC : 0);
         if (got < 0 && errno == EAGAIN)
             return;
         if (got <= 0) {
             errors++;
+            finish(flow);
+            return;
+        }
+        if (retries && late(flow, buffer, got))
+            continue;
+        if (!unseen && !right(flow, buffer, got)) {
+            wrong++;
             finish(flow);
             return;
         }
@@ -400,7 +448,7 @@ static void ask_again(struct flow *flows)
     for (int i = 0; i < concurrency; i++)
         if (flows[i].fd >= 0 && moment - flows[i].asked > 0.05) {
             retries++;
-            ask(&flows[i]);
+            put_question(&flows[i]);
         }
 }
 
@@ -435,14 +483,14 @@ static void client(void)
         }
         if (mode == IDLE && (int)rounds >= concurrency)
             break;
-        if (errors > 1000)
+        if (errors > 1000 || wrong)
             break;
     }
     double took = now() - begun;
-    printf("{\"bytes\": %llu, \"rounds\": %llu, \"errors\": %llu, \"retries\": %llu, \"open\": %d, "
+    printf("{\"bytes\": %llu, \"rounds\": %llu, \"errors\": %llu, \"wrong\": %llu, \"retries\": %llu, \"open\": %d, "
            "\"seconds\": %.6f, \"p50_us\": %.0f, \"p99_us\": %.0f}\n",
            (unsigned long long)bytes, (unsigned long long)rounds, (unsigned long long)errors,
-           (unsigned long long)retries, open_flows, took, percentile(0.5), percentile(0.99));
+           (unsigned long long)wrong, (unsigned long long)retries, open_flows, took, percentile(0.5), percentile(0.99));
     fflush(stdout);
     if (mode == IDLE) { /* hold them until the bench has looked */
         char octet;
@@ -462,6 +510,7 @@ int main(int count, char **words)
     setrlimit(RLIMIT_NOFILE, &limit);
     memset(chunk, 'x', sizeof chunk);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    errno = EINVAL;
     if (count < 4)
         die("usage: load server|MODE [OPTIONS] ADDRESS PORT");
     while ((option = getopt(count - 1, words + 1, "n:t:s:m:c:5:")) != -1) {
@@ -475,13 +524,15 @@ int main(int count, char **words)
         default: return 2;
         }
     }
+    if (size < STAMP || size > CHUNK || concurrency < 1)
+        die("-s or -n");
     resolve(words[count - 2], words[count - 1]);
     if (strcmp(words[1], "server") == 0)
         server();
     for (mode = BULK; mode <= IDLE; mode++)
         if (strcmp(words[1], modes[mode]) == 0) {
             client();
-            return errors > 1000;
+            return errors > 1000 || wrong;
         }
     errno = EINVAL;
     die("mode");

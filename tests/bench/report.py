@@ -30,6 +30,7 @@ BARS: tuple[tuple[str, str, str, float], ...] = (
     ("bulk-1", "bulk-1", "direct", 0.85),
     ("bulk-8", "bulk-8", "haproxy", 1.8),
     ("bulk-8", "bulk-8", "haproxy-tuned", 0.95),
+    ("bulk-8", "bulk-8", "squid", 1.6),
     ("bulk-8", "bulk-8", "direct", 0.5),
     ("sessions", "sessions", "haproxy", 1.0),
     ("sessions", "sessions", "squid", 4.0),
@@ -106,11 +107,14 @@ class Results:
         return "\n".join(lines)
 
     def bars(self) -> str:
-        """The bars, held or missed, as far as both sides were measured."""
+        """The bars, held or missed; where only one side was measured, that the other lacks."""
         lines = ["\nbars"]
         for test, rivals_test, rival, bar in BARS:
             own, other = self.median(test, "isthmus"), self.median(rivals_test, rival)
+            if own is None and other is None:
+                continue
             if own is None or not other:
+                lines.append(f"  ABSENT {test:<14}       {'isthmus' if own is None else rival} has no figure")
                 continue
             less = UNITS[test][1]
             ratio = own / other
