@@ -5,7 +5,8 @@ Rules, as each leg obeys them:
 1. Read 64 KiB and write it on. After two full reads in a row the direction is spliced through a pipe.
 2. What the far leg does not take waits (``pending``, or in the pipe); nothing more is read meanwhile.
 3. End of input is passed on as a half-close once everything before it was written.
-4. Both directions ended: both sockets are closed. A reset or an error on one leg resets the other.
+4. Both directions ended: both sockets are closed. A reset or an error on one leg resets the other, after
+   what can be passed on at once: nothing tells of it again.
 5. Sockets are edge-triggered: a leg reads until it would block, or until its turn is over.
 """
 
@@ -148,10 +149,9 @@ class Leg:
                 # The peer's own end may have been reported while it waited: read it to the end.
                 peer.pump(EPOLLRDHUP)
         if events & _READABLE and not self.closed:
-            if self.eof and events & EPOLLERR:
-                self.abort("reset")  # after its end of input only an error can come
-            else:
-                self.pump(events)
+            self.pump(events)
+            if events & EPOLLERR:
+                self.abort("reset")  # the pump meets it neither behind bytes that wait nor after an end
 
     def pump(self, events: int) -> None:
         """Move what can be moved from here to the peer."""
