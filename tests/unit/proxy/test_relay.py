@@ -595,6 +595,15 @@ def test_bytes_behind_an_urgent_one(before: int, end: bool) -> None:
     assert kernel.wan.shutdowns == end
 
 
+def test_an_urgent_byte_that_comes_while_the_pipe_is_full() -> None:
+    kernel = Kernel([], (1000, 2 * READ_SIZE + 4))
+    with installed(kernel):
+        loop = play(kernel, [("lan", "say", 200), False, ("lan", "urgent", 3), False])
+        assert loop.lan.in_pipe
+        loop.finish()
+    assert kernel.wan.taken == kernel.lan.said
+
+
 @pytest.mark.parametrize("before", [3, 3 * relay.READ_SIZE, 3 * relay.READ_SIZE + 3])
 @pytest.mark.parametrize("end", [False, True])
 def test_an_urgent_byte_in_the_real_kernel(before: int, end: bool) -> None:
