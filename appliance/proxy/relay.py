@@ -5,8 +5,11 @@ Rules, as each leg obeys them:
 1. Read 64 KiB and write it on. After two full reads in a row the direction is spliced through a pipe.
 2. What the far leg does not take waits (``pending``, or in the pipe); nothing more is read meanwhile.
 3. End of input is passed on as a half-close once everything before it was written.
-4. Both directions ended: both sockets are closed. A reset or an error on one leg resets the other.
+4. Both directions ended: both sockets are closed. A reset or an error on one leg resets the other, after
+   what can be passed on at once: nothing tells of it again.
 5. Sockets are edge-triggered: a leg reads until it would block, or until its turn is over.
+6. An urgent byte goes on as any other, without its urgency. Linux ends a recv before it, and a splice sees
+   nothing behind it, so that neither a short read nor a splice of nothing then says what it says else.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import os
 import select
 import struct
 from collections.abc import Callable
-from socket import SHUT_WR, SO_LINGER, SOL_SOCKET, socket
+from socket import SHUT_WR, SO_LINGER, SO_OOBINLINE, SOL_SOCKET, socket
 
 from appliance.session.record import CLOSING, Session
 
@@ -36,10 +39,12 @@ _F_SETPIPE_SZ = 1031
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
-EPOLLRDHUP = select.EPOLLRDHUP
-LEG_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | select.EPOLLET
+EPOLLRDHUP, EPOLLPRI = select.EPOLLRDHUP, select.EPOLLPRI
+LEG_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | select.EPOLLET
+# With these, more may be behind a short read: only a recv that would block, or the end, is the last.
+_MORE_BEHIND = EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
+_READABLE = EPOLLIN | _MORE_BEHIND
 _PLAIN = EPOLLIN | EPOLLOUT
-_READABLE = EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP
 
 
 def reset_on_close(sock: socket) -> None:
@@ -160,10 +165,9 @@ class Leg:
             # The peer's own end may have been reported while it waited: read it to the end.
             peer.pump(EPOLLRDHUP)
         if events & _READABLE and not self.closed:
-            if self.eof and events & EPOLLERR:
-                self.abort("reset")  # after its end of input only an error can come
-            else:
-                self.pump(events)
+            self.pump(events)
+            if events & EPOLLERR:
+                self.abort("reset")  # the pump meets it neither behind bytes that wait nor after an end
 
     def _copy_small(self, peer: Leg) -> None:
         """Read once and write it on; what is more than that goes the way of ``pump``."""
@@ -200,7 +204,7 @@ class Leg:
         peer = self.peer
         try:
             if self.pipe is not None:
-                self._splice(peer)
+                self._splice(peer, events)
                 return
             if self.pending:
                 sent = peer.sock.send(self.pending)
@@ -244,19 +248,19 @@ class Leg:
                 return
             if size < READ_SIZE:
                 self.full_reads = 0
-                # A short read emptied the socket, unless its end is waiting behind the bytes.
-                if not events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                # A short read emptied the socket, unless its end or an urgent byte is behind the bytes.
+                if not events & _MORE_BEHIND:
                     return
             else:
                 self.full_reads += 1
                 if self.full_reads >= FULL_READS_BEFORE_SPLICE:
                     self.pipe = context.pipes.take()
                     if self.pipe is not None:
-                        self._splice(peer)
+                        self._splice(peer, events)
                         return
         context.again.append(self)
 
-    def _splice(self, peer: Leg) -> None:
+    def _splice(self, peer: Leg, events: int) -> None:
         assert self.pipe is not None
         from_pipe, into_pipe = self.pipe
         for _ in range(MAX_TURN):
@@ -265,19 +269,16 @@ class Leg:
                 moved = os.splice(from_pipe, peer.fd, self.in_pipe, flags=_SPLICE_FLAGS)
                 self.in_pipe -= moved
                 self._count(moved)
-            if self.eof:
-                self._finish(peer)
-                return
             try:
                 size = os.splice(self.fd, into_pipe, PIPE_SIZE, flags=_SPLICE_FLAGS)
             except BlockingIOError:
+                size = -1
+            if size <= 0:
                 # Nothing in flight: the pipe goes back, and the next bytes are copied again.
                 self._release_pipe()
                 self.full_reads = 0
-                raise
-            if size == 0:
-                self.eof = True
-                self._finish(peer)
+                if size == 0 or events & _MORE_BEHIND:
+                    break  # only recv can tell the end, or nothing, from an urgent byte
                 return
             self.in_pipe = size
         self.context.again.append(self)
@@ -325,6 +326,8 @@ def join(context: RelayContext, lan: socket, wan: socket, session: Session) -> t
     """The two legs of a session, (LAN's, WAN's), that know of each other; the loop has yet to."""
     lan_leg = Leg(context, lan, session, lan=True)
     wan_leg = Leg(context, wan, session, lan=False)
+    for sock in (lan, wan):
+        sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
     lan_leg.peer = wan_leg
     wan_leg.peer = lan_leg
     context.legs[session.number] = lan_leg

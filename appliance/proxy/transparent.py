@@ -38,9 +38,7 @@ from appliance.proxy.context import Context, Destination
 from appliance.proxy.relay import (
     EPOLLERR,
     EPOLLHUP,
-    EPOLLIN,
     EPOLLOUT,
-    EPOLLRDHUP,
     LEG_EVENTS,
     RelayContext,
     join,
@@ -65,7 +63,7 @@ class Held:
     It waits as a SYN, or, where clients are accepted first, as the socket ``client``.
     """
 
-    __slots__ = ("client", "fd", "key", "owner", "released", "session", "sock", "spoke", "syn")
+    __slots__ = ("client", "events", "fd", "key", "owner", "released", "session", "sock", "syn")
 
     def __init__(
         self,
@@ -84,12 +82,11 @@ class Held:
         self.fd = sock.fileno()
         self.session = session
         self.released = False
-        self.spoke = False  # the origin has sent something, or ended, while the client shook hands
+        self.events = 0  # of the origin's leg, which is edge-triggered: they come once
 
     def on_event(self, events: int) -> None:
         """The dial's outcome; once released, what the origin says waits for the pairing."""
-        if events & (EPOLLIN | EPOLLRDHUP):
-            self.spoke = True
+        self.events |= events
         if not self.released and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
             self.owner.dialled(self, failed=bool(events & (EPOLLERR | EPOLLHUP)))
 
@@ -352,8 +349,7 @@ class Transparent:
         self.relayed.add(held.key)
         context.handlers[origin.fd] = origin
         context.watch(client.fd, client, LEG_EVENTS)
-        if held.spoke:
-            origin.pump(EPOLLRDHUP)  # its event was raised before there were legs: look now
+        origin.on_event(held.events & ~EPOLLOUT)  # what was reported before there were legs
 
     def ended(self, session: Session) -> None:
         """A relayed session is over: its four-tuple is free again."""
