@@ -137,6 +137,28 @@ class TestTcp:
             assert size == GIGABYTE
             assert seen.hexdigest() == wanted.hexdigest()
 
+    def test_ten_megabytes_each_way_over_small_mtus(self, peers: Box) -> None:
+        """An IPv4 leg of 905 octets, an IPv6 leg of the least MTU."""
+        links = ((peers.box, "wan0", 905), (peers.server, "eth0", 905), (peers.box, "lan0", 1280))
+        for host, device, mtu in links:
+            host.run("ip", "link", "set", device, "mtu", str(mtu))
+        try:
+            content = os.urandom(10_000_000)
+            with connect(peers, 7002) as sock:
+                sock.sendall(content)
+                sock.shutdown(socket.SHUT_WR)
+                assert read_all(sock).decode() == hashlib.sha256(content).hexdigest()
+            with connect(peers, 7003) as sock:
+                sock.sendall(struct.pack("!Q", 10_000_000))
+                whole = CHUNK * (10_000_000 // len(CHUNK) + 1)
+                seen = bytearray()
+                while data := sock.recv(1 << 18):
+                    seen += data
+                assert seen == whole[:10_000_000]
+        finally:
+            for host, device, _mtu in links:
+                host.run("ip", "link", "set", device, "mtu", "1500")
+
     def test_two_thousand_at_once(self, peers: Box) -> None:
         socks = [connect(peers, 7004) for _ in range(2000)]
         try:
