@@ -53,6 +53,8 @@ def parse(text: str) -> Config:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _refuse("(file)", f"this is no TOML: {error}", "syntax") from None
+    except RecursionError:  # a daemon that reads the file anew must not end by it
+        raise _refuse("(file)", "tables or lists are nested too deeply.", "syntax") from None
     try:
         config = Config.model_validate(data)
     except ValidationError as error:

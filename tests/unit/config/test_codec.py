@@ -73,6 +73,12 @@ def test_contradictions(text: str, path: str) -> None:
     assert path in problems_of(text)
 
 
+def test_absurd_nesting_is_refused_like_any_other_mistake() -> None:
+    for text in ("a = " + "[" * 100_000, "a = " + "[" * 100_000 + "]" * 100_000):
+        with pytest.raises(ConfigError, match="nested too deeply"):
+            parse(text)
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for content in (None, b"\xff\xfe"):
         path = tmp_path / "config.toml"
