@@ -160,6 +160,8 @@ class Resolver:
         job = group.jobs.get(key)
         if job is not None and len(job.waiters) >= MAX_WAITERS:
             self.counters.over_waiters += 1
+            if by_tcp:  # by UDP silence makes the client ask again; a connection waits for each answer
+                reply(identity + dns.bare_answer(query, dns.Rcode.SERVFAIL)[2:])
             return
         self._waiting[client] = waiting + 1
         if job is not None:

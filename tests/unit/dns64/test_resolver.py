@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from appliance.addressing import TranslationPrefix
 from appliance.config.codec import parse as parse_config
+from appliance.dns64 import resolver as resolver_module
 from appliance.dns64.cache import Cache, answer_of
 from appliance.dns64.resolver import Resolver
 from appliance.dns64.synthesis import Synthesis
@@ -403,6 +404,35 @@ def test_large_answers_are_truncated_to_the_clients_size() -> None:
         assert sum(len(rrset) for rrset in answer.answer) == (100 if tcp else 0)
 
 
+@pytest.mark.parametrize("spare", [0, 1])
+def test_an_answer_of_exactly_the_clients_size_is_whole(spare: int) -> None:
+    many = "\n".join(f"v4.example. 60 IN A 192.31.196.{i}" for i in range(20))
+    box = bench(v4_example__A=many)
+    query = dns.message.make_query("v4.example.", "AAAA", use_edns=0, payload=1232)
+    (whole,) = box.raw(query.to_wire())
+    assert 512 < len(whole) <= 1232
+    query = dns.message.make_query("v4.example.", "AAAA", use_edns=0, payload=len(whole) - spare)
+    for _ in range(2):  # from the upstream, then from the cache
+        (reply,) = box.raw(query.to_wire(), tcp=False)
+        answer = dns.message.from_wire(reply)
+        assert len(reply) <= len(whole) - spare
+        assert bool(answer.flags & dns.flags.TC) is bool(spare)
+        assert sum(len(rrset) for rrset in answer.answer) == (0 if spare else 20)
+
+
+def test_ad_stays_on_what_is_untouched_only() -> None:
+    """The upstream sets AD on everything here."""
+    box = bench(
+        v6_example__AAAA="v6.example. 60 IN AAAA 2001:db8::1",
+        part_example__AAAA="part.example. 60 IN AAAA 2001:db8::1\npart.example. 60 IN AAAA ::ffff:1.2.3.4",
+        v4_example__A=V4,
+        gone_example__A=3,
+    )
+    for name, kept in (("v6", True), ("part", False), ("v4", False), ("gone", False)):
+        answer = box.get(f"{name}.example.", want_dnssec=True)
+        assert bool(answer.flags & dns.flags.AD) is kept, name
+
+
 def test_cache_ages_and_forgets() -> None:
     box = bench(v4_example__AAAA=SOA.format(ttl=100, minimum=100), v4_example__A=V4)
     assert box.get("v4.example.").answer[0].ttl == 100
@@ -443,6 +473,39 @@ def test_identical_questions_are_asked_once() -> None:
         box.held.pop()()
     assert [first[0][:2], second[0][:2]] == [b"\0\1", b"\0\2"]
     assert box.asked == ["v4.example AAAA", "v4.example A"]
+
+
+def test_too_many_for_one_answer_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By UDP they ask again; by TCP an answer is owed, or the connection would never be done."""
+    monkeypatch.setattr(resolver_module, "MAX_WAITERS", 2)
+    box = bench(v4_example__A=V4)
+    box.held = []
+    query = dns.message.make_query("v4.example.", "AAAA").to_wire()
+    waiting = [box.raw(query), box.raw(query, tcp=False)]
+    assert box.raw(query, tcp=False) == []
+    (refused,) = box.raw(query)
+    assert dns.message.from_wire(refused).rcode() == 2
+    while box.held:
+        box.held.pop()()
+    assert all(dns.message.from_wire(replies[0]).answer for replies in waiting)
+    assert box.resolver.counters.over_waiters == 2
+
+
+def test_a_new_configuration_while_a_question_is_on_its_way() -> None:
+    """It is answered by the rules that it was asked under, and that answer is not kept for the new ones."""
+    box = bench(v4_example__AAAA=SOA.format(ttl=30, minimum=30), v4_example__A=V4)
+    box.held = []
+    query = dns.message.make_query("v4.example.", "AAAA").to_wire()
+    first = box.raw(query)
+    box.resolver.configure(Synthesis(parse_config('[[translation]]\nprefix = "2001:db8:64::/96"\n')))
+    second = box.raw(query)
+    while box.held:
+        box.held.pop(0)()
+    assert rows(dns.message.from_wire(first[0])) == ["v4.example. 30 IN AAAA 64:ff9b::c01f:c450"]
+    assert rows(dns.message.from_wire(second[0])) == ["v4.example. 30 IN AAAA 2001:db8:64::c01f:c450"]
+    box.held = None
+    assert made(box, "v4.example.") == ["2001:db8:64::c01f:c450"]
+    assert len(box.asked) == 4, "the last one came from the cache"
 
 
 def test_malformed_and_foreign_packets() -> None:
