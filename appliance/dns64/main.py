@@ -114,6 +114,8 @@ def main(argv: list[str] | None = None) -> int:
     Exit status: 0, 2 configuration or arguments, 3 no listener.
     """
     options = _parser().parse_args(argv)
+    # One that comes while the file is read is for the newer file, and must not end us: it waits.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         config = load(options.config)
     except ConfigError as error:
@@ -140,6 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.set_wakeup_fd(wake_write)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def woken(_events: int) -> None:
         # Each octet is the number of a signal.

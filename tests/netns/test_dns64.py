@@ -1,7 +1,8 @@
 """The real isthmus-dns64 between the real dig and the real unbound, all on loopback.
 
-dig ---- [::1]:front isthmus-dns64 ---- 127.0.0.1:back unbound (zones "test", "bogus.test" …)
-                                   `--- 127.0.0.1:odd  a server that errs on purpose (second front)
+dig ---- [::1]:front isthmus-dns64 ---- 127.0.0.1:back unbound (zone "test")
+                                   |--- 127.0.0.1:judge an unbound that validates: ZONES
+                                   `--- 127.0.0.1:odd  a server that errs on purpose
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dns.dnssec
 import dns.message
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
+import dns.zone
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.lab.netns import unguarded
 from tests.netns.conftest import CONFIG, Box, needs_root, wait_for
@@ -60,6 +65,44 @@ server:
   local-data: "80.196.31.192.in-addr.arpa. 900 IN PTR v4.test."
 {many}
 """
+
+
+VALIDATOR = """\
+server:
+  directory: "{folder}"
+  chroot: ""
+  username: ""
+  pidfile: ""
+  use-syslog: no
+  interface: 127.0.0.1@{port}
+  do-ip6: no
+  module-config: "validator iterator"
+  trust-anchor: "signed.test. {anchor}"
+  trust-anchor: "bogus.test. {anchor}"
+  local-zone: "test." nodefault
+{zones}
+"""
+AUTHORITY = """\
+auth-zone:
+  name: "{name}"
+  zonefile: "{name}.zone"
+  for-downstream: no
+  for-upstream: yes
+"""
+HEAD = """\
+$TTL 900
+@ IN SOA ns root 1 3600 600 86400 120
+@ IN NS ns
+ns IN A 192.31.196.1
+"""
+ZONES = {
+    "chain.test": "one 70 IN CNAME two\ntwo 80 IN CNAME host\nhost 900 IN A 192.31.196.80\n"
+    "real 70 IN CNAME six\nsix IN AAAA 2001:db8::6\nsix IN A 192.31.196.80\n"
+    "lost 70 IN CNAME nowhere\nfar 70 IN CNAME v4.signed.test.\n"
+    "old 90 IN DNAME new\nhost.new 900 IN A 192.31.196.81\n",
+    "signed.test": "v4 IN A 192.31.196.80\nv6 IN AAAA 2001:db8::6\nboth IN CNAME v4\n",
+    "bogus.test": "v4 IN A 192.31.196.80\n",
+}
 
 
 def free_port() -> int:
@@ -118,23 +161,28 @@ def short(port: int, *arguments: str, server: str = "::1") -> list[str]:
     return sorted(dig(port, "+short", *arguments, server=server).split())
 
 
-@pytest.fixture(scope="module")
-def back(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    folder = tmp_path_factory.mktemp("unbound")
-    port = free_port()
-    many = "\n".join(f'  local-data: "many.test. 900 IN A 192.31.{i // 250}.{i % 250}"' for i in range(400))
+def start_unbound(folder: Path, port: int, configuration: str) -> subprocess.Popen[str]:
     path = folder / "unbound.conf"
-    path.write_text(UNBOUND.format(folder=folder, port=port, many=many))
+    path.write_text(configuration)
     command = [str(unguarded("unbound", folder)), "-d", "-c", str(path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + START_TIMEOUT
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
-            break
+            return process
         except OSError:
             assert time.monotonic() < deadline and process.poll() is None, "unbound did not start"
             time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def back(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder = tmp_path_factory.mktemp("unbound")
+    port = free_port()
+    many = "".join(f'  local-data: "some.test. 900 IN A 192.31.196.{i}"\n' for i in range(20))
+    many += "\n".join(f'  local-data: "many.test. 900 IN A 192.31.{i // 250}.{i % 250}"' for i in range(400))
+    process = start_unbound(folder, port, UNBOUND.format(folder=folder, port=port, many=many))
     yield port
     stop(process)
 
@@ -230,6 +278,92 @@ def test_wildcard_answers_from_the_address_that_was_asked(tmp_path: Path) -> Non
         assert stop(process) == 0
 
 
+def sign(path: Path, origin: str) -> str:
+    """Sign the zone in place with a new key, and give its DS record's data."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = dns.dnssec.make_dnskey(key.public_key(), "ECDSAP256SHA256", flags=257)
+    zone = dns.zone.from_file(str(path), origin, relativize=False)
+    with zone.writer() as transaction:
+        dns.dnssec.sign_zone(zone, transaction, keys=[(key, public)], lifetime=86_400)
+    zone.to_file(str(path), relativize=False)
+    return str(dns.dnssec.make_ds(origin, public, "SHA256"))
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A front whose unbound validates; it knows another key for "bogus.test" than that is signed with."""
+    folder = tmp_path_factory.mktemp("judge")
+    for name, records in ZONES.items():
+        (folder / f"{name}.zone").write_text(f"$ORIGIN {name}.\n{HEAD}{records}")
+    anchor = "DS " + sign(folder / "signed.test.zone", "signed.test.")
+    sign(folder / "bogus.test.zone", "bogus.test.")
+    zones = "".join(AUTHORITY.format(name=name) for name in ZONES)
+    port = free_port()
+    unbound = start_unbound(
+        folder, port, VALIDATOR.format(folder=folder, port=port, anchor=anchor, zones=zones)
+    )
+    front, process = start_front(folder, port)
+    yield front
+    assert stop(process) == 0
+    stop(unbound)
+
+
+def answer_rows(found: str) -> list[list[str]]:
+    """The answer section's records: name, TTL, type, data; signatures left out."""
+    section = found.partition("ANSWER SECTION:\n")[2].partition("\n\n")[0]
+    fields = [line.split(None, 4) for line in section.splitlines()]
+    return [[name, ttl, rtype, data] for name, ttl, _class, rtype, data in fields if rtype != "RRSIG"]
+
+
+def test_chains_of_a_real_resolver(judged: int) -> None:
+    """RFC 6147 section 5.1.5: the whole chain is there, in its order, each record with its own TTL."""
+    assert answer_rows(dig(judged, "AAAA", "one.chain.test")) == [
+        ["one.chain.test.", "70", "CNAME", "two.chain.test."],
+        ["two.chain.test.", "80", "CNAME", "host.chain.test."],
+        ["host.chain.test.", "120", "AAAA", "64:ff9b::c01f:c450"],
+    ]
+    # unbound gives the CNAME that it makes of a DNAME a TTL of 0 or of 90.
+    under_a_dname = answer_rows(dig(judged, "AAAA", "host.old.chain.test"))
+    assert [[name, rtype, data] for name, _ttl, rtype, data in under_a_dname] == [
+        ["old.chain.test.", "DNAME", "new.chain.test."],
+        ["host.old.chain.test.", "CNAME", "host.new.chain.test."],
+        ["host.new.chain.test.", "AAAA", "64:ff9b::c01f:c451"],
+    ]
+    assert short(judged, "AAAA", "real.chain.test") == ["2001:db8::6", "six.chain.test."]
+    assert short(judged, "AAAA", "far.chain.test") == ["64:ff9b::c01f:c450", "v4.signed.test."]
+    lost = dig(judged, "AAAA", "lost.chain.test")
+    assert "status: NXDOMAIN" in lost
+    assert answer_rows(lost) == [["lost.chain.test.", "70", "CNAME", "nowhere.chain.test."]]
+
+
+def flags(found: str) -> set[str]:
+    return set(found.partition("flags:")[2].partition(";")[0].split())
+
+
+def test_signed_names_with_a_real_validator(judged: int) -> None:
+    """RFC 6147 section 5.5."""
+    real = dig(judged, "+dnssec", "AAAA", "v6.signed.test")
+    assert "ad" in flags(real) and "RRSIG" in real
+    for name, aaaa in (("v4", "64:ff9b::c01f:c450"), ("both", "64:ff9b::c01f:c450")):
+        for words in (["+noadflag"], ["+adflag"], ["+dnssec"], ["+cdflag"]):
+            found = dig(judged, *words, "AAAA", f"{name}.signed.test")
+            assert answer_rows(found)[-1][2:] == ["AAAA", aaaa], words
+            assert "ad" not in flags(found), words
+            assert "RRSIG AAAA" not in found
+        assert "ad" in flags(dig(judged, "+dnssec", "A", f"{name}.signed.test"))
+        asked_by_a_validator = dig(judged, "+dnssec", "+cdflag", "AAAA", f"{name}.signed.test")
+        assert aaaa not in asked_by_a_validator
+        assert "NSEC" in asked_by_a_validator, "the proof that there is no AAAA"
+
+
+def test_bogus_names_with_a_real_validator(judged: int) -> None:
+    for words in ([], ["+dnssec"]):
+        assert "status: SERVFAIL" in dig(judged, *words, "AAAA", "v4.bogus.test")
+    # Who does not want validation gets what an unsigned name gets; who validates, nothing of ours.
+    assert short(judged, "+cdflag", "AAAA", "v4.bogus.test") == ["64:ff9b::c01f:c450"]
+    assert short(judged, "+dnssec", "+cdflag", "AAAA", "v4.bogus.test") == []
+
+
 class Odd(threading.Thread):
     """Answers A always; AAAA by the name: "silent" never, else with the RCODE of the first label."""
 
@@ -256,6 +390,12 @@ class Odd(threading.Thread):
                 answer.set_rcode(dns.rcode.from_text(label) if label != "BOGUS" else dns.rcode.SERVFAIL)
             self.socket.sendto(answer.to_wire(), address)
 
+    def end(self) -> None:
+        """Stop answering."""
+        self.socket.sendto(bytes(12), ("127.0.0.1", self.port))
+        self.join(5)
+        self.socket.close()
+
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
@@ -264,9 +404,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     port, process = start_front(tmp_path_factory.mktemp("odd"), server.port)
     yield port
     assert stop(process) == 0
-    server.socket.sendto(bytes(12), ("127.0.0.1", server.port))
-    server.join(5)
-    server.socket.close()
+    server.end()
 
 
 def test_errors_and_silence_on_aaaa_count_as_empty(odd: int) -> None:
@@ -331,6 +469,93 @@ def test_a_new_configuration_is_taken_up_and_a_bad_one_is_not(back: int, tmp_pat
         asking.join()
         stop(process)
     assert not problems
+
+
+def test_a_question_on_its_way_outlives_a_new_configuration(tmp_path: Path) -> None:
+    """AAAA is being waited for while SIGHUP comes: the answer comes, by the rules it was asked under."""
+    server = Odd()
+    server.start()
+    port, process = start_front(tmp_path, server.port)
+    path = next(tmp_path.glob("config-*.toml"))
+    assert process.stderr is not None
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(short, port, *words, "AAAA", "silent.example") for words in ([], ["+tcp"])]
+            time.sleep(0.5)
+            path.write_text('schema_version = 1\n[[translation]]\nprefix = "2001:db8:64::/96"\n')
+            process.send_signal(signal.SIGHUP)
+            assert "read anew" in process.stderr.readline()
+            assert not any(question.done() for question in waiting)
+            waiting.append(pool.submit(short, port, "AAAA", "silent.example"))
+            answers = [question.result() for question in waiting]
+        old, new = ["64:ff9b::c01f:c450"], ["2001:db8:64::c01f:c450"]
+        assert answers == [old, old, new]
+        assert short(port, "AAAA", "silent.example") == new
+    finally:
+        assert stop(process) == 0
+        server.end()
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"),
+    [
+        ("[dns", "this is no TOML"),
+        ('[dns]\nupstreams = ["::1"]\n', "dns.upstreams"),
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("\udcff", "is not UTF-8"),
+        (None, "cannot be read"),
+    ],
+)
+def test_every_bad_configuration_is_refused_in_words(
+    back: int, tmp_path: Path, bad: str | None, word: str
+) -> None:
+    port, process = start_front(tmp_path, back)
+    path = next(tmp_path.glob("config-*.toml"))
+    try:
+        path.unlink()
+        if bad is not None:
+            path.write_text(bad, errors="surrogateescape")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        told = process.stderr.readline() + process.stderr.readline()
+        assert "the old configuration stays" in told and word in told
+        assert short(port, "AAAA", "v4.test") == ["64:ff9b::c01f:c450"]
+    finally:
+        assert stop(process) == 0
+
+
+def test_a_signal_while_the_first_configuration_is_read_waits(back: int, tmp_path: Path) -> None:
+    """The file is a pipe, so that the front is known to be reading it."""
+    path = tmp_path / "config.toml"
+    os.mkfifo(path)
+    port = free_port()
+    process = subprocess.Popen(
+        [FRONT, "--config", path, "--listen", "::1", "--port", str(port), "--upstream", f"127.0.0.1:{back}"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        with path.open("w") as stream:
+            process.send_signal(signal.SIGHUP)
+            newer = tmp_path / "newer.toml"
+            newer.write_text('schema_version = 1\n[[translation]]\nprefix = "2001:db8:64::/96"\n')
+            newer.rename(path)
+            stream.write("schema_version = 1\n")
+        assert "listening" in process.stderr.readline()
+        assert "read anew" in process.stderr.readline()
+        assert short(port, "AAAA", "v4.test") == ["2001:db8:64::c01f:c450"]
+    finally:
+        assert stop(process) == 0
+
+
+def test_a_small_client_is_told_to_come_by_tcp(front: int) -> None:
+    """Its size counts, not ours: 20 addresses fit into 1232 octets and not into 512."""
+    for words in (["+noedns"], ["+bufsize=512"]):
+        assert "tc" in flags(dig(front, "+ignore", *words, "AAAA", "some.test"))
+        assert len(short(front, *words, "AAAA", "some.test")) == 20
+    found = dig(front, "+ignore", "+bufsize=1232", "AAAA", "some.test")
+    assert "tc" not in flags(found) and len(answer_rows(found)) == 20
 
 
 def test_names_keep_their_spelling(front: int) -> None:
