@@ -86,10 +86,10 @@ def measure(topology: Topology, contender: Contender, test: str, results: Result
         return
 
     def once() -> tuple[dict[str, Any], float]:
-        pids = contender.pids()
-        before = cpu_seconds(pids)
+        before = cpu_seconds(contender.pids())
         found = run_load(topology, contender, test, WINDOW)
-        return found, cpu_seconds(pids) - before
+        # Asked anew: it may have forked since, or lost children, whose time their parent has.
+        return found, cpu_seconds(contender.pids()) - before
 
     (found, spent), others = quiet.run(once, lambda: contender.prepare(test))
     extras = {"others": others}

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tests.bench.topology import family
+from tests.bench.topology import TICK, family, ticks
 
 T = TypeVar("T")
 
-# Of one core. Kernel threads that work for us come to a few hundredths; a compiler is 1.
+# Of one core. Daemons that idle come to a hundredth; a compiler is 1.
 DISTURBED = 0.15
 MAX_TRIES = 4
 # Before the second try; twice as long before each further one. A test suite's burst passes meanwhile.
@@ -20,36 +20,19 @@ PAUSE = 1.0
 # Seconds that all repetitions of a bench may take: on a busy machine it says so rather than go on.
 PATIENCE = 900.0
 
-_TICK = os.sysconf("SC_CLK_TCK")
-
 
 def others_seconds() -> float:
-    """Seconds the processors have worked so far, but for us: our descendants and the kernel's softirqs."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    user, nice, system, _idle, _wait, irq, softirq, steal = (int(field) for field in fields[:8])
-    ours = sum(_spent(pid) for pid in (*family(os.getpid()), *_softirq_threads()))
-    return (user + nice + system + irq + softirq + steal - ours) / _TICK
+    """Seconds the processors have worked so far for other processes than us and our descendants.
 
-
-def _spent(pid: int) -> int:
-    """Ticks of a process and of its children that have ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(field) for field in fields[11:15])
-
-
-def _softirq_threads() -> list[int]:
-    """The kernel's threads that carry our packets on when there are many."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/comm"):
-        try:
-            if path.read_text().startswith("ksoftirqd/"):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
+    It is the sum of their own exact times: those that /proc/stat has are sampled by the tick, and would
+    come out too low beside ours. Who has ended is in the sum of who waited for it. What the hypervisor
+    took is added; the kernel's own threads work for us.
+    """
+    ours = set(family(os.getpid()))
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    total = sum(ticks(pid) for pid in pids if pid not in ours)
+    stolen = int(Path("/proc/stat").read_text().split(maxsplit=9)[8])
+    return (total + stolen) / TICK
 
 
 class Quiet:
@@ -79,7 +62,7 @@ class Quiet:
             prepare()
             start, before = self._now(), self._others()
             found = measurement()
-            share = max(0.0, (self._others() - before) / (self._now() - start))
+            share = (self._others() - before) / (self._now() - start)
             if number:
                 self.patience -= self._now() - begun
             if best is None or share < best[1]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench.topology import family, private_memory
+from tests.bench.topology import descriptors, family, private_memory
 
 # One turn: each kind of load for so many seconds.
 TESTS = ("sessions-honest", "ping-pong", "udp", "udp-new", "bulk-8")
@@ -80,8 +79,3 @@ def soak(
         samples.append(sample)
         say(f"soak: {moment:4.0f} s  {sample.memory / 1e6:.1f} MB, {sample.descriptors} descriptors")
     return judge(samples)
-
-
-def descriptors(pids: list[int]) -> int:
-    """Open descriptors of the processes."""
-    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)

@@ -63,12 +63,25 @@ def test_patience_ends() -> None:
     assert "during 200 of 200 measurements" in quiet.summary()
 
 
+SPIN = "import time\nwhile time.process_time() < 0.5: pass"
+
+
 def test_the_work_of_our_children_is_not_others() -> None:
-    each, cores = 0.5, os.cpu_count() or 1
-    words = [sys.executable, "-c", f"import time\nwhile time.process_time() < {each}: pass"]
     before, begun = others_seconds(), time.monotonic()
-    children = [subprocess.Popen(words) for _ in range(cores)]
+    cores = os.cpu_count() or 1
+    children = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(cores)]
     assert [child.wait() for child in children] == [0] * cores
     elsewhere, took = others_seconds() - before, time.monotonic() - begun
     # What is left of all cores' time beside our children's is the most that others can have had.
-    assert elsewhere <= cores * took - cores * each + 0.1
+    assert elsewhere <= cores * (took - 0.5) + 0.1
+
+
+def test_work_of_others_is_seen_though_they_have_ended() -> None:
+    # Its parent leaves at once: it is no descendant of ours any more, and init's to wait for.
+    before = others_seconds()
+    orphan = f"import os\nif os.fork(): os._exit(0)\nos.setsid()\n{SPIN}"
+    with subprocess.Popen([sys.executable, "-c", orphan], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read()  # until the orphan has closed it
+    time.sleep(0.1)
+    assert others_seconds() - before >= 0.4
