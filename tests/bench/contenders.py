@@ -8,10 +8,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.bench.soak import FLOW_LIFETIME
-from tests.bench.topology import CONTENDER_CORE, PORT, SERVER, Topology, family
+from tests.bench.topology import CONTENDER_CORE, PORT, SERVER, Topology, descriptors, family
 from tests.netns.conftest import BIN, CONFIG, wait_for
 
 TCP = ("bulk-1", "bulk-8", "sessions", "ping-pong", "idle-memory")
@@ -145,7 +146,14 @@ stream {{
 """,
     )
     master = topology.pinned("nginx", topology.rivals, CONTENDER_CORE, "nginx", "-c", path)
-    return Contender("nginx", (*TCP, *UDP), _through(8003), _through(8003), lambda: family(master.pid))
+
+    def prepare(test: str) -> None:
+        if test == "idle-memory":
+            # Its UDP flows hold connections of the same table for their proxy_timeout.
+            wait_for(lambda: descriptors(family(master.pid)) < 200, "nginx without flows", 40)
+
+    pids = partial(family, master.pid)
+    return Contender("nginx", (*TCP, *UDP), _through(8003), _through(8003), pids, prepare)
 
 
 def squid(topology: Topology) -> Contender:

@@ -6,8 +6,10 @@ import itertools
 import re
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from tests.bench.quiet import Quiet
 from tests.bench.report import Results
 from tests.bench.topology import CONTENDER_CORE, LOAD_CORE, Topology
 from tests.lab.netns import stop
@@ -66,6 +68,13 @@ def _names(path: Path, count: int, label: str) -> Path:
     return path
 
 
+def _measure(topology: Topology, server: str, names: Path | None, window: float) -> float:
+    """Ask for these names, or for some that nobody has asked for yet."""
+    if names is None:
+        names = _names(topology.folder / "new.txt", NEW_NAMES, f"r{next(_numbers)}n")
+    return _ask(topology, server, names, window)
+
+
 def _ask(topology: Topology, server: str, names: Path, window: float) -> float:
     """Queries answered in a second; RuntimeError where some were lost or failed."""
     done = topology.client.run(
@@ -86,6 +95,7 @@ def run(
     rounds: int,
     window: float,
     results: Results,
+    quiet: Quiet,
     say: Callable[[str], None],
 ) -> list[str]:
     """All rounds of the DNS64 tests; what failed, in words."""
@@ -123,11 +133,11 @@ def run(
             order.reverse()
         for name, server in order:
             try:
-                if "dns64-cached" in tests:
-                    results.add("dns64-cached", name, _ask(topology, server, cached, window))
-                if "dns64-new" in tests:
-                    fresh = _names(folder / "new.txt", NEW_NAMES, f"r{next(_numbers)}n")
-                    results.add("dns64-new", name, _ask(topology, server, fresh, window))
+                for test in ("dns64-cached", "dns64-new"):
+                    if test in tests:
+                        asked = cached if test == "dns64-cached" else None
+                        rate, others = quiet.run(partial(_measure, topology, server, asked, window))
+                        results.add(test, name, rate, others=others)
             except (RuntimeError, subprocess.TimeoutExpired) as error:
                 failed.append(str(error))
     for process in processes:

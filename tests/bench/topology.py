@@ -28,6 +28,9 @@ SERVER = "192.31.196.80"
 PORT = 7000
 CONTENDER_CORE, LOAD_CORE = "0", "1"
 
+TICK = os.sysconf("SC_CLK_TCK")  # in a second
+_KTHREADD = "2"  # the parent of all threads of the kernel
+
 BUILD = Path(__file__).resolve().parents[2] / "build" / "bench"
 LOAD = BUILD / "load"
 SOURCE = Path(__file__).with_name("load.c")
@@ -125,14 +128,18 @@ def _nofile() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
+def ticks(pid: int) -> int:
+    """User and system time of a process and of its children that have ended; none of a kernel's thread."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[1] == _KTHREADD else sum(int(field) for field in fields[11:15])
+
+
 def cpu_seconds(pids: list[int]) -> float:
-    """User and system time of the processes; one that has ended has taken its own with it."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+    """Processor time of the processes, those of their children that have ended included."""
+    return sum(ticks(pid) for pid in pids) / TICK
 
 
 def family(pid: int) -> list[int]:
@@ -148,6 +155,11 @@ def family(pid: int) -> list[int]:
     for one in found:
         found += children.get(one, [])
     return found
+
+
+def descriptors(pids: list[int]) -> int:
+    """Open descriptors of the processes."""
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
 
 
 def private_memory(pids: list[int]) -> int:
