@@ -66,6 +66,18 @@ class Results:
         found = self.figures.get((test, contender))
         return statistics.median(found) if found else None
 
+    def ratio(self, test: str, contender: str, rivals_test: str, rival: str) -> float | None:
+        """The median of the rounds' ratios: a moment that was slow for all of them cancels out.
+
+        Where the rounds do not pair up, the ratio of the medians; None without a figure.
+        """
+        own, other = self.figures.get((test, contender)), self.figures.get((rivals_test, rival))
+        if not own or not other or not all(other):
+            return None
+        if len(own) != len(other):
+            return statistics.median(own) / statistics.median(other)
+        return statistics.median(a / b for a, b in zip(own, other, strict=True))
+
     def as_json(self) -> list[dict[str, object]]:
         """What build/bench.json holds."""
         return [
@@ -89,13 +101,13 @@ class Results:
         lines = []
         for test in dict.fromkeys(test for test, _ in self.figures):
             unit, _less = UNITS[test]
-            own = self.median(test, "isthmus")
             lines.append(f"\n{test} ({unit})")
             for (name, contender), rounds in self.figures.items():
                 if name != test:
                     continue
                 median = statistics.median(rounds)
-                ratio = f"{own / median:5.2f}" if own is not None and median else "    –"
+                found = self.ratio(test, "isthmus", test, contender)
+                ratio = "    –" if found is None else f"{found:5.2f}"
                 spread = f"{min(rounds):,.4g} – {max(rounds):,.4g}"
                 extras = "  ".join(
                     f"{key} {statistics.median(values):.3g}"
@@ -113,17 +125,16 @@ class Results:
             own, other = self.median(test, "isthmus"), self.median(rivals_test, rival)
             if own is None and other is None:
                 continue
-            if own is None or not other:
+            ratio = self.ratio(test, "isthmus", rivals_test, rival)
+            if ratio is None:
                 lines.append(f"  ABSENT {test:<14}       {'isthmus' if own is None else rival} has no figure")
                 continue
             less = UNITS[test][1]
-            ratio = own / other
             held = ratio <= bar if less else ratio >= bar
             sign = "≤" if less else "≥"
             lines.append(f"  {'held  ' if held else 'MISSED'} {test:<14} {ratio:5.2f} {sign} {bar} × {rival}")
-        honest, first = self.median("sessions-honest", "isthmus"), self.median("sessions", "isthmus")
-        if honest is not None and first:
-            held = honest / first >= HONEST_SHARE
-            word, ratio = "held  " if held else "MISSED", honest / first
-            lines.append(f"  {word} sessions-honest {ratio:4.2f} ≥ {HONEST_SHARE} × accept-first")
+        honest = self.ratio("sessions-honest", "isthmus", "sessions", "isthmus")
+        if honest is not None:
+            word = "held  " if honest >= HONEST_SHARE else "MISSED"
+            lines.append(f"  {word} sessions-honest {honest:4.2f} ≥ {HONEST_SHARE} × accept-first")
         return "\n".join(lines)

@@ -163,11 +163,14 @@ def descriptors(pids: list[int]) -> int:
 
 
 def private_memory(pids: list[int]) -> int:
-    """Bytes of user-space memory that are the processes' own."""
+    """Bytes of user-space memory, a page that several processes share counted once (Pss).
+
+    "Private" would count a page twice when a worker writes to what it shared with its supervisor.
+    """
     total = 0
     for pid in pids:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith(("Private_Dirty:", "Private_Clean:")):
+                if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
     return total

@@ -75,3 +75,12 @@ def test_the_file(tmp_path: Path) -> None:
 
 def test_every_bar_is_of_tests_that_exist() -> None:
     assert {test for own, other, *_ in BARS for test in (own, other)} <= set(UNITS)
+
+
+def test_a_slow_moment_for_all_does_not_change_a_ratio() -> None:
+    results = Results()
+    for ours, theirs in ((10.0, 5.0), (2.0, 1.0), (9.0, 4.5), (8.0, 100.0), (4.0, 2.0)):
+        results.add("bulk-1", "isthmus", ours)
+        results.add("bulk-1", "haproxy", theirs)
+    assert results.ratio("bulk-1", "isthmus", "bulk-1", "haproxy") == 2.0
+    assert results.ratio("bulk-1", "isthmus", "bulk-1", "squid") is None
