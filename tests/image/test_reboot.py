@@ -7,8 +7,10 @@ import pytest
 from tests.image.console import post, shown_certificate
 from tests.lab.lab import ClientView, Lab
 from tests.lab.rows import Rows
+from tests.netns.conftest import wait_for
 
 NAME = "crossing"
+SCREEN_TIMEOUT = 60.0  # emulated
 PASSWORD = "a-sentence-is-a-good-one"
 
 pytestmark = pytest.mark.image
@@ -34,7 +36,8 @@ def test_what_is_kept_and_a_new_name(lab: Lab, view: ClientView) -> None:
     lab.await_resolver(again)
     assert _kept(lab, again) == before
     assert f"DNS:{NAME}," in shown_certificate(lab, again, "-ext", "subjectAltName")
-    assert f"{NAME}, Isthmus" in lab.box.console()  # the screen's first line
+    # The screen's first line; it comes up beside the web console, at times after it.
+    wait_for(lambda: f"{NAME}, Isthmus" in lab.box.console(), "the new name on the screen", SCREEN_TIMEOUT)
     assert post(lab, again, "/signin", password="not this one") == "422"
     assert post(lab, again, "/signin", password=PASSWORD) == "303"
     Rows(lab, again).http()
