@@ -15,7 +15,11 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=MIRROR,SECURITY_M
   env PYTHONDONTWRITEBYTECODE=1 MYPY_CACHE_DIR=build/mypy RUFF_CACHE_DIR=$(CURDIR)/build/ruff \
   HYPOTHESIS_STORAGE_DIRECTORY=build/hypothesis PYTEST_ADDOPTS='-o cache_dir=build/pytest')
 
-SOURCES := $(shell find appliance webui rootfs-overlay image pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
+SOURCES := $(shell find appliance webui rootfs-overlay image pyproject.toml -type f -not -name '*.pyc' -not -path '*/_compiled/*' 2>/dev/null)
+
+# What is compiled: the modules that appliance/engine.py lists, and what goes with them.
+ENGINE  := appliance/engine.py $(shell find appliance -name '*.pyx' -o -name '*.pxd' 2>/dev/null) \
+  $(shell sed -n 's|^    "\([a-z_]*\)\.\([a-z_]*\)",$$|appliance/\1/\2.py|p' appliance/engine.py 2>/dev/null)
 
 .PHONY: help
 help: ## this list
@@ -61,7 +65,7 @@ flash: ## write the image to a disk: make flash DISK=/dev/… (asks first)
 	@$(SUDO) image/flash.sh "$(DISK)"
 
 .PHONY: setup
-setup: $(STAMPS)/packages $(STAMPS)/venv ## install what the rest needs: Debian packages and a virtual environment
+setup: $(STAMPS)/packages $(STAMPS)/venv $(STAMPS)/engine ## install what the rest needs, and compile the engine
 
 $(STAMPS)/packages: image/setup.sh
 	@$(SUDO) image/setup.sh
@@ -72,6 +76,11 @@ $(STAMPS)/venv: pyproject.toml constraints.txt $(STAMPS)/packages
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/engine: image/build_engine.py $(ENGINE) $(STAMPS)/venv
+	@echo "==> the engine, compiled: appliance/_compiled"
+	@$(BIN)/python image/build_engine.py . appliance/_compiled
+	@touch $@
 
 .PHONY: clean
 clean: ## remove what was built; the signing keys and the virtual environment stay

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.config.schema import Config
-from appliance.dataplane import MARK_LOCAL, MARK_TUN_BASE, listener_port, tun_name
+from appliance.dataplane import MARK_LOCAL, MARK_TUN_BASE, MARK_WAN, listener_port, tun_name
 
 TABLE = "isthmus"
 # Any constant does: it only has to be the same for every packet of a client.
@@ -74,6 +74,14 @@ table inet {TABLE} {{
     type filter hook prerouting priority raw; policy accept
     iifname "{lan}" ip6 daddr {untracked} notrack
     iifname {{ {devices} }} notrack
+    # Answers to the proxy's own sockets, and ICMP errors about what they sent.
+    iifname != "{lan}" meta nfproto ipv4 socket mark {MARK_WAN} meta mark set {MARK_WAN} notrack
+  }}
+
+  chain raw_output {{
+    type filter hook output priority raw; policy accept
+    ip6 saddr {untracked} notrack
+    meta nfproto ipv4 meta mark {MARK_WAN} meta l4proto {{ tcp, udp }} notrack
   }}
 
   chain divert {{
@@ -97,7 +105,7 @@ table inet {TABLE} {{
   chain input {{
     type filter hook input priority filter; policy drop
     iifname "lo" accept
-    meta mark {MARK_LOCAL} accept
+    meta mark {{ {MARK_LOCAL}, {MARK_WAN} }} accept
     ct state established,related accept
     iifname "{lan}" meta l4proto icmpv6 accept
     iifname "{lan}" meta l4proto {{ tcp, udp }} th dport 53 accept

@@ -7,3 +7,7 @@ on the worker's transparent listener, and the accepted socket meets its dialled 
 the client's leg is the packets themselves, the origin's leg a socket for each of the client's
 endpoints (RFC 6146's *binding*).
 """
+
+from appliance.engine import prefer_compiled
+
+prefer_compiled(__name__, __path__)

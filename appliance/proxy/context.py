@@ -1,10 +1,9 @@
-"""What the parts of one worker share: its TUN, its epoll, its prefixes, its limits and its counters."""
+"""What the parts of one worker share: its loop, its TUN, its prefixes, its limits and its counters."""
 
 from __future__ import annotations
 
 import os
 import resource
-import select
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from socket import AF_INET, IPPROTO_IP, SOCK_DGRAM, SOL_SOCKET, inet_ntop, socket
@@ -13,8 +12,11 @@ from zlib import crc32
 
 from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config
+from appliance.dataplane import MARK_WAN
 from appliance.errors import WIRE, Failure
 from appliance.protocol.packet import icmpv6_error
+from appliance.proxy.kernel import Kernel
+from appliance.proxy.loop import Loop
 from appliance.proxy.timers import Timers
 from appliance.session.record import Session, address_text
 
@@ -25,14 +27,8 @@ MAX_ERRORS_PER_SECOND = 1_000
 MAX_DESTINATIONS = 16_384
 
 _SO_BINDTODEVICE = 25
+_SO_MARK = 36
 _IP_BIND_ADDRESS_NO_PORT = 24
-
-
-class Handler(Protocol):
-    """Something that owns a descriptor."""
-
-    def on_event(self, events: int) -> None:
-        """What epoll reports of it."""
 
 
 class Recorder(Protocol):
@@ -78,7 +74,7 @@ class Way:
     prefix: TranslationPrefix
     networks: tuple[IPv4Network, ...]
     interface: bytes  # empty: the routes decide
-    sources: tuple[str, ...]
+    sources: tuple[bytes, ...]  # packed IPv4 addresses; empty: the routes decide
 
     def may_carry(self, address: IPv4Address) -> Failure | None:
         """Why ``address`` is not reached by this prefix, or None."""
@@ -88,15 +84,21 @@ class Way:
             return Failure.NO_ROUTE
         return None
 
+    def source_for(self, client: bytes) -> bytes:
+        """The packed source address of a client's sessions, or nothing.
+
+        By the client's address alone, so that it keeps its source over sessions and restarts.
+        """
+        return self.sources[crc32(client) % len(self.sources)] if self.sources else b""
+
     def bind(self, sock: socket, client: bytes) -> None:
         """Let ``sock`` leave this way; OSError where an interface or an address is not there."""
+        sock.setsockopt(SOL_SOCKET, _SO_MARK, MARK_WAN)
         if self.interface:
             sock.setsockopt(SOL_SOCKET, _SO_BINDTODEVICE, self.interface)
         if self.sources:
-            # By the address alone, so that a client keeps its source over sessions and restarts.
-            source = self.sources[crc32(client) % len(self.sources)]
             sock.setsockopt(IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind((source, 0))
+            sock.bind((inet_ntop(AF_INET, self.source_for(client)), 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,32 +111,32 @@ class Destination:
     failure: Failure | None
 
 
-class Context:
-    """One worker's shared state. Not a place for behaviour: that is in transparent, udp, icmp, relay."""
+class Context(Loop):
+    """One worker's shared state. Not a place for behaviour: that is in transparent, datagram, relay."""
 
-    def __init__(self, config: Config, tun: int, now: float, recorder: Recorder) -> None:
+    def __init__(self, kernel: Kernel, config: Config, tun: int, recorder: Recorder) -> None:
+        super().__init__(kernel)
         self.config = config
         self.ways: tuple[Way, ...] = ()
         self.published: set[tuple[str, int]] = set()  # protocols and ports that lead back to the LAN
         self.tun = tun
-        self.epoll = select.epoll(1024)
-        self.handlers: dict[int, Handler] = {}
         self.counters = Counters()
-        self.timers = Timers(int(now))
-        self.now = now  # monotonic seconds, fresh once for each batch of events
+        self.timers = Timers(int(self.now))
         self.recorder = recorder
         self.sessions: dict[int, Session] = {}
         self.by_client: dict[bytes, int] = {}
         self._numbers = 0
         self._destinations: dict[bytes, Destination | None] = {}
         self._errors_left = MAX_ERRORS_PER_SECOND
-        self._graves: list[socket] = []
         self._spare = -1
         self.take_spare()
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._own: dict[str, bool] = {}
         self._probe = socket(AF_INET, SOCK_DGRAM)
         self.max_sessions = 0
+        self.max_sessions_per_client = 0
+        self.max_new = 0
+        self.max_new_per_client = 0
         self._new_sessions: dict[bytes, int] = {}  # by client, in this second
         self._new_in_all = 0
         self._limited: set[bytes] = set()  # clients whose limit was logged in this second
@@ -147,20 +149,18 @@ class Context:
                 TranslationPrefix(entry.prefix),
                 entry.networks,
                 (entry.interface or "").encode(),
-                tuple(str(address) for address in entry.sources),
+                tuple(address.packed for address in entry.sources),
             )
             for entry in config.translation
         )
         self.max_sessions = min(config.proxy.max_sessions, descriptors)
+        self.max_sessions_per_client = config.proxy.max_sessions_per_client
+        self.max_new = config.proxy.max_new
+        self.max_new_per_client = config.proxy.max_new_per_client
         self.published = {(service.protocol, service.port) for service in config.published}
         self._destinations.clear()
 
     # -- descriptors ---------------------------------------------------------------------------
-
-    def watch(self, fd: int, handler: Handler, events: int) -> None:
-        """Hear of ``events`` on ``fd``."""
-        self.handlers[fd] = handler
-        self.epoll.register(fd, events)
 
     def release_spare(self) -> bool:
         """Give the descriptor kept for bad times back to the system; False where it is not there."""
@@ -177,33 +177,11 @@ class Context:
         except OSError:
             self._spare = -1  # every_second tries again
 
-    def ignore(self, fd: int) -> None:
-        """Hear no more of ``fd``, which stays open, here or with another process."""
-        if self.handlers.pop(fd, None) is not None:
-            self.epoll.unregister(fd)
-
-    def bury(self, fd: int, sock: socket) -> None:
-        """Forget the descriptor now, close it after this batch of events.
-
-        Closed at once, its number could be given to a new socket while this batch still holds an
-        event of the old one.
-        """
-        self.handlers.pop(fd, None)
-        self._graves.append(sock)
-
-    def close_buried(self) -> None:
-        """End of a batch."""
-        for sock in self._graves:
-            sock.close()
-        self._graves.clear()
-
     # -- the TUN -------------------------------------------------------------------------------
 
     def write(self, packet: bytes) -> None:
         """Send a packet into the kernel through the TUN; a full queue drops it, as a network may."""
-        try:
-            os.write(self.tun, packet)
-        except OSError:
+        if self.kernel.write_packet(self.tun, packet) < 0:
             self.counters.malformed += 1
 
     def answer_error(self, failure: Failure, offending: bytes, mtu: int = 0) -> None:
@@ -271,15 +249,14 @@ class Context:
 
     def admit(self, client: bytes) -> Failure | None:
         """Whether one more session of ``client`` (16 octets) is within the limits; it is counted as tried."""
-        proxy = self.config.proxy
         tried = self._new_sessions.get(client, 0)
-        if tried >= proxy.max_new_per_client or self._new_in_all >= proxy.max_new:
+        if tried >= self.max_new_per_client or self._new_in_all >= self.max_new:
             return Failure.LIMIT
         self._new_sessions[client] = tried + 1
         self._new_in_all += 1
         if len(self.sessions) >= self.max_sessions:
             return Failure.LIMIT
-        if self.by_client.get(client, 0) >= proxy.max_sessions_per_client:
+        if self.by_client.get(client, 0) >= self.max_sessions_per_client:
             return Failure.LIMIT
         return None
 

@@ -33,6 +33,7 @@ from appliance.addressing import is_global_ipv4
 from appliance.errors import Failure, failure_of
 from appliance.protocol import packet as wire
 from appliance.proxy.context import Context, Destination, Way
+from appliance.proxy.loop import Handler
 from appliance.proxy.relay import EPOLLERR, EPOLLIN
 from appliance.session.record import OPEN, Session
 
@@ -85,7 +86,7 @@ def _binding_key(kind: str, key: bytes, way: Way) -> bytes:
     return key[:16] + key[32:34] + kind.encode() + way.prefix.network.network_address.packed
 
 
-class Binding:
+class Binding(Handler):
     """One client endpoint and its socket."""
 
     __slots__ = ("client", "fd", "flows", "kind", "origins", "owner", "place", "port", "sock", "ttl", "turn")

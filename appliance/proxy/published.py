@@ -11,14 +11,14 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterable
-from errno import EINPROGRESS
+from errno import EAGAIN
 from socket import (
     AF_INET,
     AF_INET6,
     IPPROTO_IP,
     IPPROTO_IPV6,
     IPPROTO_TCP,
-    SO_ERROR,
+    SO_OOBINLINE,
     SO_REUSEADDR,
     SO_REUSEPORT,
     SOCK_CLOEXEC,
@@ -26,17 +26,20 @@ from socket import (
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
-    inet_aton,
+    inet_pton,
     socket,
 )
 from typing import Any
 
 from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config, Published
+from appliance.dataplane import MARK_WAN
 from appliance.errors import Failure, failure_of
 from appliance.protocol.proxy_header import version_2
 from appliance.protocol.sniff import MAX_HEAD, Sniff, http_host, server_name
 from appliance.proxy.context import Context
+from appliance.proxy.kernel import Kernel
+from appliance.proxy.loop import Handler
 from appliance.proxy.relay import (
     EPOLLERR,
     EPOLLHUP,
@@ -44,13 +47,11 @@ from appliance.proxy.relay import (
     EPOLLOUT,
     EPOLLRDHUP,
     LEG_EVENTS,
-    READ_SIZE,
     RelayContext,
     join,
-    reset_on_close,
 )
 from appliance.proxy.targets import Target, Targets
-from appliance.session.record import DIALLING, MAPPED, OPEN, Session, address_text
+from appliance.session.record import DIALLING, OPEN, Session, address_text
 
 # How long a client may take to say its name, and a target to answer before the next one is tried.
 SNIFF_TIMEOUT = 10
@@ -58,13 +59,15 @@ TARGET_TIMEOUT = 3
 LISTEN_BACKLOG = 4_096
 MAX_ACCEPTS = 64
 
+_SO_MARK = 36
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
 _IPV6_TRANSPARENT = 75
 _SO_ATTACH_REUSEPORT_CBPF = 51
+_NONE = -1  # no descriptor
 
 
-def steer_by_source(sock: socket, workers: int) -> None:
+def steer_by_source(fd: int, workers: int) -> None:
     """Let the kernel pick the socket of a reuseport group by the client's IPv4 address.
 
     So a client's sessions meet in one worker, and its caps hold over all of them. The program
@@ -74,7 +77,11 @@ def steer_by_source(sock: socket, workers: int) -> None:
     code = b"".join(struct.pack("HBBI", *words) for words in (load, modulo, give))
     kept = ctypes.create_string_buffer(code)
     program = struct.pack("HL", len(code) // 8, ctypes.addressof(kept))
-    sock.setsockopt(SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, program)
+    sock = socket(fileno=fd)
+    try:
+        sock.setsockopt(SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, program)
+    finally:
+        sock.detach()
 
 
 def open_service(service: Published, kind: int) -> socket:
@@ -83,6 +90,7 @@ def open_service(service: Published, kind: int) -> socket:
     try:
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+        sock.setsockopt(SOL_SOCKET, _SO_MARK, MARK_WAN)  # accepted sockets inherit it
         sock.setsockopt(IPPROTO_IP, _IP_FREEBIND, 1)  # an address that DHCP has yet to bring
         sock.bind((str(service.address or "0.0.0.0"), service.port))  # noqa: S104 - published is the point
     except OSError:
@@ -99,25 +107,25 @@ def bind_as_client(sock: socket, prefix: TranslationPrefix, client: bytes) -> No
     sock.bind((address_text(source), 0))
 
 
-class Service:
-    """One published service: its listener, and its names as they are looked up."""
+class Service(Handler):
+    """One published service: its listener ``fd``, and its names as they are looked up."""
 
-    def __init__(self, owner: PublishedTcp, settings: Published) -> None:
+    def __init__(self, owner: PublishedTcp, kernel: Kernel, settings: Published) -> None:
         self.settings = settings
         self._owner = owner
+        self._kernel = kernel
         self._exact: dict[str, tuple[str, ...]] = {}
         self._below: dict[str, tuple[str, ...]] = {}
         for named in settings.names:
             for host in named.hosts:
                 table = self._below if host.startswith("*.") else self._exact
                 table.setdefault(host.removeprefix("*."), named.targets)
-        self.sock = open_service(settings, SOCK_STREAM)
-        try:
-            self.sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-            self.sock.listen(LISTEN_BACKLOG)
-        except OSError:
-            self.sock.close()
-            raise
+        with open_service(settings, SOCK_STREAM) as sock:
+            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # accepted sockets inherit these
+            sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+            sock.listen(LISTEN_BACKLOG)
+            self.fd = sock.detach()
+        kernel.adopt(self.fd)
 
     def targets_for(self, name: str) -> tuple[str, ...]:
         """The endpoints for a name; of several that fit the longest counts."""
@@ -127,44 +135,43 @@ class Service:
             found = self._below.get(name)
         return self.settings.targets if found is None else found
 
-    def on_event(self, _events: int) -> None:
+    def on_event(self, events: int) -> None:
         """Clients wait."""
         for _ in range(MAX_ACCEPTS):
-            try:
-                sock, peer = self.sock.accept()
-            except OSError:
+            fd = self._kernel.accept(self.fd)
+            if fd < 0:
                 return
-            self._owner.take_up(self, sock, peer)
+            self._owner.take_up(self, fd, self._kernel.endpoints)
 
 
-class Incoming:
+class Incoming(Handler):
     """A client between its accept and its target's answer. Handles both sockets' events."""
 
     __slots__ = ("client", "data", "over", "owner", "rest", "server", "service", "session", "target")
 
-    def __init__(self, owner: PublishedTcp, service: Service, client: socket, session: Session) -> None:
+    def __init__(self, owner: PublishedTcp, service: Service, client: int, session: Session) -> None:
         self.owner = owner
         self.service = service
-        self.client = client
+        self.client = client  # descriptors both
+        self.server = _NONE
         self.session = session
         self.data = b""  # read of the client, for the server
         self.rest: list[Target] = []  # to be tried yet
         self.target: Target | None = None
-        self.server: socket | None = None
         self.over = False
 
     def on_event(self, events: int) -> None:
         """Bytes of a client that is being sniffed, or the outcome of a dial."""
         if self.over:
             return
-        if self.server is None:
+        if self.server == _NONE:
             self.owner.sniff(self)
         elif events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
             self.owner.dialled(self)
 
     def sniff_deadline(self, _second: int) -> int:
         """A client that does not say where it wants to go."""
-        if not self.over and self.server is None:
+        if not self.over and self.server == _NONE:
             self.owner.give_up(self, Failure.TIMEOUT)
         return 0
 
@@ -172,17 +179,17 @@ class Incoming:
         """A check for the timers: is ``target`` still being waited for?"""
 
         def check(_second: int) -> int:
-            if not self.over and self.target is target and self.server is not None:
+            if not self.over and self.target is target and self.server != _NONE:
                 self.owner.failed(self, Failure.TIMEOUT)
             return 0
 
         return check
 
 
-class _Quiet:
+class _Quiet(Handler):
     """The client's socket during the dial: what it says waits in the kernel until there are two legs."""
 
-    def on_event(self, _events: int) -> None:
+    def on_event(self, events: int) -> None:
         """Nothing yet."""
 
 
@@ -194,6 +201,7 @@ class PublishedTcp:
 
     def __init__(self, context: Context, relay: RelayContext, targets: Targets) -> None:
         self._context = context
+        self._kernel = context.kernel
         self._relay = relay
         self._targets = targets
         self._services: dict[Published, Service] = {}
@@ -213,10 +221,10 @@ class PublishedTcp:
             service = self._services.get(settings)
             try:
                 if service is None:
-                    service = Service(self, settings)
+                    service = Service(self, self._kernel, settings)
                     self._services[settings] = service
-                    self._context.watch(service.sock.fileno(), service, EPOLLIN)
-                steer_by_source(service.sock, workers)
+                    self._context.watch(service.fd, service, EPOLLIN)
+                steer_by_source(service.fd, workers)
             except OSError as error:
                 self.problems.append(
                     f"Service “{settings.name}”: tcp port {settings.port} cannot be opened: {error.strerror}."
@@ -224,8 +232,8 @@ class PublishedTcp:
 
     def _close(self, service: Service) -> None:
         service.on_event(0)  # whose handshake is done is served yet
-        self._context.ignore(service.sock.fileno())
-        service.sock.close()
+        self._context.ignore(service.fd)
+        self._kernel.close(service.fd)
 
     def drain(self) -> None:
         """Take up nothing new."""
@@ -235,51 +243,46 @@ class PublishedTcp:
 
     # -- a new client ------------------------------------------------------------------------------
 
-    def take_up(self, service: Service, client: socket, peer: tuple[str, int]) -> None:
-        """An accepted connection."""
+    def take_up(self, service: Service, client: int, endpoints: bytes) -> None:
+        """An accepted connection; ``endpoints`` as of ``Kernel.accept``."""
         context, settings = self._context, service.settings
-        address = MAPPED + inet_aton(peer[0])
+        address = endpoints[:16]
         failure = context.admit(address)
-        if failure is None and client.fileno() + 2 * len(self.waiting) + 16 > context.descriptor_limit:
+        if failure is None and client + 2 * len(self.waiting) + 16 > context.descriptor_limit:
             failure = Failure.RESOURCES
         if failure is not None:
             context.refused("tcp", address, f"service {settings.name}", settings.port, failure)
-            reset_on_close(client)
-            client.close()
+            self._kernel.reset_on_close(client)
+            self._kernel.close(client)
             return
-        client.setblocking(False)
-        name = client.getsockname()
-        ports = struct.pack("!HH", peer[1], name[1])
-        session = context.open("tcp", address + MAPPED + inet_aton(name[0]) + ports, "", DIALLING)
+        session = context.open("tcp", endpoints, "", DIALLING)
         session.service = settings.name
         incoming = Incoming(self, service, client, session)
         self.waiting.add(incoming)
         if settings.route == "none":
-            context.watch(client.fileno(), _QUIET, LEG_EVENTS)
+            context.watch(client, _QUIET, LEG_EVENTS)
             self._dial(incoming, settings.targets)
         else:
-            context.watch(client.fileno(), incoming, LEG_EVENTS)
+            context.watch(client, incoming, LEG_EVENTS)
             context.timers.add(int(context.now) + SNIFF_TIMEOUT, incoming.sniff_deadline)
             self.sniff(incoming)
 
     def sniff(self, incoming: Incoming) -> None:
         """Read until the name is known."""
         route = server_name if incoming.service.settings.route == "sni" else http_host
-        try:
-            while True:
-                data = incoming.client.recv(READ_SIZE)
-                incoming.data += data
-                found = route(incoming.data)
-                if found is not Sniff.MORE:
-                    break
-                if not data or len(incoming.data) > 2 * MAX_HEAD:
-                    found = Sniff.BAD
-                    break
-        except BlockingIOError:
-            return
-        except OSError:
-            self.give_up(incoming, Failure.RESET)
-            return
+        while True:
+            size = self._kernel.receive(incoming.client)
+            if size < 0:
+                if size != -EAGAIN:
+                    self.give_up(incoming, Failure.RESET)
+                return
+            incoming.data += self._kernel.received(0, size)
+            found = route(incoming.data)
+            if found is not Sniff.MORE:
+                break
+            if not size or len(incoming.data) > 2 * MAX_HEAD:
+                found = Sniff.BAD
+                break
         if found is Sniff.BAD:
             self.give_up(incoming, Failure.DENIED)
             return
@@ -288,7 +291,7 @@ class PublishedTcp:
         if not endpoints:
             self.give_up(incoming, Failure.DENIED)  # nothing is published under this name
             return
-        self._context.handlers[incoming.client.fileno()] = _QUIET
+        self._context.hand_to(incoming.client, _QUIET)
         self._dial(incoming, endpoints)
 
     # -- the dial ----------------------------------------------------------------------------------
@@ -300,29 +303,22 @@ class PublishedTcp:
     def _next(self, incoming: Incoming, failure: Failure) -> None:
         """Try the targets that are left, or give up for the reason of the last one."""
         context, settings = self._context, incoming.service.settings
+        source = b""
+        if settings.reveal == "address" and self._client_prefix is not None:
+            source = self._client_prefix.embed_packed(incoming.session.client[12:])
         while incoming.rest:
             target = incoming.rest.pop(0)
-            try:
-                server = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
-            except OSError as error:
-                failure = failure_of(error.errno or 0)
-                break
-            try:
-                if settings.reveal == "address" and self._client_prefix is not None:
-                    bind_as_client(server, self._client_prefix, incoming.session.client[12:])
-                server.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-                code = server.connect_ex((target.address, target.port))
-            except OSError as error:
-                code = error.errno or 0
-            if code not in (0, EINPROGRESS):
-                server.close()
-                failure = failure_of(code)
-                if failure is not Failure.RESOURCES:
-                    target.found(False, context.now)
+            address = inet_pton(AF_INET6, target.address)
+            server = self._kernel.dial(address, target.port, b"", source)
+            if server < 0:
+                failure = failure_of(-server)
+                if failure is Failure.RESOURCES:
+                    break
+                target.found(False, context.now)
                 continue
             incoming.target, incoming.server = target, server
             incoming.session.origin, incoming.session.origin_port = target.address, target.port
-            context.watch(server.fileno(), incoming, LEG_EVENTS)
+            context.watch(server, incoming, LEG_EVENTS)
             context.timers.add(int(context.now) + TARGET_TIMEOUT, incoming.dial_deadline(target))
             return
         self.give_up(incoming, failure)
@@ -330,19 +326,18 @@ class PublishedTcp:
     def failed(self, incoming: Incoming, failure: Failure) -> None:
         """The target of now does not answer: the next one."""
         server, target = incoming.server, incoming.target
-        if server is not None and target is not None:
+        if server != _NONE and target is not None:
             target.found(False, self._context.now)
-            reset_on_close(server)
-            self._context.bury(server.fileno(), server)
-        incoming.server = incoming.target = None
+            self._kernel.reset_on_close(server)
+            self._context.bury(server)
+        incoming.server, incoming.target = _NONE, None
         self._next(incoming, failure)
 
     def dialled(self, incoming: Incoming) -> None:
         """connect() has ended, well or not."""
         server, target, session = incoming.server, incoming.target, incoming.session
-        assert server is not None
         assert target is not None
-        code = server.getsockopt(SOL_SOCKET, SO_ERROR)
+        code = self._kernel.error_of(server)
         if code:
             self.failed(incoming, failure_of(code))
             return
@@ -357,8 +352,8 @@ class PublishedTcp:
             ends = session.client[12:], session.client_port, session.server[12:], session.server_port
             header = version_2(*ends)
         server_leg, client_leg = join(self._relay, server, incoming.client, session)
-        context.handlers[client_leg.fd] = client_leg
-        context.handlers[server_leg.fd] = server_leg
+        context.hand_to(client_leg.fd, client_leg)
+        context.hand_to(server_leg.fd, server_leg)
         client_leg.pending = header + incoming.data
         incoming.data = b""
         client_leg.pump(EPOLLRDHUP)
@@ -370,9 +365,9 @@ class PublishedTcp:
         context, session = self._context, incoming.session
         incoming.over = True
         self.waiting.discard(incoming)
-        for sock in (incoming.client, incoming.server):
-            if sock is not None:
-                reset_on_close(sock)
-                context.bury(sock.fileno(), sock)
+        for fd in (incoming.client, incoming.server):
+            if fd != _NONE:
+                self._kernel.reset_on_close(fd)
+                context.bury(fd)
         context.counters.count(failure)
         context.ended(session, failure.value)

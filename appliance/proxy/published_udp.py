@@ -20,6 +20,7 @@ from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config, Published
 from appliance.errors import Failure, failure_of
 from appliance.proxy.context import Context
+from appliance.proxy.loop import Handler
 from appliance.proxy.published import bind_as_client, open_service, steer_by_source
 from appliance.proxy.relay import EPOLLIN
 from appliance.proxy.targets import Target, Targets
@@ -32,7 +33,7 @@ _IP_PKTINFO = 8
 _PKTINFO = struct.Struct("=I4s4s")
 
 
-class Service:
+class Service(Handler):
     """A service's socket on the WAN."""
 
     def __init__(self, owner: PublishedUdp, settings: Published) -> None:
@@ -62,7 +63,7 @@ class Service:
             return  # lost, as on any network
 
 
-class Flow:
+class Flow(Handler):
     """A client's session with a service."""
 
     __slots__ = ("key", "last", "own", "owner", "peer", "service", "session", "sock", "target")
@@ -118,7 +119,7 @@ class PublishedUdp:
                     service = Service(self, settings)
                     self._services[settings] = service
                     self._context.watch(service.sock.fileno(), service, EPOLLIN)
-                steer_by_source(service.sock, workers)
+                steer_by_source(service.sock.fileno(), workers)
             except OSError as error:
                 self.problems.append(
                     f"Service “{settings.name}”: udp port {settings.port} cannot be opened: {error.strerror}."

@@ -8,19 +8,20 @@ Rules, as each leg obeys them:
 4. Both directions ended: both sockets are closed. A reset or an error on one leg resets the other, after
    what can be passed on at once: nothing tells of it again.
 5. Sockets are edge-triggered: a leg reads until it would block, or until its turn is over.
-6. An urgent byte goes on as any other, without its urgency. Linux ends a recv before it, and a splice sees
-   nothing behind it, so that neither a short read nor a splice of nothing then says what it says else.
+6. An urgent byte goes on as any other, without its urgency (the sockets keep it in line). Linux ends a recv
+   before it, and a splice sees nothing behind it, so that neither a short read nor a splice of nothing then
+   says what it says else.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import select
-import struct
 from collections.abc import Callable
-from socket import SHUT_WR, SO_LINGER, SO_OOBINLINE, SOL_SOCKET, socket
+from errno import EAGAIN
+from typing import cast
 
+from appliance.proxy.kernel import Kernel
+from appliance.proxy.loop import Handler, Loop
 from appliance.session.record import CLOSING, Session
 
 # One recv. Smaller costs system calls, larger cache misses; bulk goes by splice anyway.
@@ -34,82 +35,82 @@ MAX_SPARE_PIPES = 64
 # Two full reads say "bulk"; splicing everything from the start costs a quarter of the session rate.
 FULL_READS_BEFORE_SPLICE = 2
 
-_SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
-_F_SETPIPE_SZ = 1031
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
 EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 EPOLLRDHUP, EPOLLPRI = select.EPOLLRDHUP, select.EPOLLPRI
 LEG_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | select.EPOLLET
+
+# The same as C has them, where this is compiled.
+_IN, _OUT, _ERR, _RDHUP = EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLRDHUP
 # With these, more may be behind a short read: only a recv that would block, or the end, is the last.
 _MORE_BEHIND = EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
 _READABLE = EPOLLIN | _MORE_BEHIND
 _PLAIN = EPOLLIN | EPOLLOUT
-
-
-def reset_on_close(sock: socket) -> None:
-    """Make close() send RST: otherwise a failure would look like an orderly end to the peer."""
-    try:
-        sock.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
-    except OSError:
-        pass  # the socket is in no state to send anything
+_WOULD_BLOCK = -EAGAIN
+_SPLICE_AFTER = FULL_READS_BEFORE_SPLICE
+_NOBODY: Leg = cast("Leg", None)  # the peer of a leg that is closed; nobody asks it anything
 
 
 class Pipes:
     """A pool of empty pipes with a bound on how many exist: ``limit`` pipes, two descriptors each."""
 
-    __slots__ = ("_limit", "_made", "_spare")
+    __slots__ = ("kernel", "limit", "made", "max_spare", "size", "spare")
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._made = 0
-        self._spare: list[tuple[int, int]] = []
+    def __init__(
+        self, kernel: Kernel, limit: int, size: int = PIPE_SIZE, max_spare: int = MAX_SPARE_PIPES
+    ) -> None:
+        self.kernel = kernel
+        self.limit = limit
+        self.size = size
+        self.max_spare = max_spare
+        self.made = 0
+        self.spare: list[tuple[int, int]] = []
 
     def take(self) -> tuple[int, int] | None:
         """A pipe (read end, write end), or None at the limit: the caller goes on copying."""
-        if self._spare:
-            return self._spare.pop()
-        if self._made >= self._limit:
+        if self.spare:
+            return self.spare.pop()
+        if self.made >= self.limit or self.kernel.open_pipe(self.size) < 0:
             return None
-        try:
-            pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            fcntl.fcntl(pipe[1], _F_SETPIPE_SZ, PIPE_SIZE)
-        except OSError:
-            pass  # over fs.pipe-user-pages-soft: the default size serves, only slower
-        self._made += 1
-        return pipe
+        self.made += 1
+        return self.kernel.pipe_ends
 
     def give(self, pipe: tuple[int, int], empty: bool) -> None:
         """Take a pipe back; one with bytes in it is closed, they belong to a dead session."""
-        if empty and len(self._spare) < MAX_SPARE_PIPES:
-            self._spare.append(pipe)
+        if empty and len(self.spare) < self.max_spare:
+            self.spare.append(pipe)
         else:
-            os.close(pipe[0])
-            os.close(pipe[1])
-            self._made -= 1
+            self.kernel.close(pipe[0])
+            self.kernel.close(pipe[1])
+            self.made -= 1
 
 
 class RelayContext:
-    """What all legs of a worker share."""
+    """What all legs of a worker share. ``ended``: who is told of the end of a session."""
 
-    __slots__ = ("again", "buffer", "bury", "ended", "legs", "pipes", "view")
+    __slots__ = ("again", "ended", "kernel", "legs", "loop", "max_turn", "pipes", "read_size")
 
     def __init__(
-        self, pipes: Pipes, bury: Callable[[int, socket], None], ended: Callable[[Session, str], None]
+        self, loop: Loop, pipes: Pipes, ended: Callable[[Session, str], None], max_turn: int = MAX_TURN
     ) -> None:
+        self.loop = loop
+        self.kernel = loop.kernel
         self.pipes = pipes
-        self.bury = bury  # forget the descriptor now, close the socket when this batch of events is done
         self.ended = ended
-        self.buffer = bytearray(READ_SIZE)
-        self.view = memoryview(self.buffer)
+        self.read_size = len(self.kernel.buffer)
+        self.max_turn = max_turn
         self.again: list[Leg] = []  # legs whose turn was over with more to read
         self.legs: dict[int, Leg] = {}  # the LAN's leg of every relayed session, by its number
 
+    def resume(self) -> None:
+        """Let those whose turn was over go on."""
+        if self.again:
+            again, self.again = self.again, []
+            for leg in again:
+                if not leg.closed:
+                    leg.pump(EPOLLRDHUP)
 
-class Leg:
+
+class Leg(Handler):
     """One side of a relayed session: what is read here is written to ``peer``."""
 
     __slots__ = (
@@ -117,27 +118,26 @@ class Leg:
         "context",
         "eof",
         "fd",
+        "from_pipe",
         "full_reads",
         "in_pipe",
+        "into_pipe",
         "lan",
         "peer",
         "pending",
-        "pipe",
         "session",
         "shut",
-        "sock",
     )
 
-    peer: Leg
-
-    def __init__(self, context: RelayContext, sock: socket, session: Session, lan: bool) -> None:
+    def __init__(self, context: RelayContext, fd: int, session: Session, lan: bool) -> None:
         self.context = context
-        self.sock = sock
-        self.fd = sock.fileno()
+        self.fd = fd
         self.session = session
         self.lan = lan  # True for the client's leg
+        self.peer = _NOBODY  # until ``join`` says
         self.pending = b""
-        self.pipe: tuple[int, int] | None = None
+        self.from_pipe = -1  # the pipe, while there is one
+        self.into_pipe = -1
         self.in_pipe = 0
         self.full_reads = 0
         self.eof = False  # read to the end here
@@ -150,78 +150,79 @@ class Leg:
             return
         peer = self.peer
         if (
-            events & EPOLLIN
+            events & _IN
             and not events & ~_PLAIN
-            and not self.pending
             and not self.eof
-            and self.pipe is None
+            and self.from_pipe < 0
+            and peer.from_pipe < 0
+            and not self.pending
             and not peer.pending
-            and peer.pipe is None
         ):
             # The usual case, a few bytes to be copied, without the calls and checks of the others.
             self._copy_small(peer)
             return
-        if events & EPOLLOUT and (peer.pending or peer.in_pipe):
+        if events & _OUT and (peer.pending or peer.in_pipe):
             # The peer's own end may have been reported while it waited: read it to the end.
-            peer.pump(EPOLLRDHUP)
+            peer.pump(_RDHUP)
         if events & _READABLE and not self.closed:
             self.pump(events)
-            if events & EPOLLERR:
+            if events & _ERR:
                 self.abort("reset")  # the pump meets it neither behind bytes that wait nor after an end
 
     def _copy_small(self, peer: Leg) -> None:
         """Read once and write it on; what is more than that goes the way of ``pump``."""
-        context = self.context
-        try:
-            size = self.sock.recv_into(context.buffer)
-            if size == 0:
-                self.eof = True
-                self._finish(peer)
+        kernel = self.context.kernel
+        size = kernel.receive(self.fd)
+        if size <= 0:
+            self._read_nothing(peer, size)
+            return
+        sent = kernel.forward(peer.fd, size)
+        if sent < 0:
+            if sent != _WOULD_BLOCK:
+                self.abort("reset")
                 return
-            try:
-                sent = peer.sock.send(context.view[:size])
-            except BlockingIOError:
-                sent = 0
-        except BlockingIOError:
-            return
-        except OSError:
-            self.abort("reset")
-            return
-        if self.lan:
-            self.session.to_wan += sent
-        else:
-            self.session.to_lan += sent
+            sent = 0
+        self._count(sent)
         if sent < size:
-            self.pending = bytes(context.view[sent:size])
-        elif size < READ_SIZE:
+            self.pending = kernel.received(sent, size)
+        elif size < self.context.read_size:
             self.full_reads = 0  # a short read emptied the socket
         else:
             self.full_reads += 1
-            self.pump(EPOLLIN)
+            self.pump(_IN)
+
+    def _read_nothing(self, peer: Leg, size: int) -> None:
+        """A receive of the end, of nothing for now, or of an error."""
+        if size == 0:
+            self.eof = True
+            self._finish(peer)
+        elif size != _WOULD_BLOCK:
+            self.abort("reset")
 
     def pump(self, events: int) -> None:
         """Move what can be moved from here to the peer."""
-        peer = self.peer
-        try:
-            if self.pipe is not None:
-                self._splice(peer, events)
-                return
-            if self.pending:
-                sent = peer.sock.send(self.pending)
-                self._count(sent)
-                if sent < len(self.pending):
-                    self.pending = self.pending[sent:]
-                    return
-                self.pending = b""
-                events |= EPOLLRDHUP
-            if self.eof:
-                self._finish(peer)
-                return
-            self._copy(peer, events)
-        except BlockingIOError:
+        if self.closed:
             return
-        except OSError:
-            self.abort("reset")
+        peer = self.peer
+        if self.from_pipe >= 0:
+            self._splice(peer, events)
+            return
+        if self.pending:
+            sent = self.context.kernel.send(peer.fd, self.pending)
+            if sent < 0:
+                if sent != _WOULD_BLOCK:
+                    self.abort("reset")
+                return
+            self._count(sent)
+            if sent < len(self.pending):
+                self.pending = self.pending[sent:]
+                return
+            self.pending = b""
+            events |= _RDHUP
+        if self.eof:
+            self._finish(peer)
+            return
+        self._copy(peer, events)
 
     def _count(self, amount: int) -> None:
         if self.lan:
@@ -231,49 +232,52 @@ class Leg:
 
     def _copy(self, peer: Leg, events: int) -> None:
         context = self.context
-        receive = self.sock.recv_into
-        for _ in range(MAX_TURN):
-            size = receive(context.buffer)
-            if size == 0:
-                self.eof = True
-                self._finish(peer)
+        kernel = context.kernel
+        for _ in range(context.max_turn):
+            size = kernel.receive(self.fd)
+            if size <= 0:
+                self._read_nothing(peer, size)
                 return
-            try:
-                sent = peer.sock.send(context.view[:size])
-            except BlockingIOError:
+            sent = kernel.forward(peer.fd, size)
+            if sent < 0:
+                if sent != _WOULD_BLOCK:
+                    self.abort("reset")
+                    return
                 sent = 0
             self._count(sent)
             if sent < size:
-                self.pending = bytes(context.view[sent:size])
+                self.pending = kernel.received(sent, size)
                 return
-            if size < READ_SIZE:
+            if size < context.read_size:
                 self.full_reads = 0
                 # A short read emptied the socket, unless its end or an urgent byte is behind the bytes.
                 if not events & _MORE_BEHIND:
                     return
             else:
                 self.full_reads += 1
-                if self.full_reads >= FULL_READS_BEFORE_SPLICE:
-                    self.pipe = context.pipes.take()
-                    if self.pipe is not None:
-                        self._splice(peer, events)
-                        return
+                if self.full_reads >= _SPLICE_AFTER and self._take_pipe():
+                    self._splice(peer, events)
+                    return
         context.again.append(self)
 
     def _splice(self, peer: Leg, events: int) -> None:
-        assert self.pipe is not None
-        from_pipe, into_pipe = self.pipe
-        for _ in range(MAX_TURN):
+        context = self.context
+        kernel = context.kernel
+        for _ in range(context.max_turn):
             # The pipe is emptied before the socket is read, or EAGAIN could mean either of the two.
             while self.in_pipe:
-                moved = os.splice(from_pipe, peer.fd, self.in_pipe, flags=_SPLICE_FLAGS)
+                moved = kernel.splice(self.from_pipe, peer.fd, self.in_pipe)
+                if moved < 0:
+                    if moved != _WOULD_BLOCK:
+                        self.abort("reset")
+                    return
                 self.in_pipe -= moved
                 self._count(moved)
-            try:
-                size = os.splice(self.fd, into_pipe, PIPE_SIZE, flags=_SPLICE_FLAGS)
-            except BlockingIOError:
-                size = -1
+            size = kernel.splice(self.fd, self.into_pipe, context.pipes.size)
             if size <= 0:
+                if size < 0 and size != _WOULD_BLOCK:
+                    self.abort("reset")
+                    return
                 # Nothing in flight: the pipe goes back, and the next bytes are copied again.
                 self._release_pipe()
                 self.full_reads = 0
@@ -281,12 +285,19 @@ class Leg:
                     break  # only recv can tell the end, or nothing, from an urgent byte
                 return
             self.in_pipe = size
-        self.context.again.append(self)
+        context.again.append(self)
+
+    def _take_pipe(self) -> bool:
+        pipe = self.context.pipes.take()
+        if pipe is None:
+            return False
+        self.from_pipe, self.into_pipe = pipe
+        return True
 
     def _release_pipe(self) -> None:
-        if self.pipe is not None:
-            self.context.pipes.give(self.pipe, empty=self.in_pipe == 0)
-            self.pipe = None
+        if self.from_pipe >= 0:
+            self.context.pipes.give((self.from_pipe, self.into_pipe), self.in_pipe == 0)
+            self.from_pipe = self.into_pipe = -1
             self.in_pipe = 0
 
     def _finish(self, peer: Leg) -> None:
@@ -296,7 +307,8 @@ class Leg:
             peer.shut = True
             if not (self.shut and peer.eof):
                 self.session.state = CLOSING
-                peer.sock.shutdown(SHUT_WR)
+                if self.context.kernel.half_close(peer.fd) < 0:
+                    self.abort("reset")
                 return
         if self.shut and peer.eof:
             self._close("closed")
@@ -305,29 +317,34 @@ class Leg:
         """End both legs with a reset."""
         if self.closed:
             return
-        reset_on_close(self.sock)
-        reset_on_close(self.peer.sock)
+        kernel = self.context.kernel
+        kernel.reset_on_close(self.fd)
+        kernel.reset_on_close(self.peer.fd)
         self._close(reason)
 
     def _close(self, reason: str) -> None:
         context, peer = self.context, self.peer
+        self._end()
+        peer._end()
         # Legs that know each other are garbage that only the collector would find.
-        del self.peer, peer.peer
-        for leg in (self, peer):
-            leg.closed = True
-            leg.pending = b""
-            leg._release_pipe()
-            context.bury(leg.fd, leg.sock)
+        self.peer = peer.peer = _NOBODY
         context.legs.pop(self.session.number, None)
         context.ended(self.session, reason)
 
+    def _end(self) -> None:
+        self.closed = True
+        self.pending = b""
+        self._release_pipe()
+        self.context.loop.bury(self.fd)
 
-def join(context: RelayContext, lan: socket, wan: socket, session: Session) -> tuple[Leg, Leg]:
-    """The two legs of a session, (LAN's, WAN's), that know of each other; the loop has yet to."""
-    lan_leg = Leg(context, lan, session, lan=True)
-    wan_leg = Leg(context, wan, session, lan=False)
-    for sock in (lan, wan):
-        sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+
+def join(context: RelayContext, lan: int, wan: int, session: Session) -> tuple[Leg, Leg]:
+    """The two legs of a session, (LAN's, WAN's), that know of each other; the loop has yet to.
+
+    Both sockets keep urgent octets in line (SO_OOBINLINE).
+    """
+    lan_leg = Leg(context, lan, session, True)
+    wan_leg = Leg(context, wan, session, False)
     lan_leg.peer = wan_leg
     wan_leg.peer = lan_leg
     context.legs[session.number] = lan_leg

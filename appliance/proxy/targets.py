@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from errno import EINPROGRESS
-from socket import AF_INET6, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
+from socket import AF_INET6, SO_ERROR, SO_LINGER, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
 from typing import Any
 
 from appliance.config.schema import Config, Published, endpoint_of
 from appliance.proxy.context import Context
-from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLOUT, reset_on_close
+from appliance.proxy.loop import Handler
+from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLOUT
 
 # Seconds between two looks at a target, and how long it may take to answer one.
 CHECK_INTERVAL = 5
 CHECK_TIMEOUT = 2
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Target:
@@ -33,7 +37,7 @@ class Target:
             self.since = now
 
 
-class Probe:
+class Probe(Handler):
     """One look: a connection that is reset as soon as it stands."""
 
     __slots__ = ("_context", "_done", "_sock", "_target")
@@ -67,7 +71,7 @@ class Probe:
     def _end(self, up: bool) -> None:
         self._done = True
         self._target.found(up, self._context.now)
-        reset_on_close(self._sock)
+        self._sock.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
         self._context.bury(self._sock.fileno(), self._sock)
 
 

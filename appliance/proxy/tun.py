@@ -9,6 +9,7 @@ from socket import (
     AF_INET6,
     IPPROTO_IPV6,
     IPPROTO_TCP,
+    SO_OOBINLINE,
     SO_REUSEADDR,
     SOCK_CLOEXEC,
     SOCK_STREAM,
@@ -67,7 +68,8 @@ def open_listener(worker: int) -> socket:
     try:
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         sock.setsockopt(IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
-        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # accepted sockets inherit it
+        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # accepted sockets inherit these
+        sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
         sock.bind(("::1", listener_port(worker)))
         sock.listen(LISTEN_BACKLOG)
     except OSError as error:

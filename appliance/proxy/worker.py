@@ -15,22 +15,19 @@ from socket import recv_fds, send_fds, socket
 from typing import Any
 
 from appliance.config.schema import Config
-from appliance.dataplane import worker_count
-from appliance.protocol import packet as wire
-from appliance.protocol.reassembly import Reassembly
+from appliance.dataplane import MARK_WAN, worker_count
 from appliance.proxy.context import Context
 from appliance.proxy.datagram import Datagrams
+from appliance.proxy.kernel import Kernel
+from appliance.proxy.loop import Handler
+from appliance.proxy.packets import Packets
 from appliance.proxy.published import PublishedTcp
 from appliance.proxy.published_udp import PublishedUdp
-from appliance.proxy.relay import EPOLLIN, EPOLLRDHUP, Pipes, RelayContext
+from appliance.proxy.relay import EPOLLIN, READ_SIZE, Pipes, RelayContext
 from appliance.proxy.targets import Targets
 from appliance.proxy.transparent import Transparent
 from appliance.session.record import Session, address_text
 
-# Packets read from the TUN in one go, so that a flood starves no established session.
-MAX_PACKETS = 64
-MAX_PACKET = 65_536
-MAX_EVENTS = 512
 TICK = 1.0
 # Descriptors that are not sessions': log, epoll, TUN, listener, and room to breathe.
 RESERVED_DESCRIPTORS = 64
@@ -114,16 +111,19 @@ class Worker:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         usable = max(limit - RESERVED_DESCRIPTORS, 64)
         self._descriptors = (usable - usable // PIPE_SHARE) // 2  # sessions that they suffice for
-        pipes = Pipes(usable // PIPE_SHARE // 2)
-        self.context = Context(config, tun, time.monotonic(), self._log)
-        self.relay = RelayContext(pipes, self.context.bury, self._relay_ended)
-        self.transparent = Transparent(self.context, self.relay, listener)
+        kernel = Kernel(READ_SIZE, MARK_WAN)
+        pipes = Pipes(kernel, usable // PIPE_SHARE // 2)
+        self.context = Context(kernel, config, tun, self._log)
+        self.relay = RelayContext(self.context, pipes, self._relay_ended)
+        listener.setblocking(False)
+        self._listener = listener.detach()
+        kernel.adopt(self._listener)
+        self.transparent = Transparent(self.context, self.relay, self._listener)
         self.datagrams = Datagrams(self.context)
         self.targets = Targets(self.context)
         self.published_tcp = PublishedTcp(self.context, self.relay, self.targets)
         self.published_udp = PublishedUdp(self.context, self.targets)
-        self._reassembly = Reassembly()
-        self._listener = listener
+        self._packets = Packets(self.context, self.transparent, self.datagrams)
         self._line = line
         self._request = b""
         self._stop = False
@@ -131,15 +131,15 @@ class Worker:
         self._idle_mark: dict[int, int] = {}
         self._configure(config)
         line.setblocking(False)
-        listener.setblocking(False)
         os.set_blocking(tun, False)
-        self.context.watch(listener.fileno(), self.transparent, EPOLLIN)
-        self.context.watch(tun, _Tun(self), EPOLLIN)
+        self.context.watch(self._listener, self.transparent, EPOLLIN)
+        self.context.watch(tun, self._packets, EPOLLIN)
         self.context.watch(line.fileno(), _Line(self), EPOLLIN)
 
     def _configure(self, config: Config) -> None:
         """Take a configuration up; sessions that there are go on."""
         self.context.configure(config, self._descriptors)
+        self.transparent.configure()
         self.targets.configure(config)
         workers = worker_count(config.proxy.workers, len(os.sched_getaffinity(0)))
         self.published_tcp.configure(config, workers)
@@ -153,31 +153,29 @@ class Worker:
     def run(self) -> None:
         """Serve until the supervisor says stop or goes away."""
         context, relay = self.context, self.relay
-        poll, handlers = context.epoll.poll, context.handlers
-        monotonic = time.monotonic
-        next_tick = monotonic() + TICK
-        next_sweep = monotonic() + context.config.proxy.timers.tcp_established
+        wait, dispatch, resume, close_buried = (
+            context.wait,
+            context.dispatch,
+            relay.resume,
+            context.close_buried,
+        )
+        next_tick = context.now + TICK
+        next_sweep = context.now + context.config.proxy.timers.tcp_established
         context.timers.add(1, lambda second: 0)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD)
         while not self._stop:
-            wait = 0.0 if relay.again else max(next_tick - context.now, 0.0)
-            events = poll(wait, MAX_EVENTS)
-            context.now = monotonic()
-            if relay.again:
-                again, relay.again = relay.again, []
-                for leg in again:
-                    if not leg.closed:
-                        leg.pump(EPOLLRDHUP)
-            for fd, event in events:
-                handler = handlers.get(fd)
-                if handler is not None:
-                    handler.on_event(event)
-            context.close_buried()
+            count = wait(0.0 if relay.again else next_tick - context.now)
+            resume()
+            dispatch(count)
+            close_buried()
             if context.now >= next_tick:
+                # The supervisor makes a new worker of one whose TUN is gone.
+                self._stop = self._stop or self._packets.broken
                 next_tick = context.now + TICK
                 context.every_second()
+                self.transparent.every_second()
                 context.close_buried()
                 self._log.flush()
                 if self._drain_until is not None:
@@ -200,36 +198,6 @@ class Worker:
         self._idle_mark = marks
         self.context.close_buried()
 
-    # -- the TUN -------------------------------------------------------------------------------
-
-    def on_tun(self) -> None:
-        """Packets of clients."""
-        tun = self.context.tun
-        for _ in range(MAX_PACKETS):
-            try:
-                packet = os.read(tun, MAX_PACKET)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._stop = True  # the device is gone: the supervisor makes a new worker
-                return
-            if len(packet) < 48 or packet[0] >> 4 != 6:
-                continue
-            if packet[6] == wire.FRAGMENT:
-                whole = self._reassembly.add(packet)
-                if whole is None or len(whole) < 48:
-                    continue
-                packet = whole
-            protocol = packet[6]
-            if protocol == wire.TCP:
-                self.transparent.on_syn(packet)
-            elif protocol == wire.UDP:
-                self.datagrams.on_udp(packet)
-            elif protocol == wire.ICMPV6:
-                self.datagrams.on_icmpv6(packet)
-            else:
-                self.context.counters.malformed += 1
-
     # -- handing over, draining ------------------------------------------------------------------
 
     def adopt(self, estate: socket) -> None:
@@ -245,10 +213,11 @@ class Worker:
                 if not data:
                     return
                 entry = json.loads(data)
+                if entry["kind"] == "held" and descriptors:
+                    self.transparent.adopt(entry, descriptors[0])
+                    continue
                 sock = socket(fileno=descriptors[0]) if descriptors else None
-                if entry["kind"] == "held" and sock is not None:
-                    self.transparent.adopt(entry, sock)
-                elif entry["kind"] in ("udp", "icmp"):
+                if entry["kind"] in ("udp", "icmp"):
                     self.datagrams.adopt(entry, sock)
                 elif entry["kind"] == "published" and sock is not None:
                     self.published_udp.adopt(entry, sock)
@@ -259,22 +228,23 @@ class Worker:
         self._drain_until = context.now + deadline
         self.transparent.on_event(0)  # handshakes that are done
         self.published_tcp.drain()
-        for fd in (context.tun, self._listener.fileno()):
+        for fd in (context.tun, self._listener):
             context.ignore(fd)
         with socket(fileno=heir) as estate:
             estate.settimeout(HAND_OVER_TIMEOUT)
             try:
                 heirlooms = (self.transparent, self.datagrams, self.published_udp)
-                for entry, sock in itertools.chain.from_iterable(part.hand_over() for part in heirlooms):
+                for entry, what in itertools.chain.from_iterable(part.hand_over() for part in heirlooms):
                     data = json.dumps(entry).encode()
-                    send_fds(estate, [data], [] if sock is None else [sock.fileno()])
+                    fds = [] if what is None else [what if isinstance(what, int) else what.fileno()]
+                    send_fds(estate, [data], fds)
             except OSError:
                 pass  # the heir died: what it did not get is lost, as with any dead worker
         context.close_buried()
         # A device or a port that is still open could not be had anew by a later worker of this number.
         os.close(context.tun)
         context.tun = -1
-        self._listener.close()
+        context.kernel.close(self._listener)
 
     def _drained(self, until: float) -> None:
         """End when there is nothing left, or when the time is over."""
@@ -342,7 +312,7 @@ class Worker:
             to_lan += session.to_lan
         return {
             **kinds,
-            "half_open": len(self.transparent.held) + len(self.published_tcp.waiting),
+            "half_open": self.transparent.half_open + len(self.published_tcp.waiting),
             "opened": counters.opened,
             "refused": counters.refused,
             "unreachable": counters.unreachable,
@@ -378,18 +348,7 @@ def _matches(session: Session, search: str) -> bool:
     )
 
 
-class _Tun:
-    """The TUN as a handler of the loop."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    def on_event(self, _events: int) -> None:
-        """Packets wait."""
-        self._worker.on_tun()
-
-
-class _Line:
+class _Line(Handler):
     """The supervisor's line as a handler of the loop."""
 
     def __init__(self, worker: Worker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any
 
@@ -14,6 +15,7 @@ CLOSING = "closing"
 MAPPED = bytes(10) + b"\xff\xff"
 
 
+@lru_cache(maxsize=4096)
 def address_text(packed: bytes) -> str:
     """An address of 16 octets as text; an IPv4-mapped one as the IPv4 address that it is."""
     if packed[:12] == MAPPED:
@@ -22,21 +24,20 @@ def address_text(packed: bytes) -> str:
 
 
 class Session:
-    """A TCP, UDP or ICMP session. Addresses are packed but for ``origin``, which is text.
+    """A TCP, UDP or ICMP session.
 
-    ``started`` is monotonic seconds; ``to_wan`` and ``to_lan`` are payload bytes. ``client`` is on the
-    LAN and ``origin`` on the WAN; of a ``service`` that is published it is the other way round.
+    ``endpoints``: client, server, client's port, server's port, packed as in a packet: 36 octets. ``origin``
+    is text. ``started`` is monotonic seconds; ``to_wan`` and ``to_lan`` are payload bytes. The client is on
+    the LAN and the origin on the WAN; of a ``service`` that is published it is the other way round.
     """
 
     __slots__ = (
         "client",
-        "client_port",
+        "endpoints",
         "kind",
         "number",
         "origin",
         "origin_port",
-        "server",
-        "server_port",
         "service",
         "started",
         "state",
@@ -47,13 +48,10 @@ class Session:
     def __init__(
         self, number: int, kind: str, endpoints: bytes, origin: str, started: float, state: str = DIALLING
     ) -> None:
-        """``endpoints``: client, server, client's port, server's port: 36 octets, as in a packet."""
         self.number = number
         self.kind = kind
+        self.endpoints = endpoints
         self.client = endpoints[:16]
-        self.server = endpoints[16:32]
-        self.client_port = int.from_bytes(endpoints[32:34], "big")
-        self.server_port = int.from_bytes(endpoints[34:36], "big")
         self.origin = origin
         self.origin_port = self.server_port
         self.service = ""
@@ -61,6 +59,21 @@ class Session:
         self.state = state
         self.to_wan = 0
         self.to_lan = 0
+
+    @property
+    def server(self) -> bytes:
+        """The address that the client wrote to, packed."""
+        return self.endpoints[16:32]
+
+    @property
+    def client_port(self) -> int:
+        """Of ping, the identifier."""
+        return int.from_bytes(self.endpoints[32:34], "big")
+
+    @property
+    def server_port(self) -> int:
+        """0 for ping."""
+        return int.from_bytes(self.endpoints[34:36], "big")
 
     def describe(self, worker: int, now: float) -> dict[str, Any]:
         """The record as the varlink type ``Session`` of org.isthmus.proxy."""

@@ -15,19 +15,17 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, cast
-from unittest import mock
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.proxy import kernel as system
+from appliance.proxy import loop as loops
 from appliance.proxy import relay
-from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Leg, Pipes, RelayContext
+from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Pipes, RelayContext
 from appliance.session.record import Session
 
 # Small, so that a handful of bytes is bulk, fills a pipe and outlasts a turn.
@@ -39,6 +37,16 @@ MAX_SPARE_PIPES = 1
 MAX_ROUNDS = 500
 
 Luck = tuple[str, Any]
+
+
+def code_of(error: OSError) -> int:
+    """What a call of the kernel answers in place of the exception."""
+    assert error.errno
+    return -error.errno
+
+
+def would_block() -> None:
+    raise BlockingIOError(errno.EAGAIN, "would block")
 
 
 def text(start: int, size: int) -> bytes:
@@ -59,7 +67,6 @@ class FakeSocket:
         self.said = bytearray()  # by the far end, in all
         self.inbox = bytearray()  # of that, what was not read yet
         self.mark: int | None = None  # where in the inbox an urgent byte is
-        self.inline = False  # SO_OOBINLINE
         self.fin = False  # the far end's
         self.dead = False  # after a reset
         self.error = 0
@@ -125,10 +132,7 @@ class FakeSocket:
             self.no_space = True
         return mask
 
-    # What the relay calls.
-
-    def fileno(self) -> int:
-        return self.fd
+    # What the relay calls; an error is an OSError here, and a number once it is through the kernel.
 
     def recv_into(self, buffer: bytearray) -> int:
         self.kernel.tempt(self)
@@ -137,12 +141,9 @@ class FakeSocket:
                 self.raise_error()
             if self.fin or self.dead:
                 return 0
-            raise BlockingIOError
+            would_block()
         if self.mark == 0:
-            self.mark = None
-            if not self.inline:
-                del self.inbox[0]
-                return self.recv_into(buffer)
+            self.mark = None  # the sockets keep it in line
         # Linux reads short of an urgent byte, and else whatever there is.
         size = min(len(buffer), self.readable())
         buffer[:size] = self.read(size)
@@ -151,25 +152,12 @@ class FakeSocket:
     def send(self, data: bytes | memoryview) -> int:
         return self.write(bytes(data), self.kernel.tempt(self))
 
-    def shutdown(self, how: int) -> None:
-        assert how == socket.SHUT_WR
-        self.kernel.tempt(self, would_block=False)
+    def shutdown(self) -> None:
+        self.kernel.tempt(self, may_block=False)
         if self.dead:
             raise OSError(errno.ENOTCONN, "not connected")
         self.shutdowns += 1
         self.kernel.on_shutdown(self)
-
-    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
-        assert level == socket.SOL_SOCKET
-        if option == socket.SO_LINGER:
-            assert value == relay._RESET_ON_CLOSE
-            self.linger = True
-        else:
-            assert (option, value) == (socket.SO_OOBINLINE, 1)
-            self.inline = True
-
-    def close(self) -> None:
-        self.closes += 1
 
     # Both of recv and splice.
 
@@ -192,7 +180,7 @@ class FakeSocket:
             self.no_space = True
             self.woken |= size == most  # there is room again at once
         if size == 0:
-            raise BlockingIOError
+            would_block()
         self.taken += data[:size]
         self.outbox += size
         return size
@@ -212,29 +200,21 @@ class FakePipe:
     content: bytearray = field(default_factory=bytearray)
 
 
-class Kernel:
+class Kernel(system.Kernel):
     """Sockets, pipes and the luck of each call; when ``luck`` is used up all calls go well."""
 
     def __init__(self, luck: list[Luck], rooms: tuple[int, int], header: bytes = b"", pipes: int = 2) -> None:
+        super().__init__(READ_SIZE)
         self._luck = iter(luck)
         self.errors = 0  # that calls had by bad luck
         self.resets = 0  # by the far ends
         self.lan = FakeSocket(self, 3, rooms[0])
         self.wan = FakeSocket(self, 4, rooms[1])
-        self.sockets = {3: self.lan, 4: self.wan}
+        self.peers = {3: self.lan, 4: self.wan}
         self.header = header
         self.pipes: dict[int, FakePipe] = {}
         self._next_fd = 10
-        self.os = SimpleNamespace(
-            O_NONBLOCK=os.O_NONBLOCK,
-            O_CLOEXEC=os.O_CLOEXEC,
-            SPLICE_F_MOVE=os.SPLICE_F_MOVE,
-            pipe2=self._pipe2,
-            splice=self._splice,
-            close=self._close,
-        )
-        self.fcntl = SimpleNamespace(fcntl=self._fcntl)
-        self.pool = Pipes(pipes)
+        self.pool = Pipes(self, pipes, PIPE_SIZE, MAX_SPARE_PIPES)
 
     def expected(self, sock: FakeSocket) -> bytes:
         """All that ``sock`` is to be sent, so far."""
@@ -246,13 +226,13 @@ class Kernel:
         assert sock.shutdowns == 1, "half-closed twice"
         assert sock.taken == self.expected(sock), "half-closed before all was written"
 
-    def tempt(self, sock: FakeSocket, would_block: bool = True) -> int:
+    def tempt(self, sock: FakeSocket, may_block: bool = True) -> int:
         """Have luck with a call on ``sock``; the answer is how many bytes it may move at most."""
         assert not sock.closes, "used after close"
         kind, value = self._next()
-        if kind == "would block" and would_block:
+        if kind == "would block" and may_block:
             sock.woken = True  # by the time of the next poll it would not
-            raise BlockingIOError
+            would_block()
         if kind == "error":
             self.errors += 1
             if value != errno.EINTR:
@@ -284,33 +264,67 @@ class Kernel:
         else:
             sock.woken = True  # an acknowledgement, say
 
-    def _pipe2(self, flags: int) -> tuple[int, int]:
-        assert flags == os.O_NONBLOCK | os.O_CLOEXEC
+    # The interface of the relay's kernel.
+
+    def receive(self, fd: int) -> int:
+        try:
+            return self.peers[fd].recv_into(self.buffer)
+        except OSError as error:
+            return code_of(error)
+
+    def received(self, start: int, end: int) -> bytes:
+        return bytes(self.buffer[start:end])
+
+    def forward(self, fd: int, size: int) -> int:
+        return self.send(fd, bytes(self.buffer[:size]))
+
+    def send(self, fd: int, data: bytes) -> int:
+        try:
+            return self.peers[fd].send(data)
+        except OSError as error:
+            return code_of(error)
+
+    def half_close(self, fd: int) -> int:
+        try:
+            self.peers[fd].shutdown()
+        except OSError as error:
+            return code_of(error)
+        return 0
+
+    def reset_on_close(self, fd: int) -> None:
+        self.peers[fd].linger = True
+
+    def close(self, fd: int) -> None:
+        if fd in self.peers:
+            self.peers[fd].closes += 1
+        else:
+            self.pipes[fd].ends.remove(fd)
+
+    def open_pipe(self, size: int) -> int:
         if self._next()[0] in ("would block", "error"):
-            raise OSError(errno.EMFILE, "too many open files")
+            return -errno.EMFILE
         ends = (self._next_fd, self._next_fd + 1)
         self._next_fd += 2
-        self.pipes[ends[0]] = self.pipes[ends[1]] = FakePipe(READ_SIZE, set(ends))
-        return ends
+        small = self._next()[0] in ("would block", "error")  # over the user's share
+        self.pipes[ends[0]] = self.pipes[ends[1]] = FakePipe(READ_SIZE if small else size, set(ends))
+        self.pipe_ends = ends
+        return 0
 
-    def _fcntl(self, fd: int, _command: int, value: int) -> None:
-        if self._next()[0] in ("would block", "error"):
-            raise PermissionError
-        self.pipes[fd].size = value
+    def splice(self, source: int, target: int, size: int) -> int:
+        try:
+            return self._splice(source, target, size)
+        except OSError as error:
+            return code_of(error)
 
-    def _close(self, fd: int) -> None:
-        self.pipes[fd].ends.remove(fd)
-
-    def _splice(self, source: int, target: int, size: int, flags: int) -> int:
-        assert flags == relay._SPLICE_FLAGS
-        if target in self.sockets:
-            pipe, sock = self.pipes[source], self.sockets[target]
+    def _splice(self, source: int, target: int, size: int) -> int:
+        if target in self.peers:
+            pipe, sock = self.pipes[source], self.peers[target]
             assert source in pipe.ends
             assert 0 < size <= len(pipe.content)
             moved = sock.write(bytes(pipe.content[:size]), self.tempt(sock))
             del pipe.content[:moved]
             return moved
-        pipe, sock = self.pipes[target], self.sockets[source]
+        pipe, sock = self.pipes[target], self.peers[source]
         assert target in pipe.ends
         most = self.tempt(sock)
         if sock.readable() == 0:
@@ -321,10 +335,10 @@ class Kernel:
                 sock.raise_error()
             if sock.dead:
                 return 0
-            raise BlockingIOError
+            would_block()
         moved = min(size, sock.readable(), pipe.size - len(pipe.content), most)
         if moved == 0:
-            raise BlockingIOError
+            would_block()
         pipe.content += sock.read(moved)
         return moved
 
@@ -337,52 +351,34 @@ class Loop:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.handlers: dict[int, Leg] = {}
-        self.graves: list[FakeSocket] = []
         self.ended: list[str] = []
+        self.table = loops.Loop(kernel)
         self.context = RelayContext(
-            kernel.pool, self._bury, lambda _session, reason: self.ended.append(reason)
+            self.table, kernel.pool, lambda _session, reason: self.ended.append(reason), MAX_TURN
         )
         self.session = Session(7, "tcp", bytes(36), "192.0.2.1", 0.0)
-        self.lan, self.wan = relay.join(
-            self.context,
-            cast("socket.socket", kernel.lan),
-            cast("socket.socket", kernel.wan),
-            self.session,
-        )
-        self.handlers = {leg.fd: leg for leg in (self.lan, self.wan)}
+        self.lan, self.wan = relay.join(self.context, kernel.lan.fd, kernel.wan.fd, self.session)
+        self.legs = {leg.fd: leg for leg in (self.lan, self.wan)}
         if kernel.header:
             self.wan.pending = kernel.header
             self.wan.pump(EPOLLRDHUP)
-            self._close_buried()
-
-    def _bury(self, fd: int, sock: socket.socket) -> None:
-        self.handlers.pop(fd, None)
-        self.graves.append(cast("FakeSocket", sock))
-
-    def _close_buried(self) -> None:
-        for sock in self.graves:
-            sock.close()
-        self.graves.clear()
+            self.table.close_buried()
 
     def round(self, backwards: bool = False) -> bool:
         """One turn of the loop; False when there was nothing to do."""
         context = self.context
-        woken = [sock for sock in self.kernel.sockets.values() if sock.woken and not sock.closes]
+        woken = [sock for sock in self.kernel.peers.values() if sock.woken and not sock.closes]
         events = []
         for sock in reversed(woken) if backwards else woken:
             sock.woken = False
             if mask := sock.poll():
                 events.append((sock.fd, mask))
         busy = bool(events or context.again)
-        again, context.again = context.again, []
-        for leg in again:
-            if not leg.closed:
-                leg.pump(EPOLLRDHUP)
+        context.resume()
         for fd, mask in events:
-            if fd in self.handlers:
-                self.handlers[fd].on_event(mask)
-        self._close_buried()
+            if not self.legs[fd].closed:
+                self.legs[fd].on_event(mask)
+        self.table.close_buried()
         self.check()
         return busy
 
@@ -406,12 +402,12 @@ class Loop:
         assert bool(self.ended) == (7 not in self.context.legs)
         if kernel.errors:
             assert self.ended == ["reset"], "an error that ended nothing"
-        held = [leg.pipe for leg in (self.lan, self.wan) if leg.pipe is not None]
-        spare = kernel.pool._spare
+        held = [(leg.from_pipe, leg.into_pipe) for leg in (self.lan, self.wan) if leg.from_pipe >= 0]
+        spare = kernel.pool.spare
         fds = [fd for ends in held + spare for fd in ends]
         assert len(fds) == len(set(fds)), "a pipe in two places"
         assert {fd for fd, pipe in kernel.pipes.items() if fd in pipe.ends} == set(fds), "a pipe leaked"
-        assert kernel.pool._made == len(held) + len(spare) <= kernel.pool._limit
+        assert kernel.pool.made == len(held) + len(spare) <= kernel.pool.limit
         assert len(spare) <= MAX_SPARE_PIPES
         assert not any(kernel.pipes[ends[0]].content for ends in spare), "a spare pipe has bytes in it"
         if self.ended:
@@ -444,19 +440,6 @@ class Loop:
                 return
             kernel.lan.drain(1 << 30)
             kernel.wan.drain(1 << 30)
-
-
-@contextmanager
-def installed(kernel: Kernel) -> Iterator[None]:
-    """The relay on ``kernel``, with its sizes small."""
-    sizes: dict[str, Any] = {
-        "READ_SIZE": READ_SIZE,
-        "PIPE_SIZE": PIPE_SIZE,
-        "MAX_TURN": MAX_TURN,
-        "MAX_SPARE_PIPES": MAX_SPARE_PIPES,
-    }
-    with mock.patch.multiple(relay, os=kernel.os, fcntl=kernel.fcntl, **sizes):
-        yield
 
 
 # -- properties ------------------------------------------------------------------------------------
@@ -512,14 +495,13 @@ def test_every_byte_and_every_end_arrives(
     script: list[Any], luck: list[Luck], rooms: tuple[int, int], header: bytes, pipes: int
 ) -> None:
     kernel = Kernel(luck, rooms, header, pipes)
-    with installed(kernel):
-        loop = play(kernel, script)
-        loop.finish()
-        for sock in (kernel.lan, kernel.wan):
-            assert sock.taken == kernel.expected(sock)
-        kernel.lan.end()
-        kernel.wan.end()
-        loop.finish()
+    loop = play(kernel, script)
+    loop.finish()
+    for sock in (kernel.lan, kernel.wan):
+        assert sock.taken == kernel.expected(sock)
+    kernel.lan.end()
+    kernel.wan.end()
+    loop.finish()
     assert loop.ended == ["closed"]
     for sock in (kernel.lan, kernel.wan):
         assert sock.taken == kernel.expected(sock)
@@ -536,14 +518,13 @@ def test_a_reset_ends_both_sides(
     script: list[Any], luck: list[Luck], rooms: tuple[int, int], header: bytes, pipes: int, side: str
 ) -> None:
     kernel = Kernel(luck, rooms, header, pipes)
-    with installed(kernel):
-        loop = play(kernel, script)
-        over = bool(loop.ended)
-        kernel.act((side, "reset", 0))
-        loop.settle()  # though nobody reads what was written
-        assert over or loop.ended == ["reset"]
-        loop.lan.abort("idle")
-        loop.check()
+    loop = play(kernel, script)
+    over = bool(loop.ended)
+    kernel.act((side, "reset", 0))
+    loop.settle()  # though nobody reads what was written
+    assert over or loop.ended == ["reset"]
+    loop.lan.abort("idle")
+    loop.check()
     assert len(loop.ended) == 1
 
 
@@ -551,13 +532,12 @@ def test_a_reset_ends_both_sides(
 @given(turns(TALK), luck_of(TALK), ROOMS, SIDES)
 def test_abort_at_any_moment(script: list[Any], luck: list[Luck], rooms: tuple[int, int], side: str) -> None:
     kernel = Kernel(luck, rooms)
-    with installed(kernel):
-        loop = play(kernel, script)
-        reason = loop.ended or ["drained"]
-        (loop.lan if side == "lan" else loop.wan).abort("drained")
-        loop._close_buried()
-        loop.check()
-        loop.settle()
+    loop = play(kernel, script)
+    reason = loop.ended or ["drained"]
+    (loop.lan if side == "lan" else loop.wan).abort("drained")
+    loop.table.close_buried()
+    loop.check()
+    loop.settle()
     assert loop.ended == reason
 
 
@@ -569,8 +549,7 @@ WIDE = (10_000, 10_000)
 def script_of(*steps: Any, rooms: tuple[int, int] = WIDE) -> Loop:
     """A session after ``steps`` in which no call has bad luck."""
     kernel = Kernel([], rooms)
-    with installed(kernel):
-        return play(kernel, list(steps))
+    return play(kernel, list(steps))
 
 
 @pytest.mark.parametrize("size", [3, 200], ids=["copied", "spliced"])
@@ -597,28 +576,32 @@ def test_bytes_behind_an_urgent_one(before: int, end: bool) -> None:
 
 def test_an_urgent_byte_that_comes_while_the_pipe_is_full() -> None:
     kernel = Kernel([], (1000, 2 * READ_SIZE + 4))
-    with installed(kernel):
-        loop = play(kernel, [("lan", "say", 200), False, ("lan", "urgent", 3), False])
-        assert loop.lan.in_pipe
-        loop.finish()
+    loop = play(kernel, [("lan", "say", 200), False, ("lan", "urgent", 3), False])
+    assert loop.lan.in_pipe
+    loop.finish()
     assert kernel.wan.taken == kernel.lan.said
 
 
 @pytest.mark.parametrize("before", [3, 3 * relay.READ_SIZE, 3 * relay.READ_SIZE + 3])
 @pytest.mark.parametrize("end", [False, True])
 def test_an_urgent_byte_in_the_real_kernel(before: int, end: bool) -> None:
-    def pair() -> tuple[socket.socket, socket.socket]:
+    kernel = system.Kernel(relay.READ_SIZE)
+
+    def pair() -> tuple[socket.socket, int]:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             far = socket.create_connection(listener.getsockname(), timeout=2)
             near = listener.accept()[0]
         near.setblocking(False)
-        return far, near
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        fd = near.detach()
+        kernel.adopt(fd)
+        return far, fd
 
     client, lan = pair()
     origin, wan = pair()
-    context = RelayContext(Pipes(2), lambda _fd, _sock: None, lambda _session, _reason: None)
-    with client, lan, origin, wan, select.epoll() as epoll:
+    context = RelayContext(loops.Loop(kernel), Pipes(kernel, 2), lambda _session, _reason: None)
+    with client, origin, select.epoll() as epoll:
         client.sendall(text(0, before))
         client.send(b"!", socket.MSG_OOB)
         client.sendall(b"behind")
@@ -630,11 +613,10 @@ def test_an_urgent_byte_in_the_real_kernel(before: int, end: bool) -> None:
             epoll.register(fd, relay.LEG_EVENTS)
         epoll.register(origin.fileno(), EPOLLIN)
         got = b""
-        while len(got) < before + 7 or legs[wan.fileno()].shut < end:
-            again, context.again = context.again, []
+        while len(got) < before + 7 or legs[wan].shut < end:
+            again = bool(context.again)
             events = epoll.poll(0 if again else 2)
-            for leg in again:
-                leg.pump(EPOLLRDHUP)
+            context.resume()
             for fd, mask in events:
                 if fd in legs:
                     legs[fd].on_event(mask)
@@ -643,10 +625,9 @@ def test_an_urgent_byte_in_the_real_kernel(before: int, end: bool) -> None:
             if not events and not again:
                 break
         assert got == text(0, before) + b"!behind"
-        assert legs[wan.fileno()].shut == end
-        for pipe in context.pipes._spare:
-            os.close(pipe[0])
-            os.close(pipe[1])
+        assert legs[wan].shut == end
+        for fd in (lan, wan, *(end for pipe in context.pipes.spare for end in pipe)):
+            kernel.close(fd)
 
 
 # -- pipes -----------------------------------------------------------------------------------------
@@ -655,44 +636,40 @@ def test_an_urgent_byte_in_the_real_kernel(before: int, end: bool) -> None:
 def test_pipes_have_a_limit() -> None:
     kernel = Kernel([], WIDE, pipes=2)
     pipes = kernel.pool
-    with installed(kernel):
-        first, second = pipes.take(), pipes.take()
-        assert first is not None
-        assert second is not None
-        assert pipes.take() is None
-        pipes.give(first, empty=True)
-        assert pipes.take() == first  # kept, and used again
-        pipes.give(first, empty=False)
-        assert kernel.pipes[first[0]].ends == set()  # closed: its bytes were somebody's
-        third = pipes.take()
-        assert third not in (None, first, second)
-        assert pipes.take() is None
+    first, second = pipes.take(), pipes.take()
+    assert first is not None
+    assert second is not None
+    assert pipes.take() is None
+    pipes.give(first, empty=True)
+    assert pipes.take() == first  # kept, and used again
+    pipes.give(first, empty=False)
+    assert kernel.pipes[first[0]].ends == set()  # closed: its bytes were somebody's
+    third = pipes.take()
+    assert third not in (None, first, second)
+    assert pipes.take() is None
 
 
 def test_few_pipes_are_kept() -> None:
     kernel = Kernel([], WIDE, pipes=MAX_SPARE_PIPES + 2)
     pipes = kernel.pool
-    with installed(kernel):
-        taken = [pipe for pipe in iter(pipes.take, None) if pipe is not None]
-        assert len(taken) == MAX_SPARE_PIPES + 2
-        for pipe in taken:
-            pipes.give(pipe, empty=True)
-        assert [bool(kernel.pipes[pipe[0]].ends) for pipe in taken] == [True, False, False]
-        again = [pipe for pipe in iter(pipes.take, None) if pipe is not None]
-        assert len(again) == MAX_SPARE_PIPES + 2
+    taken = [pipe for pipe in iter(pipes.take, None) if pipe is not None]
+    assert len(taken) == MAX_SPARE_PIPES + 2
+    for pipe in taken:
+        pipes.give(pipe, empty=True)
+    assert [bool(kernel.pipes[pipe[0]].ends) for pipe in taken] == [True, False, False]
+    again = [pipe for pipe in iter(pipes.take, None) if pipe is not None]
+    assert len(again) == MAX_SPARE_PIPES + 2
 
 
 def test_no_descriptor_for_a_pipe() -> None:
     kernel = Kernel([("error", errno.EMFILE)], WIDE, pipes=1)
-    with installed(kernel):
-        assert kernel.pool.take() is None
-        assert kernel.pool.take() is not None  # what failed was not counted
+    assert kernel.pool.take() is None
+    assert kernel.pool.take() is not None  # what failed was not counted
 
 
 def test_a_pipe_that_may_not_be_large_serves() -> None:
     kernel = Kernel([("well", None), ("error", errno.EPERM)], WIDE, pipes=1)
-    with installed(kernel):
-        pipe = kernel.pool.take()
+    pipe = kernel.pool.take()
     assert pipe is not None
     assert kernel.pipes[pipe[0]].size == READ_SIZE
 
@@ -705,16 +682,15 @@ def test_a_pipe_that_may_not_be_large_serves() -> None:
 def test_pipes_are_never_more_than_the_limit(steps: list[tuple[int, bool] | None], limit: int) -> None:
     kernel = Kernel([], WIDE, pipes=limit)
     held: list[tuple[int, int]] = []
-    with installed(kernel):
-        for step in steps:
-            if step is None:
-                pipe = kernel.pool.take()
-                assert (pipe is None) == (len(held) == limit)
-                if pipe is not None:
-                    assert pipe not in held
-                    held.append(pipe)
-            elif held:
-                kernel.pool.give(held.pop(step[0] % len(held)), empty=step[1])
-            open_fds = {fd for fd, pipe in kernel.pipes.items() if fd in pipe.ends}
-            assert {fd for ends in held for fd in ends} <= open_fds
-            assert len(open_fds) <= 2 * min(limit, len(held) + MAX_SPARE_PIPES)
+    for step in steps:
+        if step is None:
+            pipe = kernel.pool.take()
+            assert (pipe is None) == (len(held) == limit)
+            if pipe is not None:
+                assert pipe not in held
+                held.append(pipe)
+        elif held:
+            kernel.pool.give(held.pop(step[0] % len(held)), empty=step[1])
+        open_fds = {fd for fd, pipe in kernel.pipes.items() if fd in pipe.ends}
+        assert {fd for ends in held for fd in ends} <= open_fds
+        assert len(open_fds) <= 2 * min(limit, len(held) + MAX_SPARE_PIPES)

@@ -1,0 +1,41 @@
+cimport cython
+
+from appliance.proxy.kernel cimport Kernel
+from appliance.proxy.loop cimport Loop
+from appliance.session.record cimport Session
+
+
+cdef class Context(Loop):
+    cdef public object config
+    cdef public tuple ways
+    cdef public set published
+    cdef public int tun
+    cdef public object counters
+    cdef public object timers
+    cdef public object recorder
+    cdef public dict sessions
+    cdef public dict by_client
+    cdef public long descriptor_limit
+    cdef public long max_sessions
+    cdef public long max_sessions_per_client
+    cdef public long max_new
+    cdef public long max_new_per_client
+    cdef long long _numbers
+    cdef dict _destinations
+    cdef int _errors_left
+    cdef int _spare
+    cdef dict _own
+    cdef object _probe
+    cdef dict _new_sessions
+    cdef long _new_in_all
+    cdef set _limited
+
+    cpdef object write(self, bytes packet)
+    cpdef object destination(self, bytes server)
+    cpdef object is_own(self, str origin)
+    @cython.locals(tried=long)
+    cpdef object admit(self, bytes client)
+    cpdef Session open(self, str kind, bytes endpoints, str origin, str state, object started=*)
+    @cython.locals(client=bytes, left=long)
+    cpdef bint drop(self, Session session) except -1
+    cpdef object ended(self, Session session, str reason)

@@ -1,0 +1,64 @@
+cimport cython
+
+from appliance.proxy.context cimport Context
+from appliance.proxy.kernel cimport Kernel
+from appliance.proxy.loop cimport Handler
+from appliance.proxy.relay cimport Leg, RelayContext, join
+from appliance.session.record cimport Session
+
+cdef int _NONE
+cdef unsigned int _OUT, _FAILED, _LEG_EVENTS
+
+
+cdef class Held(Handler):
+    cdef public Transparent owner
+    cdef public bytes key
+    cdef public bytes syn
+    cdef public int client
+    cdef public int fd
+    cdef public Session session
+    cdef public double deadline
+    cdef public bint released
+    cdef public unsigned int events
+
+    cpdef object on_event(self, unsigned int events)
+
+
+cdef class Transparent(Handler):
+    cdef Context _context
+    cdef Kernel _kernel
+    cdef RelayContext _relay
+    cdef int _listener
+    cdef bint _accept_first
+    cdef int _dial_timeout
+    cdef long _max_half_open
+    cdef long _max_half_open_per_client
+    cdef public dict dialling
+    cdef public dict released
+    cdef public set relayed
+    cdef dict _half_open
+
+    @cython.locals(context=Context, key=bytes)
+    cpdef object on_syn(self, bytes packet)
+    cdef object _admit(self, bytes client)
+    @cython.locals(context=Context, port=int, fd=int, session=Session, held=Held)
+    cdef object _dial(self, bytes key, bytes syn, object target, int client)
+    @cython.locals(client=bytes)
+    cdef object _hold(self, Held held)
+    cdef object _refuse(self, bytes syn, object target, object failure)
+    @cython.locals(code=int, context=Context, samples=list)
+    cpdef object dialled(self, Held held, bint failed)
+    @cython.locals(now=double, held=Held, waiting=dict)
+    cpdef object every_second(self)
+    @cython.locals(context=Context)
+    cdef object _drop(self, Held held, object failure)
+    @cython.locals(client=bytes, left=long)
+    cdef object _forget(self, Held held)
+    @cython.locals(kernel=Kernel, fd=int, _=int, key=bytes, held=Held)
+    cpdef object on_event(self, unsigned int events)
+    cdef object _accepted_first(self, bytes key, int fd)
+    @cython.locals(context=Context, kernel=Kernel, fd=int, held=Held)
+    cdef bint _shed(self) except -1
+    @cython.locals(context=Context, session=Session, client=Leg, origin=Leg)
+    cdef object _pair(self, Held held, int fd)
+    cpdef object ended(self, Session session)
