@@ -13,7 +13,7 @@ MAX_WORKERS = 64
 TUN_MTU = 65_535  # never the reason for a fragment: the LAN's and the WAN's MTU decide
 
 MARK_LOCAL = 0x1  # deliver to a transparent socket of this box
-MARK_WAN = 0x2  # SO_MARK of the proxy's sockets on the WAN
+MARK_WAN = 0x2  # SO_MARK of the proxy's UDP sockets on the WAN
 MARK_TUN_BASE = 0x100  # + worker: route into the worker's TUN
 
 TABLE_LOCAL = 100  # `local ::/0 dev lo`

@@ -24,7 +24,7 @@ def ruleset(config: Config, lan: str, wan: str, workers: int) -> str:
         ""
         if client_prefix is None
         else f"""
-    iifname "{lan}" ip6 daddr {client_prefix} meta l4proto {{ tcp, udp, icmpv6 }} \
+    ip6 daddr {client_prefix} notrack meta l4proto {{ tcp, udp, icmpv6 }} \
 socket transparent 1 meta mark set {MARK_LOCAL} accept"""
     )
     untracked = "@prefixes" if client_prefix is None else f"{{ {prefix_set}, {client_prefix} }}"
@@ -54,10 +54,17 @@ socket transparent 1 meta mark set {MARK_LOCAL} accept"""
 """
             for worker in range(workers)
         )
+    by_device = "".join(f', "{tun_name(worker)}" : goto from_worker_{worker}' for worker in range(workers))
     devices = ", ".join(f'"{tun_name(worker)}"' for worker in range(workers))
-    accept = "\n".join(
-        f'    iifname "{tun_name(worker)}" ip6 daddr @prefixes meta l4proto tcp '
-        f"tproxy ip6 to [::1]:{listener_port(worker)} meta mark set {MARK_LOCAL} accept"
+    from_workers = "".join(
+        f"""
+  # A released SYN: to the listener of the worker that released it.
+  chain from_worker_{worker} {{
+    notrack
+    ip6 daddr @prefixes meta l4proto tcp \
+tproxy ip6 to [::1]:{listener_port(worker)} meta mark set {MARK_LOCAL} accept
+  }}
+"""
         for worker in range(workers)
     )
     return f"""\
@@ -69,29 +76,28 @@ table inet {TABLE} {{
     elements = {{ {prefix_set} }}
   }}
 
-  # The proxy keeps its own state of these; conntrack would keep it twice.
-  chain raw {{
+  # The sockets are the state of TCP and of what the proxy sends: conntrack would keep it twice.
+  chain prerouting {{
     type filter hook prerouting priority raw; policy accept
-    iifname "{lan}" ip6 daddr {untracked} notrack
-    iifname {{ {devices} }} notrack
-    # Answers to the proxy's own sockets, and ICMP errors about what they sent.
-    iifname != "{lan}" meta nfproto ipv4 socket mark {MARK_WAN} meta mark set {MARK_WAN} notrack
+    iifname vmap {{ "{lan}" : goto from_lan{by_device} }}
+    meta l4proto tcp notrack
+    meta l4proto udp socket mark {MARK_WAN} meta mark set {MARK_WAN} notrack
   }}
 
-  chain raw_output {{
+  chain output {{
     type filter hook output priority raw; policy accept
+    meta l4proto tcp notrack
+    meta l4proto udp meta mark {MARK_WAN} notrack
     ip6 saddr {untracked} notrack
-    meta nfproto ipv4 meta mark {MARK_WAN} meta l4proto {{ tcp, udp }} notrack
+  }}
+{from_workers}{chains}
+  chain from_lan {{
+    ip6 daddr @prefixes goto to_prefix{divert_clients}
+    meta l4proto tcp notrack
   }}
 
-  chain divert {{
-    type filter hook prerouting priority mangle; policy accept
-    # A released SYN: to the listener of the worker that released it.
-{accept}
-    iifname "{lan}" ip6 daddr @prefixes jump from_lan{divert_clients}
-  }}
-{chains}
-  chain from_lan {{
+  chain to_prefix {{
+    notrack
     # Every pure SYN waits in a worker's TUN, before any look for a socket: its four-tuple may be in
     # TIME_WAIT here, and the origin has to be asked again.
 {first}    tcp flags & (fin | syn | rst | ack) == syn {steer} accept
@@ -104,8 +110,11 @@ table inet {TABLE} {{
 
   chain input {{
     type filter hook input priority filter; policy drop
-    iifname "lo" accept
     meta mark {{ {MARK_LOCAL}, {MARK_WAN} }} accept
+    # A segment for a socket that there is, one in TIME_WAIT included; and errors about what one sent.
+    tcp flags & (syn | ack) != syn socket transparent 0 accept
+    icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} socket transparent 0 accept
+    iifname "lo" accept
     ct state established,related accept
     iifname "{lan}" meta l4proto icmpv6 accept
     iifname "{lan}" meta l4proto {{ tcp, udp }} th dport 53 accept

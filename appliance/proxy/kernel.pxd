@@ -5,7 +5,6 @@ cdef class Kernel:
     cdef public bytes endpoints
     cdef public tuple pipe_ends
     cdef public double now
-    cdef public unsigned int mark
     cdef int _epoll
     cdef void* _events
 

@@ -39,7 +39,6 @@ MAX_PACKET = 65_536  # of a TUN
 MAX_EVENTS = 512  # taken from epoll at once
 
 _SO_BINDTODEVICE = 25
-_SO_MARK = 36
 _IP_BIND_ADDRESS_NO_PORT = 24
 _IPV6_TRANSPARENT = 75
 _IPV6_FREEBIND = 78
@@ -58,13 +57,11 @@ def _code(error: OSError) -> int:
 class Kernel:
     """One worker's system calls. ``read_size``: octets that ``receive`` takes at most."""
 
-    def __init__(self, read_size: int, mark: int = 0) -> None:
-        """``mark``: SO_MARK of every dialled IPv4 socket, 0 for none."""
+    def __init__(self, read_size: int) -> None:
         self.buffer = bytearray(read_size)  # what ``receive`` fills
         self.endpoints = b""  # of what ``accept`` returned: client, server, their ports; 36 octets
         self.pipe_ends = (-1, -1)  # of what ``open_pipe`` opened: to read from, to write to
         self.now = time.monotonic()  # of the last ``wait``
-        self.mark = mark
         self._view = memoryview(self.buffer)
         self._epoll = select.epoll()
         self._events: list[tuple[int, int]] = []
@@ -218,8 +215,6 @@ class Kernel:
         try:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
             sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
-            if self.mark and family == AF_INET:
-                sock.setsockopt(SOL_SOCKET, _SO_MARK, self.mark)
             if device:
                 sock.setsockopt(SOL_SOCKET, _SO_BINDTODEVICE, device)
             if source:

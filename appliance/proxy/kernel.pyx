@@ -129,7 +129,7 @@ cdef extern from * nogil:
     }
 
     static int k_dial(const char *address, size_t size, unsigned port, const char *device, size_t device_size,
-                      const char *source, size_t source_size, unsigned mark)
+                      const char *source, size_t source_size)
     {
         struct sockaddr_storage name;
         int one = 1, code, fd = socket(size == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -137,8 +137,6 @@ cdef extern from * nogil:
             return -errno;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof one);
-        if (mark && size == 4 && setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) < 0)
-            goto failed;
         if (device_size && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, device_size) < 0)
             goto failed;
         if (source_size) {
@@ -175,7 +173,7 @@ cdef extern from * nogil:
     int k_watch(int, int, unsigned int)
     double k_now()
     int k_accept(int, unsigned char*)
-    int k_dial(const char*, size_t, unsigned int, const char*, size_t, const char*, size_t, unsigned int)
+    int k_dial(const char*, size_t, unsigned int, const char*, size_t, const char*, size_t)
     int epoll_create1(int)
     int epoll_ctl(int, int, int, Event*)
     int epoll_wait(int, Event*, int, int)
@@ -202,12 +200,11 @@ cdef class Kernel:
         self._epoll = -1
         self._events = calloc(MAX_EVENTS_C, sizeof(Event))
 
-    def __init__(self, Py_ssize_t read_size, unsigned int mark=0):
+    def __init__(self, Py_ssize_t read_size):
         self.buffer = bytearray(read_size)
         self.endpoints = b""
         self.pipe_ends = (-1, -1)
         self.now = k_now()
-        self.mark = mark
         if self._events == NULL:
             raise MemoryError
         self._epoll = epoll_create1(EPOLL_CLOEXEC)
@@ -292,7 +289,7 @@ cdef class Kernel:
             return -errno.EINVAL
         return k_dial(
             PyBytes_AS_STRING(address), len(address), port, PyBytes_AS_STRING(device), len(device),
-            PyBytes_AS_STRING(source), len(source), self.mark,
+            PyBytes_AS_STRING(source), len(source),
         )
 
     cpdef object read_packet(self, int tun):

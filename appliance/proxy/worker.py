@@ -15,7 +15,7 @@ from socket import recv_fds, send_fds, socket
 from typing import Any
 
 from appliance.config.schema import Config
-from appliance.dataplane import MARK_WAN, worker_count
+from appliance.dataplane import worker_count
 from appliance.proxy.context import Context
 from appliance.proxy.datagram import Datagrams
 from appliance.proxy.kernel import Kernel
@@ -111,7 +111,7 @@ class Worker:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         usable = max(limit - RESERVED_DESCRIPTORS, 64)
         self._descriptors = (usable - usable // PIPE_SHARE) // 2  # sessions that they suffice for
-        kernel = Kernel(READ_SIZE, MARK_WAN)
+        kernel = Kernel(READ_SIZE)
         pipes = Pipes(kernel, usable // PIPE_SHARE // 2)
         self.context = Context(kernel, config, tun, self._log)
         self.relay = RelayContext(self.context, pipes, self._relay_ended)
