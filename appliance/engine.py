@@ -22,6 +22,7 @@ SOURCES = "sources.json"  # in COMPILED: what it was made of, {path below applia
 # sources: kernel.py makes its system calls by Python's library, kernel.pyx by the C library.
 MODULES = (
     "session.record",
+    "session.log",
     "proxy.kernel",
     "proxy.loop",
     "proxy.context",

@@ -80,13 +80,13 @@ table inet {TABLE} {{
   chain prerouting {{
     type filter hook prerouting priority raw; policy accept
     iifname vmap {{ "{lan}" : goto from_lan{by_device} }}
-    meta l4proto tcp notrack
+    meta l4proto tcp notrack accept
     meta l4proto udp socket mark {MARK_WAN} meta mark set {MARK_WAN} notrack
   }}
 
   chain output {{
     type filter hook output priority raw; policy accept
-    meta l4proto tcp notrack
+    meta l4proto tcp notrack accept
     meta l4proto udp meta mark {MARK_WAN} notrack
     ip6 saddr {untracked} notrack
   }}
@@ -110,9 +110,10 @@ table inet {TABLE} {{
 
   chain input {{
     type filter hook input priority filter; policy drop
-    meta mark {{ {MARK_LOCAL}, {MARK_WAN} }} accept
+    meta mark {MARK_LOCAL} accept
     # A segment for a socket that there is, one in TIME_WAIT included; and errors about what one sent.
     tcp flags & (syn | ack) != syn socket transparent 0 accept
+    meta mark {MARK_WAN} accept
     icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} socket transparent 0 accept
     iifname "lo" accept
     ct state established,related accept

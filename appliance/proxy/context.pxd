@@ -5,12 +5,40 @@ from appliance.proxy.loop cimport Loop
 from appliance.session.record cimport Session
 
 
+cdef class Counters:
+    cdef public long long opened
+    cdef public long long refused
+    cdef public long long unreachable
+    cdef public long long denied
+    cdef public long long limited
+    cdef public long long malformed
+    cdef public long long to_wan
+    cdef public long long to_lan
+    cdef public list dial_ms
+
+
+cdef class Way:
+    cdef public object prefix
+    cdef public tuple networks
+    cdef public bytes interface
+    cdef public tuple sources
+
+    cpdef bytes source_for(self, bytes client)
+
+
+cdef class Destination:
+    cdef public str origin
+    cdef public bytes packed
+    cdef public Way way
+    cdef public object failure
+
+
 cdef class Context(Loop):
     cdef public object config
     cdef public tuple ways
     cdef public set published
     cdef public int tun
-    cdef public object counters
+    cdef public Counters counters
     cdef public object timers
     cdef public object recorder
     cdef public dict sessions
@@ -31,8 +59,8 @@ cdef class Context(Loop):
     cdef set _limited
 
     cpdef object write(self, bytes packet)
-    cpdef object destination(self, bytes server)
-    cpdef object is_own(self, str origin)
+    cpdef Destination destination(self, bytes server)
+    cpdef bint is_own(self, str origin) except -1
     @cython.locals(tried=long)
     cpdef object admit(self, bytes client)
     cpdef Session open(self, str kind, bytes endpoints, str origin, str state, object started=*)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from socket import AF_INET, IPPROTO_IP, SOCK_DGRAM, SOL_SOCKET, inet_ntop, socket
 from typing import Any, Protocol
@@ -41,19 +40,19 @@ class Recorder(Protocol):
         """A session that is over."""
 
 
-@dataclass(slots=True)
 class Counters:
     """Totals of one worker since it started."""
 
-    opened: int = 0
-    refused: int = 0
-    unreachable: int = 0
-    denied: int = 0
-    limited: int = 0
-    malformed: int = 0
-    to_wan: int = 0
-    to_lan: int = 0
-    dial_ms: list[float] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.opened = 0
+        self.refused = 0
+        self.unreachable = 0
+        self.denied = 0
+        self.limited = 0
+        self.malformed = 0
+        self.to_wan = 0
+        self.to_lan = 0
+        self.dial_ms: list[float] = []
 
     def count(self, failure: Failure) -> None:
         """Book a session that did not come about."""
@@ -67,14 +66,23 @@ class Counters:
             self.unreachable += 1
 
 
-@dataclass(frozen=True, slots=True)
 class Way:
-    """A translation prefix with what its sessions leave the box by, compiled from the configuration."""
+    """A translation prefix with what its sessions leave the box by, compiled from the configuration.
 
-    prefix: TranslationPrefix
-    networks: tuple[IPv4Network, ...]
-    interface: bytes  # empty: the routes decide
-    sources: tuple[bytes, ...]  # packed IPv4 addresses; empty: the routes decide
+    ``interface`` and ``sources`` (packed IPv4 addresses) are empty where the routes decide.
+    """
+
+    def __init__(
+        self,
+        prefix: TranslationPrefix,
+        networks: tuple[IPv4Network, ...],
+        interface: bytes,
+        sources: tuple[bytes, ...],
+    ) -> None:
+        self.prefix = prefix
+        self.networks = networks
+        self.interface = interface
+        self.sources = sources
 
     def may_carry(self, address: IPv4Address) -> Failure | None:
         """Why ``address`` is not reached by this prefix, or None."""
@@ -101,14 +109,14 @@ class Way:
             sock.bind((inet_ntop(AF_INET, self.source_for(client)), 0))
 
 
-@dataclass(frozen=True, slots=True)
 class Destination:
     """Where a packet to an IPv4-embedded address goes: ``origin`` as text, or why it may not go."""
 
-    origin: str
-    packed: bytes
-    way: Way
-    failure: Failure | None
+    def __init__(self, origin: str, packed: bytes, way: Way, failure: Failure | None) -> None:
+        self.origin = origin
+        self.packed = packed
+        self.way = way
+        self.failure = failure
 
 
 class Context(Loop):

@@ -21,16 +21,22 @@ cdef class Pipes:
     cpdef object give(self, tuple pipe, bint empty)
 
 
+cdef class Registry:
+    cpdef object ended(self, Session session, str reason)
+
+
 cdef class RelayContext:
     cdef public Loop loop
     cdef public Kernel kernel
     cdef public Pipes pipes
-    cdef public object ended
+    cdef public Registry registry
     cdef public Py_ssize_t read_size
     cdef public int max_turn
     cdef public list again
     cdef public dict legs
 
+    @cython.locals(count=int)
+    cpdef object turn(self, double seconds)
     @cython.locals(leg=Leg, again=list)
     cpdef object resume(self)
 

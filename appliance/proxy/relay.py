@@ -16,7 +16,6 @@ Rules, as each leg obeys them:
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
 from errno import EAGAIN
 from typing import cast
 
@@ -84,22 +83,36 @@ class Pipes:
             self.made -= 1
 
 
+class Registry:
+    """Who keeps the table of relayed sessions; the base class, for which they are nothing to remember."""
+
+    __slots__ = ()
+
+    def ended(self, session: Session, reason: str) -> None:
+        """A relayed session is over."""
+
+
 class RelayContext:
-    """What all legs of a worker share. ``ended``: who is told of the end of a session."""
+    """What all legs of a worker share."""
 
-    __slots__ = ("again", "ended", "kernel", "legs", "loop", "max_turn", "pipes", "read_size")
+    __slots__ = ("again", "kernel", "legs", "loop", "max_turn", "pipes", "read_size", "registry")
 
-    def __init__(
-        self, loop: Loop, pipes: Pipes, ended: Callable[[Session, str], None], max_turn: int = MAX_TURN
-    ) -> None:
+    def __init__(self, loop: Loop, pipes: Pipes, max_turn: int = MAX_TURN) -> None:
         self.loop = loop
         self.kernel = loop.kernel
         self.pipes = pipes
-        self.ended = ended
+        self.registry = Registry()  # who is told of the ends
         self.read_size = len(self.kernel.buffer)
         self.max_turn = max_turn
         self.again: list[Leg] = []  # legs whose turn was over with more to read
         self.legs: dict[int, Leg] = {}  # the LAN's leg of every relayed session, by its number
+
+    def turn(self, seconds: float) -> None:
+        """One batch of the loop's events, waiting at most so long for it."""
+        count = self.loop.wait(0.0 if self.again else seconds)
+        self.resume()
+        self.loop.dispatch(count)
+        self.loop.close_buried()
 
     def resume(self) -> None:
         """Let those whose turn was over go on."""
@@ -329,7 +342,7 @@ class Leg(Handler):
         # Legs that know each other are garbage that only the collector would find.
         self.peer = peer.peer = _NOBODY
         context.legs.pop(self.session.number, None)
-        context.ended(self.session, reason)
+        context.registry.ended(self.session, reason)
 
     def _end(self) -> None:
         self.closed = True

@@ -1,9 +1,9 @@
 cimport cython
 
-from appliance.proxy.context cimport Context
+from appliance.proxy.context cimport Context, Counters, Destination, Way
 from appliance.proxy.kernel cimport Kernel
 from appliance.proxy.loop cimport Handler
-from appliance.proxy.relay cimport Leg, RelayContext, join
+from appliance.proxy.relay cimport Leg, Registry, RelayContext, join
 from appliance.session.record cimport Session
 
 cdef int _NONE
@@ -24,6 +24,13 @@ cdef class Held(Handler):
     cpdef object on_event(self, unsigned int events)
 
 
+cdef class _Sessions(Registry):
+    cdef public Context context
+    cdef public set four_tuples
+
+    cpdef object ended(self, Session session, str reason)
+
+
 cdef class Transparent(Handler):
     cdef Context _context
     cdef Kernel _kernel
@@ -38,14 +45,14 @@ cdef class Transparent(Handler):
     cdef public set relayed
     cdef dict _half_open
 
-    @cython.locals(context=Context, key=bytes)
+    @cython.locals(context=Context, key=bytes, target=Destination)
     cpdef object on_syn(self, bytes packet)
     cdef object _admit(self, bytes client)
-    @cython.locals(context=Context, port=int, fd=int, session=Session, held=Held)
-    cdef object _dial(self, bytes key, bytes syn, object target, int client)
+    @cython.locals(context=Context, port=int, fd=int, session=Session, held=Held, way=Way)
+    cdef object _dial(self, bytes key, bytes syn, Destination target, int client)
     @cython.locals(client=bytes)
     cdef object _hold(self, Held held)
-    cdef object _refuse(self, bytes syn, object target, object failure)
+    cdef object _refuse(self, bytes syn, Destination target, object failure)
     @cython.locals(code=int, context=Context, samples=list)
     cpdef object dialled(self, Held held, bint failed)
     @cython.locals(now=double, held=Held, waiting=dict)
@@ -56,9 +63,9 @@ cdef class Transparent(Handler):
     cdef object _forget(self, Held held)
     @cython.locals(kernel=Kernel, fd=int, _=int, key=bytes, held=Held)
     cpdef object on_event(self, unsigned int events)
+    @cython.locals(target=Destination)
     cdef object _accepted_first(self, bytes key, int fd)
     @cython.locals(context=Context, kernel=Kernel, fd=int, held=Held)
     cdef bint _shed(self) except -1
     @cython.locals(context=Context, session=Session, client=Leg, origin=Leg)
     cdef object _pair(self, Held held, int fd)
-    cpdef object ended(self, Session session)

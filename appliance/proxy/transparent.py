@@ -23,7 +23,7 @@ from appliance.protocol.packet import tcp_reset
 from appliance.proxy.context import Context, Destination
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler
-from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLOUT, LEG_EVENTS, RelayContext, join
+from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLOUT, LEG_EVENTS, Registry, RelayContext, join
 from appliance.session.record import DIALLING, OPEN, Session
 
 # Seconds a released SYN may take to become an accepted socket: three SYN-ACKs of Linux (1 + 2 + 4).
@@ -68,6 +68,18 @@ class Held(Handler):
             self.owner.dialled(self, bool(events & _FAILED))
 
 
+class _Sessions(Registry):
+    """The end of a relayed session: out of the tables, into the log."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.four_tuples: set[bytes] = set()  # of clients that came by a prefix
+
+    def ended(self, session: Session, reason: str) -> None:
+        self.four_tuples.discard(session.endpoints)
+        self.context.ended(session, reason)
+
+
 class Transparent(Handler):
     """The TCP part of a worker: held SYNs, the listener, and the relayed sessions by four-tuple."""
 
@@ -84,7 +96,9 @@ class Transparent(Handler):
         # By four-tuple, in the order of their deadlines, so that those that are over stand in front.
         self.dialling: dict[bytes, Held] = {}
         self.released: dict[bytes, Held] = {}
-        self.relayed: set[bytes] = set()
+        sessions = _Sessions(context)
+        self.relayed = sessions.four_tuples
+        relay.registry = sessions
         self._half_open: dict[bytes, int] = {}
 
     def configure(self) -> None:
@@ -327,7 +341,3 @@ class Transparent(Handler):
             client.abort(Failure.RESOURCES.value)
             return
         origin.on_event(held.events & ~_OUT)  # what was reported before there were legs
-
-    def ended(self, session: Session) -> None:
-        """A relayed session is over: its four-tuple is free again."""
-        self.relayed.discard(session.endpoints)

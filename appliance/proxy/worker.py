@@ -26,6 +26,7 @@ from appliance.proxy.published_udp import PublishedUdp
 from appliance.proxy.relay import EPOLLIN, READ_SIZE, Pipes, RelayContext
 from appliance.proxy.targets import Targets
 from appliance.proxy.transparent import Transparent
+from appliance.session.log import Log
 from appliance.session.record import Session, address_text
 
 TICK = 1.0
@@ -36,68 +37,11 @@ PIPE_SHARE = 16
 # Sessions are freed by their reference counts; the collector is for what should not be, and each of its
 # runs looks at every session there is.
 GARBAGE_THRESHOLD = 200_000
-# Log lines that wait for the disk; more are dropped and counted rather than stop the traffic.
-MAX_LOG_BACKLOG = 4 << 20
 MAX_REQUEST = 1 << 20
 # A hand-over: one message of it (a binding's largest part is one flow), and how long all of it may take.
 MAX_HEIRLOOM = 4_096
 HAND_OVER_TIMEOUT = 2.0
 MAX_LISTED = 1_000
-
-
-class Log:
-    """JSON lines, written once a tick, appended whole, so that several workers may share a file."""
-
-    def __init__(self, path: Path | None, worker: int) -> None:
-        self._path = path
-        self._worker = worker
-        self._lines: list[str] = []
-        self._size = 0
-        self._fd = -1
-        self.dropped = 0
-        self.reopen()
-
-    def reopen(self) -> None:
-        """Open the file anew, after it was moved away."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if self._path is not None:
-            try:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            except OSError:
-                self._fd = -1  # a broken disk costs the log, never the traffic
-
-    def refused(self, entry: dict[str, Any]) -> None:
-        """A session that did not come about."""
-        entry["time"] = round(time.time(), 3)
-        entry["worker"] = self._worker
-        self._add(json.dumps(entry, separators=(",", ":")))
-
-    def ended(self, session: Session, reason: str, now: float) -> None:
-        """A session that is over."""
-        self._add(session.log_line(self._worker, now, time.time(), reason))
-
-    def _add(self, line: str) -> None:
-        if self._fd < 0:
-            self.dropped += 1
-            return
-        self._size += len(line)
-        if self._size > MAX_LOG_BACKLOG:
-            self.dropped += 1
-            self._size -= len(line)
-        else:
-            self._lines.append(line)
-
-    def flush(self) -> None:
-        """Write what has gathered."""
-        if self._lines and self._fd >= 0:
-            try:
-                os.write(self._fd, ("\n".join(self._lines) + "\n").encode())
-            except OSError:
-                self.dropped += len(self._lines)
-        self._lines.clear()
-        self._size = 0
 
 
 class Worker:
@@ -114,7 +58,7 @@ class Worker:
         kernel = Kernel(READ_SIZE)
         pipes = Pipes(kernel, usable // PIPE_SHARE // 2)
         self.context = Context(kernel, config, tun, self._log)
-        self.relay = RelayContext(self.context, pipes, self._relay_ended)
+        self.relay = RelayContext(self.context, pipes)
         listener.setblocking(False)
         self._listener = listener.detach()
         kernel.adopt(self._listener)
@@ -145,20 +89,9 @@ class Worker:
         self.published_tcp.configure(config, workers)
         self.published_udp.configure(config, workers)
 
-    def _relay_ended(self, session: Session, reason: str) -> None:
-        if not session.service:
-            self.transparent.ended(session)
-        self.context.ended(session, reason)
-
     def run(self) -> None:
         """Serve until the supervisor says stop or goes away."""
         context, relay = self.context, self.relay
-        wait, dispatch, resume, close_buried = (
-            context.wait,
-            context.dispatch,
-            relay.resume,
-            context.close_buried,
-        )
         next_tick = context.now + TICK
         next_sweep = context.now + context.config.proxy.timers.tcp_established
         context.timers.add(1, lambda second: 0)
@@ -166,10 +99,7 @@ class Worker:
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD)
         while not self._stop:
-            count = wait(0.0 if relay.again else next_tick - context.now)
-            resume()
-            dispatch(count)
-            close_buried()
+            relay.turn(next_tick - context.now)
             if context.now >= next_tick:
                 # The supervisor makes a new worker of one whose TUN is gone.
                 self._stop = self._stop or self._packets.broken

@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class Session:
     cdef public long long number
     cdef public str kind
@@ -10,3 +13,6 @@ cdef class Session:
     cdef public str state
     cdef public long long to_lan
     cdef public long long to_wan
+
+    @cython.locals(service=str, age_ms="long long", wall_ms="long long")
+    cpdef str log_line(self, int worker, double now, double wall, str reason)

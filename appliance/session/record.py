@@ -101,10 +101,13 @@ class Session:
         times as long. Nothing in it needs escaping: numbers, addresses, and words of ours.
         """
         service = f'"{self.service}"' if self.service else "null"
+        age_ms = int((now - self.started) * 1000)
+        wall_ms = int(wall * 1000)
         return (
             f'{{"kind":"{self.kind}","client":"{address_text(self.client)}","client_port":{self.client_port},'
             f'"server":"{address_text(self.server)}","server_port":{self.server_port},'
             f'"origin":"{self.origin}","origin_port":{self.origin_port},"service":{service},'
-            f'"age":{now - self.started:.3f},"bytes_to_wan":{self.to_wan},"bytes_to_lan":{self.to_lan},'
-            f'"end":"{reason}","time":{wall:.3f},"worker":{worker}}}'
+            f'"age":{age_ms // 1000}.{age_ms % 1000:03d},'
+            f'"bytes_to_wan":{self.to_wan},"bytes_to_lan":{self.to_lan},'
+            f'"end":"{reason}","time":{wall_ms // 1000}.{wall_ms % 1000:03d},"worker":{worker}}}'
         )

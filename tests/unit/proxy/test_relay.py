@@ -346,6 +346,16 @@ class Kernel(system.Kernel):
 # -- the loop --------------------------------------------------------------------------------------
 
 
+class Ends(relay.Registry):
+    """Remembers how sessions ended."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        self.reasons = reasons
+
+    def ended(self, session: Session, reason: str) -> None:
+        self.reasons.append(reason)
+
+
 class Loop:
     """What a worker does of its loop, with one session in it."""
 
@@ -353,9 +363,8 @@ class Loop:
         self.kernel = kernel
         self.ended: list[str] = []
         self.table = loops.Loop(kernel)
-        self.context = RelayContext(
-            self.table, kernel.pool, lambda _session, reason: self.ended.append(reason), MAX_TURN
-        )
+        self.context = RelayContext(self.table, kernel.pool, MAX_TURN)
+        self.context.registry = Ends(self.ended)
         self.session = Session(7, "tcp", bytes(36), "192.0.2.1", 0.0)
         self.lan, self.wan = relay.join(self.context, kernel.lan.fd, kernel.wan.fd, self.session)
         self.legs = {leg.fd: leg for leg in (self.lan, self.wan)}
@@ -600,7 +609,7 @@ def test_an_urgent_byte_in_the_real_kernel(before: int, end: bool) -> None:
 
     client, lan = pair()
     origin, wan = pair()
-    context = RelayContext(loops.Loop(kernel), Pipes(kernel, 2), lambda _session, _reason: None)
+    context = RelayContext(loops.Loop(kernel), Pipes(kernel, 2))
     with client, origin, select.epoll() as epoll:
         client.sendall(text(0, before))
         client.send(b"!", socket.MSG_OOB)

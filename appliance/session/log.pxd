@@ -1,0 +1,14 @@
+from appliance.session.record cimport Session
+
+
+cdef class Log:
+    cdef object _path
+    cdef int _worker
+    cdef list _lines
+    cdef Py_ssize_t _size
+    cdef int _fd
+    cdef double _epoch
+    cdef public long long dropped
+
+    cpdef object ended(self, Session session, str reason, double now)
+    cdef object _add(self, str line)

@@ -1,0 +1,71 @@
+"""The log of sessions: a line of JSON for each that ended or did not come about."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from appliance.session.record import Session
+
+# Lines that wait for the disk; more are dropped and counted rather than stop the traffic.
+MAX_BACKLOG = 4 << 20
+
+
+class Log:
+    """JSON lines, written once a tick, appended whole, so that several workers may share a file."""
+
+    def __init__(self, path: Path | None, worker: int) -> None:
+        self._path = path
+        self._worker = worker
+        self._lines: list[str] = []
+        self._size = 0
+        self._fd = -1
+        self._epoch = time.time() - time.monotonic()  # what to add to a monotonic second
+        self.dropped = 0
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Open the file anew, after it was moved away."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._path is not None:
+            try:
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            except OSError:
+                self._fd = -1  # a broken disk costs the log, never the traffic
+
+    def refused(self, entry: dict[str, Any]) -> None:
+        """A session that did not come about."""
+        entry["time"] = round(time.time(), 3)
+        entry["worker"] = self._worker
+        self._add(json.dumps(entry, separators=(",", ":")))
+
+    def ended(self, session: Session, reason: str, now: float) -> None:
+        """A session that is over; ``now``: monotonic seconds."""
+        self._add(session.log_line(self._worker, now, now + self._epoch, reason))
+
+    def _add(self, line: str) -> None:
+        if self._fd < 0:
+            self.dropped += 1
+            return
+        self._size += len(line)
+        if self._size > MAX_BACKLOG:
+            self.dropped += 1
+            self._size -= len(line)
+        else:
+            self._lines.append(line)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        self._epoch = time.time() - time.monotonic()  # the clock may have been set
+        if self._lines and self._fd >= 0:
+            try:
+                os.write(self._fd, ("\n".join(self._lines) + "\n").encode())
+            except OSError:
+                self.dropped += len(self._lines)
+        self._lines.clear()
+        self._size = 0
