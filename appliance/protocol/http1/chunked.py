@@ -1,0 +1,148 @@
+"""Bodies in chunks (RFC 9112 section 7.1): read strictly, framed anew without extensions."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+
+from appliance.protocol.http1.grammar import (
+    FIELD_LINES,
+    MAX_CHUNK_EXCESS,
+    MAX_CHUNK_LINE,
+    MAX_TRAILERS,
+    STRAY,
+    TOKEN,
+    without,
+)
+
+_QUOTED = rb"\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+\""
+# A chunk's line. White space before the line's end is no extension, and so is an error.
+_SIZE = re.compile(
+    rb"([0-9A-Fa-f]{1,15}+)"
+    rb"(?:[\t ]*+;[\t ]*+" + TOKEN + rb"++(?:[\t ]*+=[\t ]*+(?:" + TOKEN + rb"++|" + _QUOTED + rb"))?+)*+\r\n"
+)
+_TRAILERS = re.compile(FIELD_LINES + rb"\r\n")
+_NAMES = re.compile(rb"(?:\A|\r\n)([^:\r]++):")
+
+# A recipient that merges one of these into the head reads another message than we did.
+_FRAMING = frozenset(b"content-length transfer-encoding host content_length transfer_encoding".split())
+# RFC 9110 section 6.5.1: not in trailers: routing, modifiers, authentication, control, how content is read.
+_NOT_IN_TRAILERS = frozenset(
+    b"connection proxy-connection keep-alive te trailer upgrade via forwarded x-forwarded-for max-forwards "
+    b"expect range authorization proxy-authorization proxy-authenticate proxy-authentication-info "
+    b"www-authenticate authentication-info cookie set-cookie content-encoding content-type content-range "
+    b"content-location cache-control age date expires location retry-after vary warning pragma "
+    b"if-match if-none-match if-modified-since if-unmodified-since if-range proxy-status".split()
+)
+
+
+class ChunkError(ValueError):
+    """The body is not framed as it says; its end can no longer be told."""
+
+
+class _Part(IntEnum):
+    SIZE = 0  # before a chunk's line
+    DATA = 1  # inside its data
+    END = 2  # before the CRLF after the data
+    TRAILERS = 3
+    DONE = 4
+
+
+class Chunked:
+    """Reads one body. ``feed`` may be called with any pieces until ``done``; ``rest`` is what follows it."""
+
+    __slots__ = ("_excess", "_held", "_left", "_part", "_reframe", "done", "rest")
+
+    def __init__(self, reframe: bool) -> None:
+        """``reframe``: give out chunks of our own, with the end and trailers; else the bare content."""
+        self._part = _Part.SIZE
+        self._left = 0
+        self._held = b""  # the beginning of a line
+        self._excess = 0
+        self._reframe = reframe
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What to send on for these octets, in one new chunk at the most; raises ChunkError."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        out: list[bytes] = []
+        at, end = 0, len(data)
+        trailers: bytes | None = None
+        while at < end:
+            part = self._part
+            if part is _Part.DATA:
+                piece = data[at : at + self._left]
+                out.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if self._left:
+                    break
+                self._part = _Part.END
+            elif part is _Part.END:
+                if data[at : at + 2] != b"\r\n":
+                    if end - at < 2 and data[at] == 13:
+                        self._held = data[at:]
+                        break
+                    raise ChunkError("A chunk is longer than it says.")
+                at += 2
+                self._part = _Part.SIZE
+            elif part is _Part.SIZE:
+                match = _SIZE.match(data, at, at + MAX_CHUNK_LINE)
+                if match is None:
+                    self._hold_line(data, at)
+                    break
+                self._left = int(match[1], 16)
+                self._spend(match.end() - at, self._left)
+                at = match.end()
+                self._part = _Part.DATA if self._left else _Part.TRAILERS
+            else:
+                match = _TRAILERS.match(data, at, at + MAX_TRAILERS)
+                if match is None:
+                    self._hold_trailers(data, at)
+                    break
+                trailers = _filtered(match[0])
+                self._part = _Part.DONE
+                self.done = True
+                self.rest = data[match.end() :]
+                break
+        return self._framed(out, trailers)
+
+    def _framed(self, out: list[bytes], trailers: bytes | None) -> bytes:
+        content = out[0] if len(out) == 1 else b"".join(out)
+        if not self._reframe:
+            return content
+        framed = b"%x\r\n%b\r\n" % (len(content), content) if content else b""
+        return framed if trailers is None else framed + b"0\r\n" + trailers + b"\r\n"
+
+    def _spend(self, line: int, size: int) -> None:
+        """Bounds what framing may cost beside the data that it frames."""
+        self._excess = max(0, self._excess + line + 2 - 16 - 2 * size)
+        if self._excess > MAX_CHUNK_EXCESS:
+            raise ChunkError("The chunks are nearly all framing.")
+
+    def _hold_line(self, data: bytes, at: int) -> None:
+        line = data[at:]
+        if b"\n" in line or STRAY.search(line) or len(line) >= MAX_CHUNK_LINE:
+            raise ChunkError("A chunk's size is malformed.")
+        self._held = line
+
+    def _hold_trailers(self, data: bytes, at: int) -> None:
+        section = data[at:]
+        ended = section[:2] == b"\r\n" or b"\r\n\r\n" in section
+        if ended or STRAY.search(section) or len(section) >= MAX_TRAILERS:
+            raise ChunkError("The trailers are malformed or too large.")
+        self._held = section
+
+
+def _filtered(section: bytes) -> bytes:
+    """The trailer lines that may go on, each with CRLF after it."""
+    if section == b"\r\n":
+        return b""
+    names = {name.lower() for name in _NAMES.findall(section)}
+    if names & _FRAMING:
+        raise ChunkError("A trailer would change how the message is framed.")
+    lines = without(b"\r\n" + section[:-4], names & _NOT_IN_TRAILERS)
+    return lines[2:] + b"\r\n" if lines else b""

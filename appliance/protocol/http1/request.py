@@ -1,0 +1,412 @@
+"""A request's head: read strictly, and written anew for the origin."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Final
+
+from appliance.protocol.http1.grammar import (
+    CHUNKED,
+    FIELD_LINES,
+    LENGTH,
+    MAX_FIELDS,
+    MAX_HEAD,
+    STRAY,
+    TOKEN,
+    Refused,
+    bad_request,
+    fields_pattern,
+    nominated,
+    without,
+)
+from appliance.protocol.http1.hop import Hop
+from appliance.protocol.names import host_name, ipv6_literal
+
+
+class Kind(Enum):
+    """Who a request is for (RFC 9112 section 3.2)."""
+
+    FORWARD = "forward"  # absolute-form: an origin, by HTTP
+    TUNNEL = "tunnel"  # CONNECT
+    PAGE = "page"  # origin-form: one of the box's own pages
+    SELF = "self"  # OPTIONS *, or TRACE and OPTIONS whose Max-Forwards has run out
+
+
+class Request:
+    """A request that may be carried.
+
+    ``wire`` is what goes to the origin: the head, and what had come of the body, in its new framing. It is
+    empty unless ``kind`` is FORWARD. ``length`` is the body's: a number of octets, or CHUNKED.
+    """
+
+    __slots__ = (
+        "_head",
+        "credentials",  # the value of Proxy-Authorization, never sent on
+        "expects",  # the client waits for 100 Continue
+        "host",  # in lower case without final dot, or an address; "" for PAGE and SELF
+        "keep",  # the client's connection may serve another request
+        "kind",
+        "length",
+        "method",
+        "minor",  # HTTP/1.minor is what the client speaks
+        "port",
+        "target",  # path and query as the origin gets them
+        "upgrade",  # it asks for a WebSocket
+        "wire",
+    )
+
+    def __init__(
+        self,
+        kind: Kind,
+        method: str,
+        host: str,
+        port: int,
+        target: bytes,
+        minor: int,
+        head: bytes,
+    ) -> None:
+        self.kind = kind
+        self.method: Final = method
+        self.host: Final = host
+        self.port: Final = port
+        self.target: Final = target
+        self.minor: Final = minor
+        self.length = 0
+        self.keep = minor == 1
+        self.credentials: bytes | None = None
+        self.expects = False
+        self.upgrade = False
+        self.wire = b""
+        self._head = head
+
+    def field(self, name: str) -> bytes | None:
+        """A field of the client's, its lines joined by commas (RFC 9110 section 5.2); None if it is absent.
+
+        Takes a pass over the head: for logs, rules and error pages.
+        """
+        pattern = re.compile(rb"\r\n" + re.escape(name.encode()) + rb":([^\r]*+)", re.IGNORECASE)
+        values = [value.strip(b" \t") for value in pattern.findall(self._head)]
+        return b", ".join(values) if values else None
+
+    def reflection(self) -> bytes:
+        """The content of the answer to TRACE: the head as it was received, without secrets (RFC 9110
+        section 9.3.8).
+        """
+        line, _, lines = self._head[:-4].partition(b"\r\n")
+        return line + (without(b"\r\n" + lines, _SECRETS) if lines else b"") + b"\r\n\r\n"
+
+
+_SECRETS = {b"authorization", b"proxy-authorization", b"cookie"}
+
+# All but what is no URI anywhere: spaces, controls, "#" and octets above ASCII. Browsers send some signs
+# that RFC 3986 leaves out (quotes, "|", "^"); RFC 9110 section 7.7 forbids to rewrite a path.
+_PATH = rb"[!\"$-~]*+"
+# The common case in one pass: http, a name, no oddities. What it does not match is looked at with care.
+_COMMON = re.compile(
+    rb"(" + TOKEN + rb"{1,32}+) http://([0-9A-Za-z._-]{1,254}+)(?::([1-9][0-9]{0,4}+))?(/" + _PATH + rb") "
+    rb"HTTP/1\.([01])\r\n" + FIELD_LINES + rb"\r\n"
+)
+_LINE = re.compile(rb"(" + TOKEN + rb"{1,32}+) ([!-~]++) HTTP/([0-9])\.([0-9])\r\n")
+_LINES = re.compile(FIELD_LINES + rb"\r\n")
+_ABSOLUTE = re.compile(rb"([A-Za-z][0-9A-Za-z+.-]*+)://([^/?]*+)((?:[/?]" + _PATH + rb")?)")
+_AUTHORITY = re.compile(rb"([0-9A-Za-z._-]++|\[[0-9A-Fa-f:.]++\])(?::([0-9]{0,5}+))?")
+_ORIGIN = re.compile(rb"/" + _PATH)
+# Host is overridden (RFC 9112 section 3.2.2), but one that is no host at all is refused (section 3.2).
+_HOST_VALUE = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*+")
+
+# Fields that are not copied. Names with an underscore where these have a hyphen are the same field to a
+# CGI or WSGI origin, and so are treated as one.
+_LOOKALIKES = (rb"content_length", rb"transfer_encoding")
+_TELLING = (
+    rb"forwarded",
+    rb"x[-_]forwarded(?:[-_][!#$%&'*+.^_`|~0-9a-z-]*+)?",
+    rb"x[-_]original[-_]forwarded[-_]for",
+    rb"x[-_](?:real|client|remote|originating|cluster[-_]client|proxyuser|true[-_]client)[-_]ip",
+    rb"x[-_]remote[-_]addr",
+    rb"client[-_]ip",
+    rb"true[-_]client[-_]ip",
+    rb"cf[-_]connecting[-_]ip",
+    rb"fastly[-_]client[-_]ip",
+)
+_SPECIAL = fields_pattern(
+    (
+        rb"host",
+        rb"connection",
+        rb"proxy-connection",
+        rb"keep-alive",
+        rb"te",
+        rb"trailer",
+        rb"upgrade",
+        rb"content-length",
+        rb"transfer-encoding",
+        rb"proxy-auth[a-z-]*+",
+        rb"http2-settings",
+        rb"expect",
+        rb"via",
+        rb"max-forwards",
+        *_LOOKALIKES,
+        *_TELLING,
+    )
+)
+_UNDERSCORED = frozenset(_LOOKALIKES)
+_FINAL_AT_ZERO = frozenset(("TRACE", "OPTIONS"))
+_NO_OPTIONS = frozenset(nominated(b"keep-alive, close, upgrade"))
+
+
+def parse_request(head: bytes, hop: Hop) -> Request:
+    """The request in a whole head, its empty line included; raises Refused.
+
+    A request without Host is carried if its target names the origin: RFC 9112 section 3.2 asks for 400, but
+    Host would be replaced by the target's host anyhow (section 3.2.2), so that nobody can read it in two
+    ways, and tools that leave it out exist.
+    """
+    match = _COMMON.fullmatch(head)
+    if match is None or len(head) > MAX_HEAD or head.count(b"\n") > MAX_FIELDS + 2:
+        request, authority, after_line = _with_care(head)
+    else:
+        method, name, port, target, minor = match.groups()
+        host = host_name(name.decode())
+        number = int(port) if port else 80
+        if host is None or number > 65535 or method == b"CONNECT":
+            request, authority, after_line = _with_care(head)
+        else:
+            authority = name + b":" + port if port else name
+            request = Request(
+                Kind.FORWARD, method.decode(), host, number, target, 1 if minor == b"1" else 0, head
+            )
+            after_line = match.end(5)
+    _fields(request, authority, head, after_line, hop)
+    return request
+
+
+def _fields(request: Request, authority: bytes, head: bytes, at: int, hop: Hop) -> None:
+    """Reads the fields that are ours and writes the head for the origin from the rest.
+
+    ``at`` is where the request line's CRLF begins. Everything between the special fields is copied in
+    slices: it was validated with the whole head.
+    """
+    host = length = coding = None
+    connection = via = upgrade = b""
+    hops: bytes | None = None
+    forward = request.kind is Kind.FORWARD
+    kept: list[bytes] = []
+    for field in _SPECIAL.finditer(head.lower(), at):
+        name, value = field.groups()
+        start, end = field.span()
+        if name == b"host":
+            if host is not None:
+                raise bad_request("Host stands more than once.")
+            host = value.strip(b" \t")
+        elif name == b"connection":
+            connection += b"," + value
+        elif name == b"proxy-connection":
+            pass
+        elif name == b"content-length":
+            if length is not None:
+                raise bad_request("Content-Length stands more than once.")
+            length = value.strip(b" \t")
+        elif name == b"transfer-encoding":
+            if coding is not None:
+                raise bad_request("Transfer-Encoding stands more than once.")
+            coding = value.strip(b" \t")
+        elif name == b"proxy-authorization":
+            if request.credentials is not None:
+                raise bad_request("Proxy-Authorization stands more than once.")
+            request.credentials = head[field.start(2) : field.end(2)].strip(b" \t")
+        elif name == b"expect":
+            if value.strip(b" \t") != b"100-continue":
+                raise bad_request("Expect asks for something unknown.", 417)
+            request.expects = request.minor == 1
+        elif name == b"upgrade":
+            upgrade += b"," + value
+        elif name == b"via":
+            via += b"," + value
+        elif name == b"max-forwards":
+            if request.method not in _FINAL_AT_ZERO:
+                continue  # it means nothing here, and is the client's
+            if hops is not None:
+                raise bad_request("Max-Forwards stands more than once.")
+            hops = value.strip(b" \t")
+        elif name in _UNDERSCORED:
+            raise bad_request("A field is named almost like one that frames the message.")
+        if start - 1 > at:
+            kept.append(head[at : start - 1])
+        at = end - 1
+    kept.append(head[at:-4])
+
+    if host is None:
+        if request.minor == 1 and request.kind in (Kind.PAGE, Kind.SELF):
+            raise bad_request("Host is missing.")
+    elif _HOST_VALUE.fullmatch(host) is None:
+        raise bad_request("Host is malformed.")
+    framing = b""
+    if coding is not None or length is not None:
+        framing = _framing(request, length, coding)
+    if request.expects and not request.length:
+        request.expects = False
+    if via and hop.has_passed(via):
+        raise Refused(502, "The request has been here before.", "proxy_loop_detected")
+    if hops is not None:
+        hops = _one_hop_less(request, hops)
+        forward = request.kind is Kind.FORWARD
+    if connection:
+        kept = [_connection(request, connection, upgrade, b"".join(kept))]
+    if not forward:
+        return
+    kept.insert(0, b"%b %b HTTP/1.1\r\nHost: %b" % (request.method.encode(), request.target, authority))
+    if framing:
+        kept.append(framing)
+    if request.expects:
+        kept.append(b"\r\nExpect: 100-continue")
+    if hops is not None:
+        kept.append(b"\r\nMax-Forwards: " + hops)
+    if request.upgrade:
+        kept.append(b"\r\nConnection: Upgrade\r\nUpgrade: websocket")
+    kept.append(hop.via[request.minor])
+    kept.append(b"\r\n\r\n")
+    request.wire = b"".join(kept)
+
+
+def _framing(request: Request, length: bytes | None, coding: bytes | None) -> bytes:
+    """Sets the body's length (RFC 9112 section 6.3) and gives the one line that tells the origin."""
+    if coding is not None:
+        if length is not None:
+            raise bad_request("Content-Length and Transfer-Encoding stand side by side.")
+        if request.minor == 0:
+            raise bad_request("HTTP/1.0 has no Transfer-Encoding.")
+        if coding != b"chunked":
+            raise bad_request("The transfer coding is not chunked.", 501 if _is_coded(coding) else 400)
+        request.length = CHUNKED
+    else:
+        if length is None or LENGTH.fullmatch(length) is None:
+            raise bad_request("Content-Length is no number.")
+        request.length = int(length)
+    if request.length and request.method in ("CONNECT", "TRACE"):
+        raise bad_request(f"{request.method} has no content.")
+    if request.length == CHUNKED:
+        return b"\r\nTransfer-Encoding: chunked"
+    return b"\r\nContent-Length: %d" % request.length
+
+
+_CODED = re.compile(rb"(?:x-)?(?:gzip|compress|deflate)[\t ]*+,[\t ]*+chunked")
+
+
+def _is_coded(coding: bytes) -> bool:
+    """Whether this is a well-formed list of codings that exist, which is merely not offered here."""
+    return _CODED.fullmatch(coding) is not None
+
+
+def _connection(request: Request, connection: bytes, upgrade: bytes, lines: bytes) -> bytes:
+    """Takes what Connection says to heart; the lines without those that it names."""
+    try:
+        names = nominated(connection)
+    except ValueError as error:
+        raise bad_request(f"{error}.") from None
+    if b"close" in names:
+        request.keep = False
+    # Only WebSocket passes: what comes after any other switch (h2c above all) could hold requests that
+    # no rule has seen. A request whose Upgrade is dropped is answered as if it had asked for none.
+    if (
+        b"upgrade" in names
+        and upgrade[1:].strip(b" \t") == b"websocket"
+        and request.method == "GET"
+        and request.minor == 1
+        and not request.length
+    ):
+        request.upgrade = True
+    others = names - _NO_OPTIONS
+    return without(lines, others) if others and lines else lines
+
+
+def _one_hop_less(request: Request, hops: bytes) -> bytes | None:
+    """RFC 9110 section 7.6.2."""
+    if LENGTH.fullmatch(hops) is None:
+        raise bad_request("Max-Forwards is no number.")
+    left = int(hops)
+    if left == 0:
+        request.kind = Kind.SELF
+        return None
+    return b"%d" % (left - 1)
+
+
+def refuse_stray(beginning: bytes | bytearray, start: int = 0) -> None:
+    """Raises Refused if a head, or its beginning, has from ``start`` on what may stand in no line."""
+    if STRAY.search(beginning, start, MAX_HEAD + 1):
+        raise bad_request("A line does not end in CRLF, or holds a NUL.")
+
+
+def too_large(beginning: bytes | bytearray) -> Refused:
+    """What to say of a head, or its beginning, that is over MAX_HEAD."""
+    if beginning.find(b"\r\n", 0, MAX_HEAD) < 0:
+        return bad_request("The request target is too long.", 414)
+    return bad_request("The head is too large.", 431)
+
+
+def _with_care(head: bytes) -> tuple[Request, bytes, int]:
+    """The request line in every form, or what exactly is wrong with this head.
+
+    Gives the request so far, the authority for Host, and where the line's CRLF begins.
+    """
+    refuse_stray(head)
+    if len(head) > MAX_HEAD:
+        raise too_large(head)
+    line = _LINE.match(head)
+    if line is None:
+        raise bad_request("The request line is malformed.")
+    method, target, major, minor = line.groups()
+    if major != b"1" or minor not in b"01":
+        raise bad_request("The version is not HTTP/1.0 or HTTP/1.1.", 505)
+    if head.count(b"\n") > MAX_FIELDS + 2:
+        raise bad_request("The head has too many fields.", 431)
+    if _LINES.fullmatch(head, line.end()) is None:
+        raise bad_request("A field is malformed.")
+    kind, host, port, authority, path = _target(method, target)
+    request = Request(kind, method.decode(), host, port, path, int(minor), head)
+    return request, authority, line.end() - 2
+
+
+def _target(method: bytes, target: bytes) -> tuple[Kind, str, int, bytes, bytes]:
+    """Kind, host, port, authority and path of a request target (RFC 9112 section 3.2)."""
+    if method == b"CONNECT":
+        host, port, authority = _authority(target, None)
+        return Kind.TUNNEL, host, port, authority, b""
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise bad_request("Only OPTIONS has the target *.")
+        return Kind.SELF, "", 0, b"", target
+    if target[:1] == b"/":
+        if _ORIGIN.fullmatch(target) is None:
+            raise bad_request("The request target is malformed.")
+        return Kind.PAGE, "", 0, b"", target
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise bad_request("The request target is neither a whole URL nor one of the box's own pages.")
+    scheme, text, path = absolute.groups()
+    if scheme.lower() != b"http":
+        raise bad_request("Only http URLs are fetched here; https goes through CONNECT.", 501)
+    host, port, authority = _authority(text, 80)
+    if path[:1] != b"/":
+        # RFC 9112 section 3.2.4: the last proxy makes OPTIONS of an origin without path an asterisk.
+        path = b"*" if method == b"OPTIONS" and not path else b"/" + path
+    return Kind.FORWARD, host, port, authority, path
+
+
+def _authority(text: bytes, default: int | None) -> tuple[str, int, bytes]:
+    """Host, port and the canonical authority. Without ``default`` the port must be there."""
+    match = _AUTHORITY.fullmatch(text)
+    if match is None:
+        # User information among others: RFC 9110 section 4.2.4 wants it treated as an error.
+        raise bad_request("The target's host is malformed.")
+    name, digits = match[1].decode(), match[2]
+    host = ipv6_literal(name[1:-1]) if name[0] == "[" else host_name(name)
+    if host is None:
+        raise bad_request("The target's host is malformed.")
+    if not digits:
+        if default is None:
+            raise bad_request("CONNECT names no port.")
+        return host, default, match[1]
+    port = int(digits)
+    if not 0 < port < 65536:
+        raise bad_request("The target's port is out of range.")
+    return host, port, match[1] + b":%d" % port
