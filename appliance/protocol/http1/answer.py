@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from http import HTTPStatus
 
-from appliance.protocol.http1.grammar import TOKEN_LIST, VALUE
+from appliance.protocol.http1.grammar import NAME, VALUE
 from appliance.protocol.http1.request import Kind, Request
 
 _NO_BODY = frozenset((204, 304))
@@ -38,7 +38,7 @@ def answer(
     lines = [f"HTTP/1.1 {status} {phrase(status)}".encode()]
     for name, value in fields:
         raw = value.encode("latin-1", "replace")
-        if "," in name or TOKEN_LIST.fullmatch(name.encode()) is None or VALUE.fullmatch(raw) is None:
+        if NAME.fullmatch(name.encode()) is None or VALUE.fullmatch(raw) is None:
             raise ValueError(f"{name} is no field line")
         lines.append(name.encode() + b": " + raw)
     if status not in _NO_BODY:

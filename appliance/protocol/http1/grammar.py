@@ -38,6 +38,7 @@ FIELD_LINES = rb"(?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n)*+"
 # A line's end that is none, or a NUL. None of them may stand anywhere in a head.
 STRAY = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|\0")
 LENGTH = re.compile(rb"[0-9]{1,%d}" % MAX_LENGTH_DIGITS)
+NAME = re.compile(TOKEN + rb"++")
 TOKEN_LIST = re.compile(rb"[\t ,]*+(?:" + TOKEN + rb"++[\t ]*+(?:,[\t ,]*+|$))*+")
 VALUE = re.compile(rb"[\t -~\x80-\xff]*+")
 

@@ -345,18 +345,19 @@ class OriginLeg(_Leg):
             if not rest:
                 return before or None
             data = rest
-        self.started = True
         self._keep = response.keep_origin
         if before:
             response.wire = before + response.wire
         if response.status == 101:
             self._go(Happened.SWITCHED)
             self._held += rest
+            self.started = True
             return response
         assert self._asked is not None
         body = self._start_body(response.length, self._asked.minor == 1, rest)
         if body:
             response.wire += body
+        self.started = True
         return response
 
     def _response(self, head: bytes) -> Response:
