@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from appliance.protocol.http1.chunked import Chunked, ChunkError
+from appliance.protocol.proxy_sniff import Told, tell
+from appliance.protocol.socks import parse_datagram
+from tests.unit.protocol import test_socks as socks
 from tests.unit.protocol.http1 import test_properties as http1
 from tests.unit.protocol.http1 import test_requests, test_responses
 from tests.unit.protocol.http1.drive import WEBSOCKET, asked, content_of, requests, response
@@ -74,6 +77,18 @@ def _read_chunks(data: bytes, size: int) -> object:
     return "more", content if not framed.done else None
 
 
+def _socks(data: bytes) -> None:
+    size, how, data = 1 + data[:1].ljust(1, b"\0")[0] % 16, data[1:2].ljust(1, b"\0")[0], data[2:]
+    methods = socks.OPEN if how & 1 else socks.USERS
+    whole = socks.run(data, methods, right=bool(how & 2))
+    if socks.run(data, methods, size, right=bool(how & 2)) != whole:
+        raise AssertionError("pieces matter")
+    parse_datagram(data)
+    told = tell(data)
+    if told is not Told.MORE and any(tell(data[:end]) not in (Told.MORE, told) for end in range(len(data))):
+        raise AssertionError("a beginning told otherwise")
+
+
 _HTTP_WORDS = http1.PIECES
 TARGETS = {
     "heads": Target(
@@ -91,6 +106,16 @@ TARGETS = {
             for d in http1.GOOD_RESPONSES + [d for d in test_responses.REFUSED if len(d) < 2000]
         ],
         _HTTP_WORDS,
+    ),
+    "socks": Target(
+        _socks,
+        [
+            b"\x03\x03" + data
+            for data in (socks.GREETING + socks.V4, socks.GREETING + socks.name(b"a.example"))
+        ]
+        + [b"\x03\x02" + socks.GREETING + b"\x01\x03bob\x02pw" + socks.V6]
+        + [b"\x03\x03\x04\x01\x01\xbb\x00\x00\x00\x01u\x00a.example\x00"],
+        [socks.GREETING, socks.V4, socks.V6, b"\x04\x01", b"\x05\x03\x00", b"\0\0\0\x01", b"a.example"],
     ),
     "chunked": Target(
         _chunked,

@@ -76,7 +76,7 @@ def test_requests(size: int, capsys: pytest.CaptureFixture[str]) -> None:
         verdict = judge_requests(out)
         row = rows.setdefault(case["expect"], Counter())
         row["cases"] += 1
-        row["forwarded"] += bool(forwarded)
+        row.update({"forwarded": bool(forwarded), "dangerous": 0, "odd": 0})
         if verdict.dangerous or len(verdict.messages) != len(forwarded):
             row["dangerous"] += 1
             dangerous.append((case["id"], verdict.dangerous, out[:200]))
