@@ -33,7 +33,7 @@ UNTIL_CLOSE = -2
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 # RFC 9112 section 5: no space before the colon, no folded lines, no CR, LF or NUL inside; obs-text is data.
-FIELD_LINES = rb"(?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n)*+"
+FIELD_LINES = rb"(?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n){0,%d}+" % MAX_FIELDS
 
 # A line's end that is none, or a NUL. None of them may stand anywhere in a head.
 STRAY = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|\0")

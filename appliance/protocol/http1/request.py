@@ -162,7 +162,7 @@ def parse_request(head: bytes, hop: Hop) -> Request:
     ways, and tools that leave it out exist.
     """
     match = _COMMON.fullmatch(head)
-    if match is None or len(head) > MAX_HEAD or head.count(b"\n") > MAX_FIELDS + 2:
+    if match is None or len(head) > MAX_HEAD:
         request, authority, after_line = _with_care(head)
     else:
         method, name, port, target, minor = match.groups()
@@ -190,7 +190,8 @@ def _fields(request: Request, authority: bytes, head: bytes, at: int, hop: Hop) 
     connection = via = upgrade = b""
     hops: bytes | None = None
     forward = request.kind is Kind.FORWARD
-    kept: list[bytes] = []
+    method, target = request.method, request.target
+    kept = [method.encode(), b" ", target, b" HTTP/1.1\r\nHost: ", authority]
     for field in _SPECIAL.finditer(head.lower(), at):
         name, value = field.groups()
         start, end = field.span()
@@ -199,7 +200,11 @@ def _fields(request: Request, authority: bytes, head: bytes, at: int, hop: Hop) 
                 raise bad_request("Host stands more than once.")
             host = value.strip(b" \t")
         elif name == b"connection":
-            connection += b"," + value
+            option = value.strip(b" \t")
+            if option == b"close":
+                request.keep = False
+            elif option != b"keep-alive":
+                connection += b"," + value
         elif name == b"proxy-connection":
             pass
         elif name == b"content-length":
@@ -223,7 +228,7 @@ def _fields(request: Request, authority: bytes, head: bytes, at: int, hop: Hop) 
         elif name == b"via":
             via += b"," + value
         elif name == b"max-forwards":
-            if request.method not in _FINAL_AT_ZERO:
+            if method not in _FINAL_AT_ZERO:
                 continue  # it means nothing here, and is the client's
             if hops is not None:
                 raise bad_request("Max-Forwards stands more than once.")
@@ -251,10 +256,9 @@ def _fields(request: Request, authority: bytes, head: bytes, at: int, hop: Hop) 
         hops = _one_hop_less(request, hops)
         forward = request.kind is Kind.FORWARD
     if connection:
-        kept = [_connection(request, connection, upgrade, b"".join(kept))]
+        kept[5:] = [_connection(request, connection, upgrade, b"".join(kept[5:]))]
     if not forward:
         return
-    kept.insert(0, b"%b %b HTTP/1.1\r\nHost: %b" % (request.method.encode(), request.target, authority))
     if framing:
         kept.append(framing)
     if request.expects:

@@ -77,9 +77,9 @@ def parse_response(head: bytes, asked: Request, hop: Hop, keep: bool) -> Respons
     ``keep`` is False where the client's connection is to be closed after it for a reason of ours.
     The wire form of an interim response is empty where the client cannot have it.
     """
-    if len(head) > MAX_HEAD or head.count(b"\n") > MAX_FIELDS + 2:
-        raise bad_response("The origin's head is too large.", "http_response_header_section_size")
     match = _HEAD.fullmatch(head)
+    if len(head) > MAX_HEAD or (match is None and head.count(b"\n") > MAX_FIELDS + 2):
+        raise bad_response("The origin's head is too large.", "http_response_header_section_size")
     if match is None:
         raise bad_response("The origin's answer is no HTTP/1 response.")
     version, code, reason = match.groups()
@@ -91,6 +91,7 @@ def parse_response(head: bytes, asked: Request, hop: Hop, keep: bool) -> Respons
     response = Response(status, keep and asked.keep, head)
 
     length = coding = None
+    closes = False
     connection = upgrade = b""
     at = line_end
     kept: list[bytes] = [b"HTTP/1.1 %b %b" % (code, reason or b"")]
@@ -106,7 +107,11 @@ def parse_response(head: bytes, asked: Request, hop: Hop, keep: bool) -> Respons
                 raise bad_response("The origin's Transfer-Encoding stands more than once.")
             coding = value.strip(b" \t")
         elif name == b"connection":
-            connection += b"," + value
+            option = value.strip(b" \t")
+            if option == b"close":
+                closes = True
+            elif option != b"keep-alive" or version == b"0":
+                connection += b"," + value
         elif name == b"upgrade":
             upgrade += b"," + value
         if start - 1 > at:
@@ -124,6 +129,8 @@ def parse_response(head: bytes, asked: Request, hop: Hop, keep: bool) -> Respons
         response.keep_origin = b"close" not in names and (version == b"1" or b"keep-alive" in names)
         if names - _OPTIONS:
             kept = [kept[0], without(b"".join(kept[1:]), names - _OPTIONS)]
+    if closes:
+        response.keep_origin = False
     kept.append(hop.via[1 if version == b"1" else 0])
     if status < 200:
         _interim(
