@@ -23,6 +23,9 @@ How an engine uses it::
         request = client.finish(response.keep)   # the next one, if it came already
     if client.state is State.CLOSED: ...    # flush and close
 
+Where the response comes before the request's body is through (``client.state`` is not DONE), set
+``origin.closing`` first: what is left of the body cannot be told from a next request.
+
 While a leg's ``left`` is not 0, so many octets of body come next: splice them and call ``passed``.
 """
 

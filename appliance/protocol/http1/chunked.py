@@ -48,6 +48,9 @@ class _Part(IntEnum):
     DONE = 4
 
 
+_SIZE_LINE, _DATA, _END, _TRAILER_SECTION, _DONE = _Part
+
+
 class Chunked:
     """Reads one body. ``feed`` may be called with any pieces until ``done``; ``rest`` is what follows it."""
 
@@ -55,7 +58,7 @@ class Chunked:
 
     def __init__(self, reframe: bool) -> None:
         """``reframe``: give out chunks of our own, with the end and trailers; else the bare content."""
-        self._part = _Part.SIZE
+        self._part = _SIZE_LINE
         self._left = 0
         self._held = b""  # the beginning of a line
         self._excess = 0
@@ -73,23 +76,23 @@ class Chunked:
         trailers: bytes | None = None
         while at < end:
             part = self._part
-            if part is _Part.DATA:
+            if part is _DATA:
                 piece = data[at : at + self._left]
                 out.append(piece)
                 at += len(piece)
                 self._left -= len(piece)
                 if self._left:
                     break
-                self._part = _Part.END
-            elif part is _Part.END:
+                self._part = _END
+            elif part is _END:
                 if data[at : at + 2] != b"\r\n":
                     if end - at < 2 and data[at] == 13:
                         self._held = data[at:]
                         break
                     raise ChunkError("A chunk is longer than it says.")
                 at += 2
-                self._part = _Part.SIZE
-            elif part is _Part.SIZE:
+                self._part = _SIZE_LINE
+            elif part is _SIZE_LINE:
                 match = _SIZE.match(data, at, at + MAX_CHUNK_LINE)
                 if match is None:
                     self._hold_line(data, at)
@@ -97,14 +100,14 @@ class Chunked:
                 self._left = int(match[1], 16)
                 self._spend(match.end() - at, self._left)
                 at = match.end()
-                self._part = _Part.DATA if self._left else _Part.TRAILERS
+                self._part = _DATA if self._left else _TRAILER_SECTION
             else:
                 match = _TRAILERS.match(data, at, at + MAX_TRAILERS)
                 if match is None:
                     self._hold_trailers(data, at)
                     break
                 trailers = _filtered(match[0])
-                self._part = _Part.DONE
+                self._part = _DONE
                 self.done = True
                 self.rest = data[match.end() :]
                 break

@@ -56,8 +56,8 @@ class Happened(IntEnum):
     OVER = 8  # refused, cut off, or closed in order
 
 
-_OVER = {(state, Happened.OVER): State.CLOSED for state in State}
-CLIENT: dict[tuple[State, Happened], State] = _OVER | {
+_ENDS = {(state, Happened.OVER): State.CLOSED for state in State}
+CLIENT: dict[tuple[State, Happened], State] = _ENDS | {
     (State.HEAD, Happened.NO_BODY): State.DONE,
     (State.HEAD, Happened.SIZED_BODY): State.BODY,
     (State.HEAD, Happened.CHUNKED_BODY): State.CHUNKS,
@@ -66,7 +66,7 @@ CLIENT: dict[tuple[State, Happened], State] = _OVER | {
     (State.DONE, Happened.NEXT): State.HEAD,
     (State.DONE, Happened.SWITCHED): State.TUNNEL,
 }
-ORIGIN: dict[tuple[State, Happened], State] = _OVER | {
+ORIGIN: dict[tuple[State, Happened], State] = _ENDS | {
     (State.IDLE, Happened.ASKED): State.HEAD,
     (State.HEAD, Happened.NO_BODY): State.DONE,
     (State.HEAD, Happened.SIZED_BODY): State.BODY,
@@ -78,7 +78,13 @@ ORIGIN: dict[tuple[State, Happened], State] = _OVER | {
     (State.UNTIL_CLOSE, Happened.BODY_ENDED): State.DONE,
     (State.DONE, Happened.NEXT): State.IDLE,
 }
-_BODY_OF = {CHUNKED: Happened.CHUNKED_BODY, UNTIL_CLOSE: Happened.OPEN_BODY, 0: Happened.NO_BODY}
+_BODY_OF = {CHUNKED: Happened.CHUNKED_BODY, UNTIL_CLOSE: Happened.OPEN_BODY}
+
+
+# Members by short names: looking one up on its class costs more than a step of the machine.
+_IDLE, _HEAD, _BODY, _CHUNKS, _UNTIL_CLOSE, _DONE, _TUNNEL, _CLOSED = State
+_ASKED, _NO_BODY, _SIZED_BODY, _CHUNKED_BODY, _OPEN_BODY, _BODY_ENDED, _NEXT, _SWITCHED, _OVER = Happened
+_FORWARD = Kind.FORWARD
 
 
 class _Leg:
@@ -102,8 +108,8 @@ class _Leg:
         if not 0 <= octets <= self.left:
             raise ValueError("more octets than the body has left")
         self.left -= octets
-        if not self.left and self.state is State.BODY:
-            self._go(Happened.BODY_ENDED)
+        if not self.left and self.state is _BODY:
+            self._go(_BODY_ENDED)
 
     def take(self) -> bytes:
         """The octets that wait here, once: what a tunnel begins with."""
@@ -113,16 +119,18 @@ class _Leg:
 
     def _start_body(self, length: int, reframe: bool, data: bytes) -> bytes:
         """Enters the body; what of ``data`` belongs to it, as it is to be sent on."""
-        self._go(_BODY_OF.get(length, Happened.SIZED_BODY))
+        if length == 0:
+            self._go(_NO_BODY)
+            if data:
+                self._held += data
+            return b""
+        self._go(_BODY_OF.get(length, _SIZED_BODY))
         if length == CHUNKED:
             self._chunks = Chunked(reframe)
-        elif length > 0:
-            self.left = length
         elif length == UNTIL_CLOSE:
             return data
-        elif data:
-            self._held += data
-            return b""
+        else:
+            self.left = length
         return self._body(data) if data else b""
 
     def _body(self, data: bytes) -> bytes:
@@ -133,7 +141,7 @@ class _Leg:
             if chunks.done:
                 self._held += chunks.rest
                 self._chunks = None
-                self._go(Happened.BODY_ENDED)
+                self._go(_BODY_ENDED)
             return out
         surplus = len(data) - self.left
         if surplus < 0:
@@ -143,47 +151,49 @@ class _Leg:
             self._held += data[self.left :]
             data = data[: self.left]
         self.left = 0
-        self._go(Happened.BODY_ENDED)
+        self._go(_BODY_ENDED)
         return data
 
 
 class ClientLeg(_Leg):
     """Requests of one client connection, one at a time."""
 
-    __slots__ = ("_empty", "_hop", "keep")
+    __slots__ = ("_empty", "_forward", "_hop", "keep")
     _table = CLIENT
 
     def __init__(self, hop: Hop) -> None:
-        super().__init__(State.HEAD)
+        super().__init__(_HEAD)
         self._hop = hop
         self._empty = 0
+        self._forward = True
         self.keep = True
 
     def feed(self, data: bytes) -> Request | bytes | None:
         """Octets from the client: a Request, octets of its body for the origin, or None: nothing yet.
 
-        A request without body is whole when it is returned (``state`` is DONE). What comes after it waits
+        The body of a request that is for no origin is read and dropped. A request without body is whole when it is returned (``state`` is DONE). What comes after it waits
         for ``finish`` or ``take``; stop reading while ``full``. Raises Refused: answer it if the response
         has not begun, and close.
         """
         state = self.state
         try:
-            if state is State.HEAD:
+            if state is _HEAD:
                 if self._held or data[:1] == b"\r":
                     return self._gather(data)
                 end = data.find(b"\r\n\r\n") + 4
                 if end == 3:
                     return self._gather(data)
                 return self._request(data, b"") if end == len(data) else self._request(data[:end], data[end:])
-            if state is State.BODY or state is State.CHUNKS:
-                return self._body(data) or None
+            if state is _BODY or state is _CHUNKS:
+                out = self._body(data)
+                return out if out and self._forward else None
         except ChunkError as error:
-            self._go(Happened.OVER)
+            self._go(_OVER)
             raise bad_request(str(error)) from None
         except Refused:
-            self._go(Happened.OVER)
+            self._go(_OVER)
             raise
-        if state is not State.CLOSED:
+        if state is not _CLOSED:
             self._held += data
         return None
 
@@ -197,10 +207,10 @@ class ClientLeg(_Leg):
 
         Where no other can follow, ``state`` is CLOSED afterwards: flush and close.
         """
-        if not (keep and self.keep and self.state is State.DONE):
-            self._go(Happened.OVER)
+        if not (keep and self.keep and self.state is _DONE):
+            self._go(_OVER)
             return None
-        self._go(Happened.NEXT)
+        self._go(_NEXT)
         if not self._held:
             return None
         request = self.feed(self.take())
@@ -209,7 +219,7 @@ class ClientLeg(_Leg):
 
     def tunnel(self) -> bytes:
         """CONNECT or Upgrade was granted: what the client has sent already."""
-        self._go(Happened.SWITCHED)
+        self._go(_SWITCHED)
         return self.take()
 
     def eof(self) -> bool:
@@ -218,10 +228,10 @@ class ClientLeg(_Leg):
         After a whole request it may still read the response; then the connection closes.
         """
         self.keep = False
-        if self.state is State.DONE or self.state is State.TUNNEL:
+        if self.state is _DONE or self.state is _TUNNEL:
             return True
-        clean = self.state is State.HEAD and not self._held
-        self._go(Happened.OVER)
+        clean = self.state is _HEAD and not self._held
+        self._go(_OVER)
         return clean
 
     def _gather(self, data: bytes) -> Request | None:
@@ -248,8 +258,9 @@ class ClientLeg(_Leg):
         self._empty = 0
         if not request.keep:
             self.keep = False
+        self._forward = request.kind is _FORWARD
         body = self._start_body(request.length, True, rest)
-        if body and request.kind is Kind.FORWARD:
+        if body and self._forward:
             request.wire += body
         return request
 
@@ -261,7 +272,7 @@ class OriginLeg(_Leg):
     _table = ORIGIN
 
     def __init__(self, hop: Hop) -> None:
-        super().__init__(State.IDLE)
+        super().__init__(_IDLE)
         self._hop = hop
         self._asked: Request | None = None
         self._interims = 0
@@ -271,9 +282,9 @@ class OriginLeg(_Leg):
 
     def ask(self, request: Request) -> None:
         """A request goes out on this connection; its response is what comes next."""
-        if self.state is State.DONE and self.reusable:
-            self._go(Happened.NEXT)
-        self._go(Happened.ASKED)
+        if self.state is _DONE and self.reusable:
+            self._go(_NEXT)
+        self._go(_ASKED)
         self._asked = request
         self._interims = 0
         self.closing = self.started = False
@@ -281,7 +292,7 @@ class OriginLeg(_Leg):
     @property
     def reusable(self) -> bool:
         """The response is through and the connection may carry another request."""
-        return self.state is State.DONE and self._keep and not self._held
+        return self.state is _DONE and self._keep and not self._held
 
     def feed(self, data: bytes) -> Response | bytes | None:
         """Octets from the origin: a Response, octets for the client, or None: nothing yet.
@@ -293,17 +304,17 @@ class OriginLeg(_Leg):
         """
         state = self.state
         try:
-            if state is State.HEAD:
+            if state is _HEAD:
                 return self._heads(data)
-            if state is State.BODY or state is State.CHUNKS:
+            if state is _BODY or state is _CHUNKS:
                 return self._body(data) or None
         except ChunkError as error:
-            self._go(Happened.OVER)
+            self._go(_OVER)
             raise bad_response(f"The origin's body is malformed: {error}") from None
         except Refused:
-            self._go(Happened.OVER)
+            self._go(_OVER)
             raise
-        if state is State.UNTIL_CLOSE or state is State.TUNNEL:
+        if state is _UNTIL_CLOSE or state is _TUNNEL:
             return data
         self._keep = False
         return None
@@ -312,10 +323,10 @@ class OriginLeg(_Leg):
         """The origin will send no more: ends a body that ends so, raises Refused if a response is cut off."""
         self._keep = False
         state = self.state
-        if state is State.UNTIL_CLOSE:
-            self._go(Happened.BODY_ENDED)
-        elif state is State.HEAD or state is State.BODY or state is State.CHUNKS:
-            self._go(Happened.OVER)
+        if state is _UNTIL_CLOSE:
+            self._go(_BODY_ENDED)
+        elif state is _HEAD or state is _BODY or state is _CHUNKS:
+            self._go(_OVER)
             raise bad_response("The origin closed before its answer was whole.", "http_response_incomplete")
 
     def _heads(self, data: bytes) -> Response | bytes | None:
@@ -349,7 +360,7 @@ class OriginLeg(_Leg):
         if before:
             response.wire = before + response.wire
         if response.status == 101:
-            self._go(Happened.SWITCHED)
+            self._go(_SWITCHED)
             self._held += rest
             self.started = True
             return response
