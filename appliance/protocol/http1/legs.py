@@ -171,9 +171,9 @@ class ClientLeg(_Leg):
     def feed(self, data: bytes) -> Request | bytes | None:
         """Octets from the client: a Request, octets of its body for the origin, or None: nothing yet.
 
-        The body of a request that is for no origin is read and dropped. A request without body is whole when it is returned (``state`` is DONE). What comes after it waits
-        for ``finish`` or ``take``; stop reading while ``full``. Raises Refused: answer it if the response
-        has not begun, and close.
+        The body of a request that is for no origin is read and dropped. A request without body is whole when
+        it is returned (``state`` is DONE). What comes after it waits for ``finish`` or ``take``; stop reading
+        while ``full``. Raises Refused: answer it if the response has not begun, and close.
         """
         state = self.state
         try:

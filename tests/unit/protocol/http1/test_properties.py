@@ -5,12 +5,15 @@ h11 reads what we send out: it must accept it and find the same message in it.
 
 from __future__ import annotations
 
+import re
+
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.protocol.http1 import Kind
+from appliance.protocol.http1 import request as request_module
 from tests.unit.protocol.http1 import test_requests, test_responses
 from tests.unit.protocol.http1.drive import WEBSOCKET, Run, asked, content_of, requests, response
 
@@ -123,6 +126,14 @@ def test_requests_mean_the_same_to_h11(data: bytes, size: int) -> None:
     run = requests(data)
     assert requests(data, size).plain() == run.plain()
     check_requests(run)
+
+
+@given(st.lists(request_messages(), max_size=2).map(b"".join) | STREAM)
+def test_the_short_way_and_the_careful_one_agree(data: bytes) -> None:
+    short = requests(data).plain()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request_module, "_COMMON", re.compile(rb"(?!)"))
+        assert requests(data).plain() == short
 
 
 def check_requests(run: Run) -> None:
