@@ -25,8 +25,9 @@ from appliance.protocol.http1.grammar import (
     bad_response,
 )
 from appliance.protocol.http1.hop import Hop
-from appliance.protocol.http1.request import Kind, Request, parse_request, refuse_stray, too_large
-from appliance.protocol.http1.response import Response, parse_response
+from appliance.protocol.http1.request import Kind, Request, begin_request, parse_request, refuse_stray
+from appliance.protocol.http1.request import too_large as request_too_large
+from appliance.protocol.http1.response import Response, begin_response, parse_response, too_large
 
 
 class State(IntEnum):
@@ -178,12 +179,8 @@ class ClientLeg(_Leg):
         state = self.state
         try:
             if state is _HEAD:
-                if self._held or data[:1] == b"\r":
-                    return self._gather(data)
-                end = data.find(b"\r\n\r\n") + 4
-                if end == 3:
-                    return self._gather(data)
-                return self._request(data, b"") if end == len(data) else self._request(data[:end], data[end:])
+                request = None if self._held else begin_request(data, self._hop)
+                return self._enter(request, data) if request else self._gather(data)
             if state is _BODY or state is _CHUNKS:
                 out = self._body(data)
                 return out if out and self._forward else None
@@ -247,19 +244,20 @@ class ClientLeg(_Leg):
         if end == 3:
             refuse_stray(held, max(0, start - 1))
             if len(held) > MAX_HEAD:
-                raise too_large(held)
+                raise request_too_large(held)
             return None
-        head, rest = bytes(held[:end]), bytes(held[end:])
+        data = bytes(held)
         held.clear()
-        return self._request(head, rest)
+        return self._enter(parse_request(data[:end], self._hop), data)
 
-    def _request(self, head: bytes, rest: bytes) -> Request:
-        request = parse_request(head, self._hop)
+    def _enter(self, request: Request, data: bytes) -> Request:
+        """A request whose head ``data`` begins with."""
         self._empty = 0
         if not request.keep:
             self.keep = False
         self._forward = request.kind is _FORWARD
-        body = self._start_body(request.length, True, rest)
+        size = len(request.head)
+        body = self._start_body(request.length, True, data[size:] if size < len(data) else b"")
         if body and self._forward:
             request.wire += body
         return request
@@ -331,27 +329,24 @@ class OriginLeg(_Leg):
 
     def _heads(self, data: bytes) -> Response | bytes | None:
         """The next final head, and the interim responses before it."""
+        asked = self._asked
+        assert asked is not None
         before = b""
         while True:
-            if self._held:
-                start = max(0, len(self._held) - 3)
-                self._held += data
-                end = self._held.find(b"\r\n\r\n", start) + 4
-                if end != 3:
-                    data = bytes(self._held)
-                    self._held.clear()
-            else:
-                end = data.find(b"\r\n\r\n") + 4
-                if end == 3:
-                    self._held += data
-            if end == 3:
-                if len(self._held) > MAX_HEAD:
-                    raise bad_response("The origin's head is too large.", "http_response_header_section_size")
-                return before or None
-            response = self._response(data[:end] if end < len(data) else data)
-            rest = data[end:]
+            response = None if self._held else begin_response(data, asked, self._hop, not self.closing)
+            if response is None:
+                head = self._gather(data)
+                if head is None:
+                    return before or None
+                data = self.take()
+                response = parse_response(head, asked, self._hop, not self.closing)
+            size = len(response.head)
+            rest = data[size:] if size < len(data) else b""
             if response.status >= 200 or response.status == 101:
                 break
+            self._interims += 1
+            if self._interims > MAX_INTERIM:
+                raise bad_response("The origin sends interim responses without end.")
             before += response.wire
             if not rest:
                 return before or None
@@ -362,20 +357,21 @@ class OriginLeg(_Leg):
         if response.status == 101:
             self._go(_SWITCHED)
             self._held += rest
-            self.started = True
-            return response
-        assert self._asked is not None
-        body = self._start_body(response.length, self._asked.minor == 1, rest)
-        if body:
-            response.wire += body
+        else:
+            body = self._start_body(response.length, asked.minor == 1, rest)
+            if body:
+                response.wire += body
         self.started = True
         return response
 
-    def _response(self, head: bytes) -> Response:
-        assert self._asked is not None
-        response = parse_response(head, self._asked, self._hop, not self.closing)
-        if response.status < 200 and response.status != 101:
-            self._interims += 1
-            if self._interims > MAX_INTERIM:
-                raise bad_response("The origin sends interim responses without end.")
-        return response
+    def _gather(self, data: bytes) -> bytes | None:
+        """A head that comes in pieces, once it is whole; what is held begins with it."""
+        held = self._held
+        start = max(0, len(held) - 3)
+        held += data
+        end = held.find(b"\r\n\r\n", start) + 4
+        if end > 3:
+            return bytes(held[:end])
+        if len(held) > MAX_HEAD:
+            raise too_large()
+        return None

@@ -11,6 +11,7 @@ from appliance.protocol.http1.grammar import (
     MAX_FIELDS,
     MAX_HEAD,
     UNTIL_CLOSE,
+    Refused,
     bad_response,
     fields_pattern,
     nominated,
@@ -28,7 +29,7 @@ class Response:
     """
 
     __slots__ = (
-        "_head",
+        "head",  # as the origin sent it
         "keep",  # the client's connection may serve another request afterwards
         "keep_origin",  # the origin's connection may
         "length",
@@ -42,17 +43,17 @@ class Response:
         self.keep_origin = False
         self.length = 0
         self.wire = b""
-        self._head = head
+        self.head = head
 
     def field(self, name: str) -> bytes | None:
         """A field of the origin's, its lines joined by commas; None if it is absent. Takes a pass."""
         pattern = re.compile(rb"\r\n" + re.escape(name.encode()) + rb":([^\r]*+)", re.IGNORECASE)
-        values = [value.strip(b" \t") for value in pattern.findall(self._head)]
+        values = [value.strip(b" \t") for value in pattern.findall(self.head)]
         return b", ".join(values) if values else None
 
 
 _HEAD = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?\r\n(?:" + FIELD_LINES + rb")\r\n"
+    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*+)?+\r\n(?:" + FIELD_LINES + rb")\r\n"
 )
 _SPECIAL = fields_pattern(
     (
@@ -77,24 +78,41 @@ def parse_response(head: bytes, asked: Request, hop: Hop, keep: bool) -> Respons
     ``keep`` is False where the client's connection is to be closed after it for a reason of ours.
     The wire form of an interim response is empty where the client cannot have it.
     """
-    match = _HEAD.fullmatch(head)
-    if len(head) > MAX_HEAD or (match is None and head.count(b"\n") > MAX_FIELDS + 2):
-        raise bad_response("The origin's head is too large.", "http_response_header_section_size")
-    if match is None:
+    response = begin_response(head, asked, hop, keep)
+    if response is None:
+        if len(head) > MAX_HEAD or head.count(b"\n") > MAX_FIELDS + 2:
+            raise too_large()
         raise bad_response("The origin's answer is no HTTP/1 response.")
-    version, code, reason = match.groups()
+    return response
+
+
+def too_large() -> Refused:
+    """What to say of a head over the limits."""
+    return bad_response("The origin's head is too large.", "http_response_header_section_size")
+
+
+def begin_response(data: bytes, asked: Request, hop: Hop, keep: bool) -> Response | None:
+    """The same for the head that ``data`` begins with; None if it is not whole, or no head of a response."""
+    match = _HEAD.match(data)
+    if match is None:
+        return None
+    end_of_head = match.end()
+    if end_of_head > MAX_HEAD:
+        raise too_large()
+    head = data if end_of_head == len(data) else data[:end_of_head]
+    version, code = match.groups()
     status = int(code)
     if status == 407:
         # Only the proxy may ask for the proxy's password; a browser would show the box's own form.
         raise bad_response("The origin answered in the proxy's name (407).")
-    line_end = match.end(3) if reason is not None else match.end(2)
     response = Response(status, keep and asked.keep, head)
 
     length = coding = None
     closes = False
     connection = upgrade = b""
-    at = line_end
-    kept: list[bytes] = [b"HTTP/1.1 %b %b" % (code, reason or b"")]
+    at = head.find(b"\r")
+    # A status line without reason phrase still needs the space before it (RFC 9112 section 4).
+    kept: list[bytes] = [b"HTTP/1.1", head[8:at] if at > 12 else head[8:at] + b" "]
     for field in _SPECIAL.finditer(head.lower(), at):
         name, value = field.groups()
         start, end = field.span()
@@ -128,7 +146,7 @@ def parse_response(head: bytes, asked: Request, hop: Hop, keep: bool) -> Respons
             raise bad_response(f"The origin's answer is malformed: {error}.") from None
         response.keep_origin = b"close" not in names and (version == b"1" or b"keep-alive" in names)
         if names - _OPTIONS:
-            kept = [kept[0], without(b"".join(kept[1:]), names - _OPTIONS)]
+            kept[2:] = [without(b"".join(kept[2:]), names - _OPTIONS)]
     if closes:
         response.keep_origin = False
     kept.append(hop.via[1 if version == b"1" else 0])
