@@ -21,6 +21,8 @@ _SIZE = re.compile(
     rb"([0-9A-Fa-f]{1,15}+)"
     rb"(?:[\t ]*+;[\t ]*+" + TOKEN + rb"++(?:[\t ]*+=[\t ]*+(?:" + TOKEN + rb"++|" + _QUOTED + rb"))?+)*+\r\n"
 )
+# A chunk's line up to this length costs no more than its data allows for, whatever its size.
+_FREE_LINE = 14
 _TRAILERS = re.compile(FIELD_LINES + rb"\r\n")
 _NAMES = re.compile(rb"(?:\A|\r\n)([^:\r]++):")
 
@@ -54,7 +56,7 @@ _SIZE_LINE, _DATA, _END, _TRAILER_SECTION, _DONE = _Part
 class Chunked:
     """Reads one body. ``feed`` may be called with any pieces until ``done``; ``rest`` is what follows it."""
 
-    __slots__ = ("_excess", "_held", "_left", "_part", "_reframe", "done", "rest")
+    __slots__ = ("_excess", "_held", "_left", "_part", "_reframe", "_seen", "done", "rest")
 
     def __init__(self, reframe: bool) -> None:
         """``reframe``: give out chunks of our own, with the end and trailers; else the bare content."""
@@ -62,6 +64,7 @@ class Chunked:
         self._left = 0
         self._held = b""  # the beginning of a line
         self._excess = 0
+        self._seen = 0  # octets of the trailers that hold no end of them
         self._reframe = reframe
         self.done = False
         self.rest = b""
@@ -97,19 +100,27 @@ class Chunked:
                 if match is None:
                     self._hold_line(data, at)
                     break
-                self._left = int(match[1], 16)
-                self._spend(match.end() - at, self._left)
-                at = match.end()
-                self._part = _DATA if self._left else _TRAILER_SECTION
+                size, start = int(match[1], 16), match.end()
+                if self._excess or start - at > _FREE_LINE:
+                    self._spend(start - at, size)
+                at, stop = start, start + size
+                if not size:
+                    self._part = _TRAILER_SECTION
+                elif data[stop : stop + 2] == b"\r\n":
+                    # The whole chunk is here. Small ones by the thousand are how this is made to cost most.
+                    out.append(data[start:stop])
+                    at = stop + 2
+                else:
+                    self._left = size
+                    self._part = _DATA
             else:
-                match = _TRAILERS.match(data, at, at + MAX_TRAILERS)
-                if match is None:
-                    self._hold_trailers(data, at)
+                section = self._trailers(data, at)
+                if section is None:
                     break
-                trailers = _filtered(match[0])
+                trailers = _filtered(section)
                 self._part = _DONE
                 self.done = True
-                self.rest = data[match.end() :]
+                self.rest = data[at + len(section) :]
                 break
         return self._framed(out, trailers)
 
@@ -132,12 +143,24 @@ class Chunked:
             raise ChunkError("A chunk's size is malformed.")
         self._held = line
 
-    def _hold_trailers(self, data: bytes, at: int) -> None:
-        section = data[at:]
-        ended = section[:2] == b"\r\n" or b"\r\n\r\n" in section
-        if ended or STRAY.search(section) or len(section) >= MAX_TRAILERS:
-            raise ChunkError("The trailers are malformed or too large.")
-        self._held = section
+    def _trailers(self, data: bytes, at: int) -> bytes | None:
+        """The trailer section with its empty line; None if it is not whole. Looks at no octet twice."""
+        if data[at : at + 2] == b"\r\n":
+            return b"\r\n"
+        new = max(at, at + self._seen - 3)
+        stop = data.find(b"\r\n\r\n", new) + 4
+        size = (len(data) if stop == 3 else stop) - at
+        if STRAY.search(data, new, at + min(size, MAX_TRAILERS + 1)):
+            raise ChunkError("The trailers are malformed.")
+        if size > MAX_TRAILERS:
+            raise ChunkError("The trailers are too large.")
+        if stop == 3:
+            self._held = data[at:]
+            self._seen = size
+            return None
+        if _TRAILERS.fullmatch(data, at, stop) is None:
+            raise ChunkError("The trailers are malformed.")
+        return data[at:stop]
 
 
 def _filtered(section: bytes) -> bytes:
