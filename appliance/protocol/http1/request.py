@@ -127,6 +127,8 @@ _TELLING = (
     rb"x[-_](?:real|client|remote|originating|cluster[-_]client|proxyuser|true[-_]client)[-_]ip",
     rb"x[-_]remote[-_]addr",
     rb"client[-_]ip",
+    rb"proxy[-_]client[-_]ip",
+    rb"wl[-_]proxy[-_]client[-_]ip",
     rb"true[-_]client[-_]ip",
     rb"cf[-_]connecting[-_]ip",
     rb"fastly[-_]client[-_]ip",
