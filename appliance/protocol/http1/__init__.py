@@ -32,10 +32,13 @@ While a leg's ``left`` is not 0, so many octets of body come next: splice them a
 from __future__ import annotations
 
 from appliance.protocol.http1.answer import CONNECTED, CONTINUE, answer, own_answer
+from appliance.protocol.http1.client import ClientLeg
 from appliance.protocol.http1.grammar import CHUNKED, MAX_HEAD, UNTIL_CLOSE, Refused
 from appliance.protocol.http1.hop import Hop
-from appliance.protocol.http1.legs import ClientLeg, OriginLeg, State
-from appliance.protocol.http1.request import Kind, Request
+from appliance.protocol.http1.leg import State
+from appliance.protocol.http1.origin import OriginLeg
+from appliance.protocol.http1.request import Request
+from appliance.protocol.http1.request_line import Kind
 from appliance.protocol.http1.response import Response
 
 __all__ = [

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from appliance.protocol.http1.grammar import NAME, VALUE
-from appliance.protocol.http1.request import Kind, Request
+from appliance.protocol.http1.request import Request
+from appliance.protocol.http1.request_line import Kind
 
 _NO_BODY = frozenset((204, 304))
 # RFC 9110 section 9.3.6: no length fields in a granted CONNECT; what follows the head is the tunnel.

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from enum import Enum
 from typing import Final
 
 from appliance.protocol.http1.grammar import (
     CHUNKED,
     FIELD_LINES,
     LENGTH,
-    MAX_FIELDS,
     MAX_HEAD,
-    STRAY,
     TOKEN,
     Refused,
     bad_request,
@@ -21,16 +18,8 @@ from appliance.protocol.http1.grammar import (
     without,
 )
 from appliance.protocol.http1.hop import Hop
-from appliance.protocol.names import host_name, ipv6_literal
-
-
-class Kind(Enum):
-    """Who a request is for (RFC 9112 section 3.2)."""
-
-    FORWARD = "forward"  # absolute-form: an origin, by HTTP
-    TUNNEL = "tunnel"  # CONNECT
-    PAGE = "page"  # origin-form: one of the box's own pages
-    SELF = "self"  # OPTIONS *, or TRACE and OPTIONS whose Max-Forwards has run out
+from appliance.protocol.http1.request_line import PATH, Kind, request_line
+from appliance.protocol.names import host_name
 
 
 class Request:
@@ -101,19 +90,11 @@ class Request:
 _FORWARD = Kind.FORWARD
 _SECRETS = {b"authorization", b"proxy-authorization", b"cookie"}
 
-# All but what is no URI anywhere: spaces, controls, "#" and octets above ASCII. Browsers send some signs
-# that RFC 3986 leaves out (quotes, "|", "^"); RFC 9110 section 7.7 forbids to rewrite a path.
-_PATH = rb"[!\"$-~]*+"
 # The common case in one pass: http, a name, no oddities. What it does not match is looked at with care.
 _COMMON = re.compile(
-    rb"(" + TOKEN + rb"{1,32}+) http://([0-9A-Za-z._-]{1,254}+)(?::([1-9][0-9]{0,4}+))?(/" + _PATH + rb") "
+    rb"(" + TOKEN + rb"{1,32}+) http://([0-9A-Za-z._-]{1,254}+)(?::([1-9][0-9]{0,4}+))?(/" + PATH + rb") "
     rb"HTTP/1\.([01])\r\n" + FIELD_LINES + rb"\r\n"
 )
-_LINE = re.compile(rb"(" + TOKEN + rb"{1,32}+) ([!-~]++) HTTP/([0-9])\.([0-9])\r\n")
-_LINES = re.compile(FIELD_LINES + rb"\r\n")
-_ABSOLUTE = re.compile(rb"([A-Za-z][0-9A-Za-z+.-]*+)://([^/?]*+)((?:[/?]" + _PATH + rb")?)")
-_AUTHORITY = re.compile(rb"([0-9A-Za-z._-]++|\[[0-9A-Fa-f:.]++\])(?::([0-9]{0,5}+))?")
-_ORIGIN = re.compile(rb"/" + _PATH)
 # Host is overridden (RFC 9112 section 3.2.2), but one that is no host at all is refused (section 3.2).
 _HOST_VALUE = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*+")
 
@@ -188,8 +169,9 @@ def parse_request(head: bytes, hop: Hop) -> Request:
     """
     request = begin_request(head, hop)
     if request is None:
-        request, authority, after_line = _with_care(head)
-        _fields(request, authority, head, after_line, hop)
+        line = request_line(head)
+        request = Request(line.kind, line.method, line.host, line.port, line.path, line.minor, head)
+        _fields(request, line.authority, head, line.end, hop)
     return request
 
 
@@ -345,85 +327,3 @@ def _one_hop_less(request: Request, hops: bytes) -> bytes | None:
         request.kind = Kind.SELF
         return None
     return b"%d" % (left - 1)
-
-
-def refuse_stray(beginning: bytes | bytearray, start: int = 0) -> None:
-    """Raises Refused if a head, or its beginning, has from ``start`` on what may stand in no line."""
-    if STRAY.search(beginning, start, MAX_HEAD + 1):
-        raise bad_request("A line does not end in CRLF, or holds a NUL.")
-
-
-def too_large(beginning: bytes | bytearray) -> Refused:
-    """What to say of a head, or its beginning, that is over MAX_HEAD."""
-    if beginning.find(b"\r\n", 0, MAX_HEAD) < 0:
-        return bad_request("The request target is too long.", 414)
-    return bad_request("The head is too large.", 431)
-
-
-def _with_care(head: bytes) -> tuple[Request, bytes, int]:
-    """The request line in every form, or what exactly is wrong with this head.
-
-    Gives the request so far, the authority for Host, and where the line's CRLF begins.
-    """
-    refuse_stray(head)
-    if len(head) > MAX_HEAD:
-        raise too_large(head)
-    line = _LINE.match(head)
-    if line is None:
-        raise bad_request("The request line is malformed.")
-    method, target, major, minor = line.groups()
-    if major != b"1" or minor not in b"01":
-        raise bad_request("The version is not HTTP/1.0 or HTTP/1.1.", 505)
-    if head.count(b"\n") > MAX_FIELDS + 2:
-        raise bad_request("The head has too many fields.", 431)
-    if _LINES.fullmatch(head, line.end()) is None:
-        raise bad_request("A field is malformed.")
-    kind, host, port, authority, path = _target(method, target)
-    request = Request(kind, method.decode(), host, port, path, int(minor), head)
-    return request, authority, line.end() - 2
-
-
-def _target(method: bytes, target: bytes) -> tuple[Kind, str, int, bytes, bytes]:
-    """Kind, host, port, authority and path of a request target (RFC 9112 section 3.2)."""
-    if method == b"CONNECT":
-        host, port, authority = _authority(target, None)
-        return Kind.TUNNEL, host, port, authority, b""
-    if target == b"*":
-        if method != b"OPTIONS":
-            raise bad_request("Only OPTIONS has the target *.")
-        return Kind.SELF, "", 0, b"", target
-    if target[:1] == b"/":
-        if _ORIGIN.fullmatch(target) is None:
-            raise bad_request("The request target is malformed.")
-        return Kind.PAGE, "", 0, b"", target
-    absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is None:
-        raise bad_request("The request target is neither a whole URL nor one of the box's own pages.")
-    scheme, text, path = absolute.groups()
-    if scheme.lower() != b"http":
-        raise bad_request("Only http URLs are fetched here; https goes through CONNECT.", 501)
-    host, port, authority = _authority(text, 80)
-    if path[:1] != b"/":
-        # RFC 9112 section 3.2.4: the last proxy makes OPTIONS of an origin without path an asterisk.
-        path = b"*" if method == b"OPTIONS" and not path else b"/" + path
-    return Kind.FORWARD, host, port, authority, path
-
-
-def _authority(text: bytes, default: int | None) -> tuple[str, int, bytes]:
-    """Host, port and the canonical authority. Without ``default`` the port must be there."""
-    match = _AUTHORITY.fullmatch(text)
-    if match is None:
-        # User information among others: RFC 9110 section 4.2.4 wants it treated as an error.
-        raise bad_request("The target's host is malformed.")
-    name, digits = match[1].decode(), match[2]
-    host = ipv6_literal(name[1:-1]) if name[0] == "[" else host_name(name)
-    if host is None:
-        raise bad_request("The target's host is malformed.")
-    if not digits:
-        if default is None:
-            raise bad_request("CONNECT names no port.")
-        return host, default, match[1]
-    port = int(digits)
-    if not 0 < port < 65536:
-        raise bad_request("The target's port is out of range.")
-    return host, port, match[1] + b":%d" % port

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.protocol.http1 import ClientLeg, OriginLeg, Request, Response, State
-from appliance.protocol.http1.legs import CLIENT, ORIGIN, Happened
+from appliance.protocol.http1.leg import CLIENT, ORIGIN, Happened
 from tests.unit.protocol.http1.drive import HOP
 
 

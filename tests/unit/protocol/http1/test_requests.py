@@ -319,7 +319,7 @@ def test_the_end_of_the_clients_octets() -> None:
 def test_what_follows_connect_is_the_tunnels() -> None:
     leg = ClientLeg(HOP)
     leg.feed(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a\r\n\r\n\x16\x03")
-    assert leg.tunnel() == b"\x16\x03" and state_of(leg) is State.TUNNEL
+    assert leg.tunnel() == b"\x16\x03" and state_of(leg) is State.TUNNEL and leg.feed(b"\x01") == b"\x01"
 
 
 def test_chunked_length_is_told() -> None:
