@@ -54,6 +54,12 @@ bench: setup ## Isthmus beside its rivals (ROUNDS=5 TESTS=… CONTENDERS=… SOA
 	$(SUDO) env ROUNDS="$(or $(ROUNDS),5)" TESTS="$(TESTS)" CONTENDERS="$(CONTENDERS)" SOAK="$(or $(SOAK),$(if $(TESTS)$(CONTENDERS),0,600))" \
 	  $(BIN)/python -m tests.bench
 
+.PHONY: fuzz
+fuzz: setup ## fuzz the parsers, each for TIME=600 seconds (TARGETS="heads responses chunked socks")
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@for target in $(or $(TARGETS),heads responses chunked socks); do \
+	  echo "==> $$target"; $(BIN)/python -m tests.fuzz $$target $(or $(TIME),600); done
+
 .PHONY: image
 image: setup build/isthmus.raw ## the appliance's image: build/isthmus.raw, and compressed with a checksum
 

@@ -64,31 +64,51 @@ class Failure(Enum):
     RESOURCES = "resources"  # descriptors, memory, ports
     RESET = "reset"
     TOO_BIG = "too-big"
+    NO_NAME = "no-name"  # the DNS says that there is none, or has no address for it
+    NAME_FAILED = "name-failed"  # the DNS failed to say
+    NAME_TIMEOUT = "name-timeout"
+    LOOP = "loop"  # the request came from ourselves
 
 
 @dataclass(frozen=True, slots=True)
 class WireAnswer:
-    """What a client is told. ``icmpv6`` is (type, code); a TCP client gets RST where it is None."""
+    """What a client is told, by the protocol that it speaks.
+
+    ``icmpv6`` is (type, code); a TCP client gets RST where it is None. ``socks5`` is REP (RFC 1928 section
+    6), ``socks4`` CD, ``http`` a status and ``proxy_status`` the error type beside it (RFC 9209 section 2.3).
+    """
 
     icmpv6: tuple[int, int] | None
     log: str
+    socks5: int
+    http: int
+    proxy_status: str
+    socks4: int = 91  # "rejected or failed"; 92 and 93 are about identd, which nobody asks
 
 
 # ICMPv6 codes: RFC 4443 section 3.1. 1/0 no route, 1/1 prohibited, 1/3 address unreachable,
 # 1/4 port unreachable. A refusal is a TCP reset, as the origin itself would have sent.
+# REP: 1 general failure, 2 not allowed by the ruleset, 3 network unreachable, 4 host unreachable,
+# 5 connection refused. A host that does not answer is unreachable: 6 ("TTL expired") is ICMP's time exceeded.
 WIRE: dict[Failure, WireAnswer] = {
-    Failure.REFUSED: WireAnswer(None, "refused"),
-    Failure.NO_ROUTE: WireAnswer((1, 0), "no route"),
-    Failure.HOST_UNREACHABLE: WireAnswer((1, 3), "host unreachable"),
-    Failure.PORT_UNREACHABLE: WireAnswer((1, 4), "port unreachable"),
-    Failure.PROHIBITED: WireAnswer((1, 1), "prohibited by the WAN side"),
-    Failure.TIMEOUT: WireAnswer((1, 3), "no answer in time"),
-    Failure.DENIED: WireAnswer((1, 1), "denied by policy"),
-    Failure.NON_GLOBAL: WireAnswer((1, 1), "non-global IPv4 in the well-known prefix"),
-    Failure.LIMIT: WireAnswer(None, "over a limit"),
-    Failure.RESOURCES: WireAnswer(None, "out of resources"),
-    Failure.RESET: WireAnswer(None, "reset"),
-    Failure.TOO_BIG: WireAnswer((2, 0), "packet too big"),
+    Failure.REFUSED: WireAnswer(None, "refused", 5, 502, "connection_refused"),
+    Failure.NO_ROUTE: WireAnswer((1, 0), "no route", 3, 502, "destination_ip_unroutable"),
+    Failure.HOST_UNREACHABLE: WireAnswer((1, 3), "host unreachable", 4, 502, "destination_ip_unroutable"),
+    Failure.PORT_UNREACHABLE: WireAnswer((1, 4), "port unreachable", 5, 502, "connection_refused"),
+    Failure.PROHIBITED: WireAnswer((1, 1), "prohibited by the WAN side", 4, 502, "destination_ip_unroutable"),
+    Failure.TIMEOUT: WireAnswer((1, 3), "no answer in time", 4, 504, "connection_timeout"),
+    Failure.DENIED: WireAnswer((1, 1), "denied by policy", 2, 403, "http_request_denied"),
+    Failure.NON_GLOBAL: WireAnswer(
+        (1, 1), "non-global IPv4 in the well-known prefix", 2, 403, "destination_ip_prohibited"
+    ),
+    Failure.LIMIT: WireAnswer(None, "over a limit", 1, 503, "connection_limit_reached"),
+    Failure.RESOURCES: WireAnswer(None, "out of resources", 1, 503, "proxy_internal_error"),
+    Failure.RESET: WireAnswer(None, "reset", 1, 502, "connection_terminated"),
+    Failure.TOO_BIG: WireAnswer((2, 0), "packet too big", 1, 502, "proxy_internal_error"),
+    Failure.NO_NAME: WireAnswer((1, 3), "no such name", 4, 502, "dns_error"),
+    Failure.NAME_FAILED: WireAnswer((1, 3), "the name could not be resolved", 4, 502, "dns_error"),
+    Failure.NAME_TIMEOUT: WireAnswer((1, 3), "the DNS did not answer in time", 4, 504, "dns_timeout"),
+    Failure.LOOP: WireAnswer((1, 1), "a loop", 2, 502, "proxy_loop_detected"),
 }
 
 _BY_ERRNO: dict[int, Failure] = {
