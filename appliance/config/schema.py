@@ -16,6 +16,9 @@ from appliance.dataplane import MAX_WORKERS
 
 # IFNAMSIZ less the NUL; the kernel also forbids "/" and white space.
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:-]{1,15}")
+# What a user or a group may be called: mail addresses too; nothing that a log or a URL would have to escape.
+_ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+_ARGON2ID = re.compile(r"\$argon2id\$v=19\$m=[0-9]{1,7},t=[0-9]{1,3},p=[0-9]{1,2}(\$[A-Za-z0-9+/]{8,128}){2}")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)
 
 
@@ -73,6 +76,22 @@ def _host_pattern(text: str) -> str:
     return "*." + _domain(text[2:]) if text.startswith("*.") else _domain(text)
 
 
+def _account(name: str) -> str:
+    if not _ACCOUNT.fullmatch(name):
+        raise ValueError(
+            f"“{name}” is no name: 1 to 64 letters, digits or . _ @ + -, a letter or digit first"
+        )
+    return name
+
+
+def _argon2id(text: str) -> str:
+    if not _ARGON2ID.fullmatch(text):
+        raise ValueError("this is no argon2id hash: `isthmus user passwd NAME` makes one")
+    return text
+
+
+AccountName = Annotated[str, AfterValidator(_account)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
 InterfaceName = Annotated[str, AfterValidator(_interface)]
 HostName = Annotated[str, AfterValidator(_hostname)]
 Domain = Annotated[str, AfterValidator(_domain)]
@@ -239,6 +258,74 @@ class Published(Section):
         return self
 
 
+class Group(Section):
+    """Users that rules and limits treat alike."""
+
+    name: AccountName
+
+
+class User(Section):
+    """Somebody who may use the explicit proxy where it asks who is there."""
+
+    name: AccountName
+    # argon2id, as `isthmus user passwd` writes it; without one only a certificate lets the user in.
+    password: Annotated[str, AfterValidator(_argon2id)] | None = None
+    groups: Annotated[tuple[AccountName, ...], Field(min_length=1, max_length=64)]
+
+
+class Listener(Section):
+    """A port of the explicit proxy on the LAN."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    port: Annotated[int, Field(ge=1, le=65_535)]
+    # What it speaks; "auto" tells HTTP and SOCKS (4, 4a and 5) apart by a client's first octets.
+    mode: Literal["http", "socks", "auto"] = "auto"
+    # The client's leg is encrypted, with the box's certificate.
+    tls: bool = False
+    address: IPv6Address | None = None  # None: every LAN address
+    # How clients show who they are; empty: nobody is asked. Of several, any one will do.
+    authentication: Annotated[tuple[Literal["password", "certificate"], ...], Field(max_length=2)] = ()
+    # Take passwords over a connection that everybody on the LAN can read.
+    plaintext_passwords: bool = False
+
+    @model_validator(mode="after")
+    def _asks_safely(self) -> Listener:
+        if not self.tls:
+            if "certificate" in self.authentication:
+                raise ValueError("certificates need tls = true")
+            if "password" in self.authentication and not self.plaintext_passwords:
+                raise ValueError(
+                    "passwords would cross the LAN in the clear: "
+                    "set tls = true, or plaintext_passwords = true"
+                )
+        return self
+
+
+def _default_listeners() -> tuple[Listener, ...]:
+    return (
+        Listener(name="http", port=3128, mode="http"),
+        Listener(name="https", port=3129, mode="http", tls=True),
+        Listener(name="socks", port=1080, mode="socks"),
+    )
+
+
+class Explicit(Section):
+    """The proxy that clients know of: HTTP, CONNECT and SOCKS, on the LAN only."""
+
+    listeners: Annotated[tuple[Listener, ...], Field(max_length=32)] = Field(
+        default_factory=_default_listeners
+    )
+    # Where CONNECT, and where SOCKS, may go; empty: every port.
+    connect_ports: Annotated[tuple[Port, ...], Field(max_length=256)] = (443,)
+    socks_ports: Annotated[tuple[Port, ...], Field(max_length=256)] = ()
+    # How the box names itself to origins in Via; "" leaves Via out, and loops to the dialler to find.
+    pseudonym: Annotated[str, Field(pattern=r"^([0-9A-Za-z][0-9A-Za-z-]{0,62})?$")] = "isthmus"
+    # Serve /proxy.pac and /wpad.dat, on this port beside the listeners for HTTP; 0: on those alone.
+    pac_port: Annotated[int, Field(ge=0, le=65_535)] = 80
+    # Certificates of clients are those that this authority signed (PEM file); their name is the user's.
+    client_authority: str | None = None
+
+
 class Console(Section):
     """The web console, on the LAN only."""
 
@@ -263,6 +350,9 @@ class Config(Section):
     proxy: Proxy = Proxy()
     published: Annotated[tuple[Published, ...], Field(max_length=256)] = ()
     console: Console = Console()
+    explicit: Explicit = Explicit()
+    group: Annotated[tuple[Group, ...], Field(max_length=1_024)] = ()
+    user: Annotated[tuple[User, ...], Field(max_length=65_536)] = ()
 
     def cross_checks(self) -> list[tuple[str, str]]:
         """What no single table can see: (path, message) for each contradiction."""
@@ -276,7 +366,42 @@ class Config(Section):
                     found.append((f"translation[{index}].prefix", f"{network} overlaps {other}"))
             if isinstance(self.lan.prefix, IPv6Network) and network.overlaps(self.lan.prefix):
                 found.append(("lan.prefix", f"{self.lan.prefix} overlaps the translation prefix {network}"))
-        return found + self._published_checks()
+        return found + self._published_checks() + self._explicit_checks()
+
+    def _explicit_checks(self) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        ports = {53: "DNS", self.console.port: "the console"}
+        if self.explicit.pac_port:
+            if self.explicit.pac_port in ports:
+                where = f"port {self.explicit.pac_port} is {ports[self.explicit.pac_port]}'s already"
+                found.append(("explicit.pac_port", where))
+            ports[self.explicit.pac_port] = "the PAC file"
+        names: set[str] = set()
+        for index, listener in enumerate(self.explicit.listeners):
+            path = f"explicit.listeners[{index}]"
+            if listener.port in ports:
+                found.append((f"{path}.port", f"port {listener.port} is {ports[listener.port]}'s already"))
+            ports[listener.port] = f"listener “{listener.name}”"
+            if listener.name in names:
+                found.append((f"{path}.name", f"“{listener.name}” is there twice"))
+            names.add(listener.name)
+            if "certificate" in listener.authentication and self.explicit.client_authority is None:
+                found.append((f"{path}.authentication", "certificates need explicit.client_authority"))
+            if listener.authentication and not self.user:
+                found.append((f"{path}.authentication", "there is no user yet: isthmus user add makes one"))
+        groups = {group.name for group in self.group}
+        if len(groups) < len(self.group):
+            found.append(("group", "a name is there twice"))
+        users: set[str] = set()
+        for index, user in enumerate(self.user):
+            if user.name in users:
+                found.append((f"user[{index}].name", f"“{user.name}” is there twice"))
+            users.add(user.name)
+            for group in user.groups:
+                if group not in groups:
+                    where = f"user[{index}].groups"
+                    found.append((where, f"there is no group “{group}”: add [[group]] for it"))
+        return found
 
     def _published_checks(self) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
