@@ -14,10 +14,17 @@ _ICMPV6_TO_WORKER = (
 )
 
 
+def _own_ports(config: Config) -> list[int]:
+    """TCP ports of the box's own on the LAN: the console's and the explicit proxy's."""
+    explicit = config.explicit
+    found = {config.console.port, *(listener.port for listener in explicit.listeners)}
+    return sorted(found | ({explicit.pac_port} if explicit.pac_port else set()))
+
+
 def ruleset(config: Config, lan: str, wan: str, workers: int) -> str:
     """One nft transaction that replaces the table ``inet isthmus`` whole."""
     prefix_set = ", ".join(str(entry.prefix) for entry in config.translation)
-    console_port = config.console.port
+    ports = ", ".join(str(port) for port in _own_ports(config))
     client_prefix = config.lan.client_prefix
     # Answers to sessions that are shown to servers with the client's own address inside this prefix.
     divert_clients = (
@@ -119,7 +126,7 @@ table inet {TABLE} {{
     ct state established,related accept
     iifname "{lan}" meta l4proto icmpv6 accept
     iifname "{lan}" meta l4proto {{ tcp, udp }} th dport 53 accept
-    iifname "{lan}" tcp dport {console_port} accept
+    iifname "{lan}" tcp dport {{ {ports} }} accept
     iifname "{lan}" meta nfproto ipv6 meta l4proto tcp reject with tcp reset
 {published}    iifname "{wan}" counter drop
   }}

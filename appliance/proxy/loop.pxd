@@ -13,13 +13,15 @@ cdef class Loop:
     cdef list _handlers
     cdef list _graves
     cdef list _sockets
+    cdef list _later
 
+    cpdef object later(self, Handler handler)
     cpdef object watch(self, int fd, Handler handler, unsigned int events)
     cpdef object hand_to(self, int fd, Handler handler)
     cpdef object ignore(self, int fd)
     cpdef object bury(self, int fd, object sock=*)
     cpdef int wait(self, double seconds)
-    @cython.locals(kernel=Kernel, handlers=list, handler=Handler, index=int)
+    @cython.locals(kernel=Kernel, handlers=list, later=list, handler=Handler, index=int)
     cpdef object dispatch(self, int count)
     @cython.locals(fd=int)
     cpdef object close_buried(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from select import EPOLLIN
 from socket import socket
 
 from appliance.proxy.kernel import Kernel
@@ -27,6 +28,11 @@ class Loop:
         self._handlers: list[Handler | None] = [None] * 1024  # by descriptor; it grows
         self._graves: list[int] = []
         self._sockets: list[socket] = []
+        self._later: list[Handler] = []
+
+    def later(self, handler: Handler) -> None:
+        """Ask it to read on in the next batch: its turn is over, though there may be more."""
+        self._later.append(handler)
 
     def watch(self, fd: int, handler: Handler, events: int) -> None:
         """Hear of ``events`` on ``fd``; OSError where the kernel has no room for it."""
@@ -62,7 +68,7 @@ class Loop:
 
     def wait(self, seconds: float) -> int:
         """Wait at most so long for a batch of events; how many there are."""
-        count = self.kernel.wait(seconds)
+        count = self.kernel.wait(0.0 if self._later else seconds)
         self.now = self.kernel.now
         return count
 
@@ -70,6 +76,10 @@ class Loop:
         """Pass the batch on."""
         kernel = self.kernel
         handlers = self._handlers
+        if self._later:
+            later, self._later = self._later, []
+            for handler in later:
+                handler.on_event(EPOLLIN)
         for index in range(count):
             handler = handlers[kernel.event_fd(index)]
             if handler is not None:

@@ -66,14 +66,16 @@ _IPV6_TRANSPARENT = 75
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _NONE = -1  # no descriptor
 
+SOURCE_IPV4 = 0xFFF0000C  # SKF_NET_OFF and the offset of the source address in an IPv4 header
 
-def steer_by_source(fd: int, workers: int) -> None:
-    """Let the kernel pick the socket of a reuseport group by the client's IPv4 address.
+
+def steer(fd: int, workers: int, word: int = SOURCE_IPV4) -> None:
+    """Let the kernel pick the socket of a reuseport group by a word of the client's address.
 
     So a client's sessions meet in one worker, and its caps hold over all of them. The program
-    (linux/filter.h): load the source address from the network header, modulo, return.
+    (linux/filter.h): load the word from the network header, modulo, return.
     """
-    load, modulo, give = (0x20, 0, 0, 0xFFF0000C), (0x94, 0, 0, workers), (0x16, 0, 0, 0)
+    load, modulo, give = (0x20, 0, 0, word), (0x94, 0, 0, workers), (0x16, 0, 0, 0)
     code = b"".join(struct.pack("HBBI", *words) for words in (load, modulo, give))
     kept = ctypes.create_string_buffer(code)
     program = struct.pack("HL", len(code) // 8, ctypes.addressof(kept))
@@ -224,7 +226,7 @@ class PublishedTcp:
                     service = Service(self, self._kernel, settings)
                     self._services[settings] = service
                     self._context.watch(service.fd, service, EPOLLIN)
-                steer_by_source(service.fd, workers)
+                steer(service.fd, workers)
             except OSError as error:
                 self.problems.append(
                     f"Service “{settings.name}”: tcp port {settings.port} cannot be opened: {error.strerror}."

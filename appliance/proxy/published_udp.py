@@ -21,7 +21,7 @@ from appliance.config.schema import Config, Published
 from appliance.errors import Failure, failure_of
 from appliance.proxy.context import Context
 from appliance.proxy.loop import Handler
-from appliance.proxy.published import bind_as_client, open_service, steer_by_source
+from appliance.proxy.published import bind_as_client, open_service, steer
 from appliance.proxy.relay import EPOLLIN
 from appliance.proxy.targets import Target, Targets
 from appliance.session.record import MAPPED, OPEN, Session
@@ -119,7 +119,7 @@ class PublishedUdp:
                     service = Service(self, settings)
                     self._services[settings] = service
                     self._context.watch(service.sock.fileno(), service, EPOLLIN)
-                steer_by_source(service.sock.fileno(), workers)
+                steer(service.sock.fileno(), workers)
             except OSError as error:
                 self.problems.append(
                     f"Service “{settings.name}”: udp port {settings.port} cannot be opened: {error.strerror}."

@@ -9,10 +9,12 @@ cdef class Session:
     cdef public str origin
     cdef public int origin_port
     cdef public str service
+    cdef public str name
+    cdef public str user
     cdef public double started
     cdef public str state
     cdef public long long to_lan
     cdef public long long to_wan
 
-    @cython.locals(service=str, age_ms="long long", wall_ms="long long")
+    @cython.locals(service=str, named=str, age_ms="long long", wall_ms="long long")
     cpdef str log_line(self, int worker, double now, double wall, str reason)

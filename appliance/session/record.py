@@ -35,6 +35,7 @@ class Session:
         "client",
         "endpoints",
         "kind",
+        "name",
         "number",
         "origin",
         "origin_port",
@@ -43,6 +44,7 @@ class Session:
         "state",
         "to_lan",
         "to_wan",
+        "user",
     )
 
     def __init__(
@@ -54,7 +56,9 @@ class Session:
         self.client = endpoints[:16]
         self.origin = origin
         self.origin_port = self.server_port
-        self.service = ""
+        self.service = ""  # of a published service or an explicit listener
+        self.name = ""  # what the client asked for, where it said a name
+        self.user = ""  # where it had to say who it is
         self.started = started
         self.state = state
         self.to_wan = 0
@@ -89,6 +93,8 @@ class Session:
             "origin": self.origin,
             "origin_port": self.origin_port,
             "service": self.service or None,
+            "name": self.name or None,
+            "user": self.user or None,
             "age": round(now - self.started, 3),
             "bytes_to_wan": self.to_wan,
             "bytes_to_lan": self.to_lan,
@@ -103,11 +109,16 @@ class Session:
         service = f'"{self.service}"' if self.service else "null"
         age_ms = int((now - self.started) * 1000)
         wall_ms = int(wall * 1000)
+        # Names and users hold no sign that JSON would have to escape: protocol.names and the configuration
+        # see to that.
+        named = f'"name":"{self.name}",' if self.name else ""
+        if self.user:
+            named += f'"user":"{self.user}",'
         return (
             f'{{"kind":"{self.kind}","client":"{address_text(self.client)}","client_port":{self.client_port},'
             f'"server":"{address_text(self.server)}","server_port":{self.server_port},'
             f'"origin":"{self.origin}","origin_port":{self.origin_port},"service":{service},'
-            f'"age":{age_ms // 1000}.{age_ms % 1000:03d},'
+            f'{named}"age":{age_ms // 1000}.{age_ms % 1000:03d},'
             f'"bytes_to_wan":{self.to_wan},"bytes_to_lan":{self.to_lan},'
             f'"end":"{reason}","time":{wall_ms // 1000}.{wall_ms % 1000:03d},"worker":{worker}}}'
         )

@@ -1,0 +1,103 @@
+"""What follows a granted CONNECT, SOCKS request or Upgrade: two connections and the octets between them.
+
+Where neither end is TLS the streams become the legs of the one relay, which splices. Where the client's leg
+is encrypted the octets have to pass through OpenSSL: then they are copied from stream to stream.
+"""
+
+from __future__ import annotations
+
+from appliance.proxy.context import Context
+from appliance.proxy.relay import EPOLLRDHUP, RelayContext, join
+from appliance.proxy.stream import Owner, Stream
+from appliance.session.record import CLOSING, Session
+
+
+def tunnel(
+    context: Context, relay: RelayContext, client: Stream, origin: Stream, early: bytes, session: Session
+) -> None:
+    """Join the two. ``early``: what the client has sent ahead. Both streams' owners hear no more."""
+    if client.tls is None and origin.tls is None:
+        _relay(context, relay, client, origin, early, session)
+    else:
+        CopiedTunnel(context, client, origin, session).begin(early)
+
+
+def _relay(
+    context: Context, relay: RelayContext, client: Stream, origin: Stream, early: bytes, session: Session
+) -> None:
+    client_leg, origin_leg = join(relay, client.detach(), origin.detach(), session)
+    client_leg.pending = origin.unsent + early
+    origin_leg.pending = client.unsent
+    context.hand_to(client_leg.fd, client_leg)
+    context.hand_to(origin_leg.fd, origin_leg)
+    # What was reported before there were legs is not reported again.
+    client_leg.pump(EPOLLRDHUP)
+    origin_leg.pump(EPOLLRDHUP)
+
+
+class CopiedTunnel(Owner):
+    """Octets from stream to stream; what the slower one does not take stops the other."""
+
+    __slots__ = ("_client", "_context", "_origin", "_session")
+
+    def __init__(self, context: Context, client: Stream, origin: Stream, session: Session) -> None:
+        self._context = context
+        self._client = client
+        self._origin = origin
+        self._session = session
+        client.owner = origin.owner = self
+
+    def begin(self, early: bytes) -> None:
+        """Send what came ahead, and read on."""
+        if early:
+            self.on_data(self._client, early)
+        for stream in (self._client, self._origin):
+            if stream.ended:
+                self.on_end(stream)
+            stream.resume()
+
+    def _other(self, stream: Stream) -> Stream:
+        return self._origin if stream is self._client else self._client
+
+    def on_data(self, stream: Stream, data: bytes) -> None:
+        """Write it on."""
+        if stream is self._client:
+            self._session.to_wan += len(data)
+        else:
+            self._session.to_lan += len(data)
+        other = self._other(stream)
+        other.write(data)
+        if other.full:
+            stream.paused = True
+
+    def on_drained(self, stream: Stream) -> None:
+        """The other may be read again."""
+        self._other(stream).resume()
+
+    def on_end(self, stream: Stream) -> None:
+        """Pass the half-close on."""
+        self._session.state = CLOSING
+        other = self._other(stream)
+        other.finish()
+        if stream.finishing and not stream.unsent:
+            stream.close()
+        self._maybe_over()
+
+    def on_finished(self, stream: Stream) -> None:
+        """Our own half-close is out."""
+        self._maybe_over()
+
+    def _maybe_over(self) -> None:
+        if self._client.closed and self._origin.closed:
+            self._context.ended(self._session, "closed")
+
+    def on_broken(self, stream: Stream, why: str) -> None:
+        """Reset the other end too."""
+        self._other(stream).abort()
+        self._context.ended(self._session, why)
+
+    def abort(self, reason: str) -> None:
+        """End both with a reset."""
+        self._client.abort()
+        self._origin.abort()
+        self._context.ended(self._session, reason)
