@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -134,6 +135,14 @@ class Synthesis:
         self._excluded_aaaa = _ranges6((ALWAYS_EXCLUDED, *settings.exclude_prefixes))
         self._excluded_ipv4: tuple[IPv4Network, ...] = settings.exclude_ipv4
 
+    @property
+    def special(self) -> Callable[[bytes], bool] | None:
+        """Tells of a name (lower case) whether it has rules of its own; None where no name has."""
+        return self._is_special if self._excluded_names or self._by_name else None
+
+    def _is_special(self, name: bytes) -> bool:
+        return self._is_excluded_name(name) or bool(self._domain_of(name))
+
     def is_excluded_client(self, address: IPv6Address) -> bool:
         """True for a client with IPv4 of its own (dns.exclude_clients)."""
         value = int(address)
@@ -188,7 +197,7 @@ class Synthesis:
                     return suffix
         return b""
 
-    def _embed(self, domain: bytes, packed: bytes) -> bytes | None:
+    def embed(self, domain: bytes, packed: bytes) -> bytes | None:
         """The AAAA data for an A record's, of the one prefix that is right for it."""
         key = domain, packed
         try:
@@ -310,7 +319,7 @@ class Synthesis:
                     head = size = owner
                 if data - owner != 12 or (packet[owner] & 0x3F) << 8 | packet[owner + 1] >= head:
                     return None
-                octets = self._embed(domain, packet[data : data + 4])
+                octets = self.embed(domain, packet[data : data + 4])
                 if octets is None:
                     continue
                 ttl = min(ttl, cap)
@@ -346,7 +355,7 @@ class Synthesis:
             if record.rtype in (dns.CNAME, dns.DNAME) or _covers(answer, record) in (dns.CNAME, dns.DNAME):
                 writer.copy(answer, record)
             elif record.rtype == dns.A and record.rclass == dns.IN and record.length == 4:
-                octets = self._embed(domain, answer.data(record))
+                octets = self.embed(domain, answer.data(record))
                 if octets is not None:
                     owner, _ = dns.read_name(answer.packet, record.owner)
                     writer.add(dns.ANSWER, owner, dns.AAAA, dns.IN, min(record.ttl, cap), octets)
