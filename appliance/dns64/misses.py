@@ -254,12 +254,9 @@ class Misses:
         if opt is None:
             return False
         with_opt = miss.packet[11]
-        head = (
-            bytes((packet[2] & 0xFB, packet[3] & 0xDF, 0, 1, packet[6], packet[7], 0, 0, 0, with_opt))  # no AA, AD
-            + miss.question[:-4]
-            + _AAAA_IN
-        )
-        tail = head + b"".join(parts)
+        flags = (packet[2] & 0xFB, packet[3] & 0xDF)  # without AA and AD
+        head = bytes((*flags, 0, 1, packet[6], packet[7], 0, 0, 0, with_opt))
+        tail = head + miss.question[:-4] + _AAAA_IN + b"".join(parts)
         if with_opt:
             tail += dns.opt_record(False, 0, opt)
         if len(tail) + 2 > dns.MIN_UDP:

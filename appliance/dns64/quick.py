@@ -18,8 +18,8 @@ _SOCKET_BUFFER = 4 << 20  # octets: some thousand datagrams that arrive in one b
 class Quick:
     """Serves sockets bound to one address each; what is not plain it leaves to the resolver.
 
-    ``upstream`` is the resolver behind us: its address as text, its port. As in upstream.py the source port is
-    one for the life of the process, the ids are random, and the question is compared.
+    ``upstream`` is the resolver behind us: its address as text, its port. As in upstream.py the source port
+    is one for the life of the process, the ids are random, and the question is compared.
     """
 
     def __init__(self, loop: Loop, resolver: Resolver, upstream: tuple[str, int], counters: Counters) -> None:
