@@ -23,7 +23,7 @@ ONE6, FAR6 = "64:ff9b::c034:c102", "64:ff9b::c0af:3002"
 def far(box: Box) -> Iterator[Box]:
     """Three more hosts behind the server, which is a router now.
 
-    client -- box -- 203.0.113.1 [ server ] -- 192.52.193.2 [ one ] -- 10.77.0.2 [ two ] -- 192.175.48.2 [ far ]
+    client - box - 203.0.113.1 [ server ] - 192.52.193.2 [ one ] - 10.77.0.2 [ two ] - 192.175.48.2 [ far ]
     """
     with ExitStack() as stack:
         chain = [
