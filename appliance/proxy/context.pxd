@@ -15,6 +15,7 @@ cdef class Counters:
     cdef public long long to_wan
     cdef public long long to_lan
     cdef public list dial_ms
+    cdef public dict limits
 
 
 cdef class Way:
@@ -57,6 +58,8 @@ cdef class Context(Loop):
     cdef dict _new_sessions
     cdef long _new_in_all
     cdef set _limited
+    cdef dict _limits_seen
+    cdef dict _limit_hit
 
     cpdef object write(self, bytes packet)
     cpdef Destination destination(self, bytes server)

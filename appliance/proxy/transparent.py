@@ -140,9 +140,9 @@ class Transparent(Handler):
 
     def _admit(self, client: bytes) -> Failure | None:
         if len(self.dialling) + len(self.released) >= self._max_half_open:
-            return Failure.LIMIT
+            return Failure.HALF_OPEN
         if self._half_open.get(client, 0) >= self._max_half_open_per_client:
-            return Failure.LIMIT
+            return Failure.HALF_OPEN
         return self._context.admit(client)
 
     def _dial(self, key: bytes, syn: bytes, target: Destination, client: int) -> Failure | None:
@@ -157,7 +157,7 @@ class Transparent(Handler):
         if fd + len(self.dialling) + len(self.released) + SPARE_DESCRIPTORS > context.descriptor_limit:
             # The kernel gives the lowest free number: none would be left to accept the client with.
             self._kernel.close(fd)
-            return Failure.RESOURCES
+            return Failure.DESCRIPTORS
         session = context.open("tcp", key, target.origin, DIALLING)
         held = Held(self, syn, fd, session, client, context.now + self._dial_timeout)
         try:
@@ -322,8 +322,8 @@ class Transparent(Handler):
             return False
         held = self.released.get(kernel.endpoints)
         if held is not None:
-            self._drop(held, Failure.RESOURCES)
-            context.counters.count(Failure.RESOURCES)
+            self._drop(held, Failure.DESCRIPTORS)
+            context.counters.count(Failure.DESCRIPTORS)
         return True
 
     def _pair(self, held: Held, fd: int) -> None:

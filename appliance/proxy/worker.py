@@ -248,6 +248,7 @@ class Worker:
             "unreachable": counters.unreachable,
             "denied": counters.denied,
             "limited": counters.limited,
+            "limits": self.context.limits(),
             "bytes_to_wan": to_wan,
             "bytes_to_lan": to_lan,
             "dial_ms_median": statistics.median(counters.dial_ms) if counters.dial_ms else None,
