@@ -1,7 +1,7 @@
 cimport cython
 
 from appliance.proxy.kernel cimport Kernel
-from appliance.proxy.loop cimport Loop
+from appliance.proxy.loop cimport Handler, Loop
 from appliance.session.record cimport Session
 
 
@@ -53,6 +53,8 @@ cdef class Context(Loop):
     cdef dict _destinations
     cdef int _errors_left
     cdef int _spare
+    cdef object _ballast
+    cdef bint _no_memory
     cdef dict _own
     cdef object _probe
     cdef dict _new_sessions
@@ -70,3 +72,4 @@ cdef class Context(Loop):
     @cython.locals(client=bytes, left=long)
     cpdef bint drop(self, Session session) except -1
     cpdef object ended(self, Session session, str reason)
+    cpdef object out_of_memory(self, Handler handler)

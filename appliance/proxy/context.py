@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from ipaddress import IPv4Address, IPv4Network
+from mmap import mmap
 from socket import AF_INET, IPPROTO_IP, SOCK_DGRAM, SOL_SOCKET, inet_ntop, socket
 from typing import Any, Protocol
 from zlib import crc32
@@ -15,7 +16,7 @@ from appliance.dataplane import MARK_WAN
 from appliance.errors import CAPS, SHORTAGES, WIRE, Failure
 from appliance.protocol.packet import icmpv6_error
 from appliance.proxy.kernel import Kernel
-from appliance.proxy.loop import Loop
+from appliance.proxy.loop import Handler, Loop
 from appliance.proxy.timers import Timers
 from appliance.session.record import Session, address_text
 
@@ -26,6 +27,9 @@ MAX_ERRORS_PER_SECOND = 1_000
 MAX_DESTINATIONS = 16_384
 # Seconds for which a limit that was hit counts as a matter of now.
 RECENT = 60.0
+# Octets of address space that are given back when memory runs out, so that what has to be done about it can
+# be done. They are never touched, so they cost nothing. Python takes memory by the mebibyte.
+BALLAST = 4 << 20
 
 _SO_BINDTODEVICE = 25
 _SO_MARK = 36
@@ -142,6 +146,9 @@ class Context(Loop):
         self._errors_left = MAX_ERRORS_PER_SECOND
         self._spare = -1
         self.take_spare()
+        self._ballast: mmap | None = None
+        self._take_ballast()
+        self._no_memory = False  # in this second
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._own: dict[str, bool] = {}
         self._probe = socket(AF_INET, SOCK_DGRAM)
@@ -191,6 +198,29 @@ class Context(Loop):
         except OSError:
             self._spare = -1  # every_second tries again
 
+    # -- memory --------------------------------------------------------------------------------
+
+    def _take_ballast(self) -> None:
+        try:
+            self._ballast = mmap(-1, BALLAST)
+        except (OSError, MemoryError):
+            self._ballast = None  # every_second tries again
+
+    def out_of_memory(self, handler: Handler) -> None:
+        """One handler ran out of memory: its session is reset, new ones are refused until the next second.
+
+        A session whose octets were on their way cannot be told from one that lost some: it must not go on.
+        """
+        self._no_memory = True
+        if self._ballast is not None:
+            self._ballast.close()
+            self._ballast = None
+        try:
+            self.counters.count(Failure.MEMORY)
+            handler.abandon()
+        except MemoryError:
+            pass  # not even that; the peer's next packet, or the sweep of idle sessions, ends it
+
     # -- the TUN -------------------------------------------------------------------------------
 
     def write(self, packet: bytes) -> None:
@@ -224,6 +254,9 @@ class Context(Loop):
         self._own.clear()
         if self._spare < 0:
             self.take_spare()
+        self._no_memory = False
+        if self._ballast is None:
+            self._take_ballast()
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.timers.advance(int(self.now))
 
@@ -281,6 +314,8 @@ class Context(Loop):
         tried = self._new_sessions.get(client, 0)
         if tried >= self.max_new_per_client or self._new_in_all >= self.max_new:
             return Failure.RATE
+        if self._no_memory:
+            return Failure.MEMORY
         self._new_sessions[client] = tried + 1
         self._new_in_all += 1
         if len(self.sessions) >= self.max_sessions:

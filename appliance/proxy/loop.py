@@ -17,6 +17,9 @@ class Handler:
         """What epoll reports of it."""
         raise NotImplementedError
 
+    def abandon(self) -> None:
+        """Memory ran out in the middle of ``on_event``: what it was doing may be half done."""
+
 
 class Loop:
     """Waits for events and passes them on. ``now``: monotonic seconds, fresh once for each batch."""
@@ -73,7 +76,14 @@ class Loop:
         for index in range(count):
             handler = handlers[kernel.event_fd(index)]
             if handler is not None:
-                handler.on_event(kernel.event_mask(index))
+                try:
+                    handler.on_event(kernel.event_mask(index))
+                except MemoryError:
+                    self.out_of_memory(handler)
+
+    def out_of_memory(self, handler: Handler) -> None:
+        """One handler ran out of memory; the others go on."""
+        handler.abandon()
 
     def close_buried(self) -> None:
         """End of a batch."""

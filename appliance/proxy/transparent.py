@@ -67,6 +67,10 @@ class Held(Handler):
         if not self.released and events & (_OUT | _FAILED):
             self.owner.dialled(self, bool(events & _FAILED))
 
+    def abandon(self) -> None:
+        """Out of memory."""
+        self.owner.give_up(self)
+
 
 class _Sessions(Registry):
     """The end of a relayed session: out of the tables, into the log."""
@@ -158,15 +162,30 @@ class Transparent(Handler):
             # The kernel gives the lowest free number: none would be left to accept the client with.
             self._kernel.close(fd)
             return Failure.DESCRIPTORS
-        session = context.open("tcp", key, target.origin, DIALLING)
-        held = Held(self, syn, fd, session, client, context.now + self._dial_timeout)
+        session: Session | None = None
         try:
-            self._hold(held)
-        except OSError as error:
-            self._kernel.close(fd)
-            context.drop(session)
-            return failure_of(error.errno or 0)
+            session = context.open("tcp", key, target.origin, DIALLING)
+            self._hold(Held(self, syn, fd, session, client, context.now + self._dial_timeout))
+        except (OSError, MemoryError) as error:
+            self._undo(key, fd, session)
+            if isinstance(error, OSError):
+                return failure_of(error.errno or 0)
+            raise
         return None
+
+    def _undo(self, key: bytes, fd: int, session: Session | None) -> None:
+        """Nothing stays of a dial that came about by half."""
+        held = self.dialling.pop(key, None)
+        if held is not None:
+            self._context.ignore(fd)
+        self._kernel.close(fd)
+        if session is not None:
+            self._context.drop(session)
+
+    def give_up(self, held: Held) -> None:
+        """A client that waits will get nothing: memory ran out."""
+        if held.key in self.dialling or held.key in self.released:
+            self._drop(held, Failure.MEMORY)
 
     def _hold(self, held: Held) -> None:
         self._context.watch(held.fd, held, _LEG_EVENTS)
@@ -332,9 +351,18 @@ class Transparent(Handler):
         session = held.session
         session.state = OPEN
         context.counters.opened += 1
-        client, origin = join(self._relay, fd, held.fd, session)
-        self.relayed.add(held.key)
-        context.hand_to(origin.fd, origin)
+        try:
+            client, origin = join(self._relay, fd, held.fd, session)
+            self.relayed.add(held.key)
+            context.hand_to(origin.fd, origin)
+        except MemoryError:
+            self._relay.legs.pop(session.number, None)
+            self.relayed.discard(held.key)
+            for end in (fd, held.fd):
+                self._kernel.reset_on_close(end)
+                context.bury(end)
+            context.ended(session, Failure.MEMORY.value)
+            raise
         try:
             context.watch(fd, client, _LEG_EVENTS)
         except OSError:

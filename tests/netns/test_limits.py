@@ -27,6 +27,7 @@ BLACK_HOLE = "64:ff9b::192.31.201.1"
 FLOODER = "fd00:1::3"
 DESCRIPTORS = 300
 PORTS = 32
+MOST_SESSIONS = 8_000
 
 SETTINGS = """\
 max_new_per_client = 2000
@@ -303,6 +304,57 @@ def test_without_descriptors_new_sessions_are_refused_and_old_ones_live(own: Box
         assert time.monotonic() - begun < 5
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        for sock in kept:
+            sock.close()
+    assert status(own)["workers"][0]["pid"] == pid, "the worker lived on"
+
+
+def address_space(pid: int) -> int:
+    """Octets of it that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+def test_without_memory_new_sessions_are_refused_and_the_worker_lives(own: Box) -> None:
+    """The worker may not have one more octet: it refuses, says so, keeps what it has, and recovers."""
+    pid = status(own)["workers"][0]["pid"]
+    own.config.write_text(CONFIG.replace("workers = 2", "workers = 1\nmax_sessions_per_client = 100000"))
+    own.processes["control"].send_signal(1)
+    time.sleep(1)
+    kept: list[socket.socket] = []
+    before = resource.prlimit(pid, resource.RLIMIT_AS)
+    resource.prlimit(pid, resource.RLIMIT_AS, (address_space(pid), before[1]))
+    try:
+        failed = 0
+        for _ in range(MOST_SESSIONS):
+            try:
+                kept.append(connect(own, 7004, timeout=3))
+            except OSError:
+                failed += 1
+                if failed >= 30:
+                    break
+        wait_for(lambda: limits(own).get("memory", 0) > 0, "the status to say so", 3)
+        alive = 0
+        for sock in kept:
+            with contextlib.suppress(OSError):
+                sock.settimeout(3)
+                sock.sendall(b"alive")
+                alive += sock.recv(5) == b"alive"
+        assert alive >= len(kept) - failed - 5, (alive, len(kept), failed)
+        for sock in kept[: len(kept) // 2]:
+            sock.close()
+        begun = time.monotonic()
+
+        def again() -> bool:
+            with contextlib.suppress(OSError):
+                connect(own, 7004, timeout=2).close()
+                return True
+            return False
+
+        wait_for(again, "recovery", 5)
+        assert time.monotonic() - begun < 5
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_AS, before)
         for sock in kept:
             sock.close()
     assert status(own)["workers"][0]["pid"] == pid, "the worker lived on"
