@@ -12,7 +12,7 @@ from typing import Any
 from appliance import __version__
 from appliance.config import load
 from appliance.control.client import ControlClient, ControlError
-from appliance.errors import ConfigError
+from appliance.errors import WIRE, ConfigError, Failure
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
@@ -71,6 +71,13 @@ def print_status(status: dict[str, Any]) -> None:
         ("not carried", f"{counters['refused']} refused, {counters['unreachable']} unreachable, "
                         f"{counters['denied']} denied, {counters['limited']} over a limit"),
     ]  # fmt: skip
+    if status["limits"]:
+        rows.append(
+            (
+                "limits hit",
+                ", ".join(f"{WIRE[Failure(one['reason'])].log} {one['count']}" for one in status["limits"]),
+            )
+        )
     print(f"{status['hostname']}, Isthmus {status['version']}, up {age(status['uptime'])}\n")
     for name, value in rows:
         print(f"  {name:<13} {value}")

@@ -18,8 +18,8 @@ _HERE = Path(__file__).parent
 COMPILED = _HERE / "_compiled"
 SOURCES = "sources.json"  # in COMPILED: what it was made of, {path below appliance/: SHA-256}
 
-# The modules that are compiled, with the augmenting .pxd beside each. ``kernel`` is the one that has two
-# sources: kernel.py makes its system calls by Python's library, kernel.pyx by the C library.
+# The modules that are compiled, with the augmenting .pxd beside each. ``kernel`` and ``batch`` have two
+# sources: the .py makes its system calls by Python's library, the .pyx by the C library.
 MODULES = (
     "session.record",
     "session.log",
@@ -29,6 +29,8 @@ MODULES = (
     "proxy.relay",
     "proxy.transparent",
     "proxy.packets",
+    "dns64.batch",
+    "dns64.misses",
 )
 
 

@@ -60,8 +60,16 @@ class Failure(Enum):
     TIMEOUT = "timeout"
     DENIED = "denied"  # our own policy
     NON_GLOBAL = "non-global"  # RFC 6052 section 3.1
-    LIMIT = "limit"  # a cap of ours
-    RESOURCES = "resources"  # descriptors, memory, ports
+    # Caps of ours: another one, and those of every session.
+    LIMIT = "limit"
+    RATE = "rate"  # new sessions in this second
+    SESSIONS = "sessions"
+    HALF_OPEN = "half-open"
+    # What the box has no more of.
+    DESCRIPTORS = "descriptors"
+    PORTS = "ports"
+    MEMORY = "memory"
+    RESOURCES = "resources"  # one of them, or a handshake that came when the last had gone
     RESET = "reset"
     TOO_BIG = "too-big"
     NO_NAME = "no-name"  # the DNS says that there is none, or has no address for it
@@ -102,6 +110,12 @@ WIRE: dict[Failure, WireAnswer] = {
         (1, 1), "non-global IPv4 in the well-known prefix", 2, 403, "destination_ip_prohibited"
     ),
     Failure.LIMIT: WireAnswer(None, "over a limit", 1, 503, "connection_limit_reached"),
+    Failure.RATE: WireAnswer(None, "too many new sessions in a second", 1, 503, "connection_limit_reached"),
+    Failure.SESSIONS: WireAnswer(None, "too many sessions", 1, 503, "connection_limit_reached"),
+    Failure.HALF_OPEN: WireAnswer(None, "too many half-open sessions", 1, 503, "connection_limit_reached"),
+    Failure.DESCRIPTORS: WireAnswer(None, "out of descriptors", 1, 503, "proxy_internal_error"),
+    Failure.PORTS: WireAnswer(None, "out of ports", 1, 503, "proxy_internal_error"),
+    Failure.MEMORY: WireAnswer(None, "out of memory", 1, 503, "proxy_internal_error"),
     Failure.RESOURCES: WireAnswer(None, "out of resources", 1, 503, "proxy_internal_error"),
     Failure.RESET: WireAnswer(None, "reset", 1, 502, "connection_terminated"),
     Failure.TOO_BIG: WireAnswer((2, 0), "packet too big", 1, 502, "proxy_internal_error"),
@@ -110,6 +124,9 @@ WIRE: dict[Failure, WireAnswer] = {
     Failure.NAME_TIMEOUT: WireAnswer((1, 3), "the DNS did not answer in time", 4, 504, "dns_timeout"),
     Failure.LOOP: WireAnswer((1, 1), "a loop", 2, 502, "proxy_loop_detected"),
 }
+
+CAPS = frozenset({Failure.LIMIT, Failure.RATE, Failure.SESSIONS, Failure.HALF_OPEN})
+SHORTAGES = frozenset({Failure.DESCRIPTORS, Failure.PORTS, Failure.MEMORY, Failure.RESOURCES})
 
 _BY_ERRNO: dict[int, Failure] = {
     errno.ECONNREFUSED: Failure.REFUSED,
@@ -121,11 +138,14 @@ _BY_ERRNO: dict[int, Failure] = {
     errno.EPERM: Failure.PROHIBITED,
     errno.ETIMEDOUT: Failure.TIMEOUT,
     errno.ECONNRESET: Failure.REFUSED,
-    errno.EMFILE: Failure.RESOURCES,
-    errno.ENFILE: Failure.RESOURCES,
-    errno.ENOBUFS: Failure.RESOURCES,
-    errno.ENOMEM: Failure.RESOURCES,
-    errno.EADDRNOTAVAIL: Failure.RESOURCES,
+    errno.EMFILE: Failure.DESCRIPTORS,
+    errno.ENFILE: Failure.DESCRIPTORS,
+    errno.ENOBUFS: Failure.MEMORY,
+    errno.ENOMEM: Failure.MEMORY,
+    # No port left: connect(2) of TCP; bind(2); connect(2) of UDP.
+    errno.EADDRNOTAVAIL: Failure.PORTS,
+    errno.EADDRINUSE: Failure.PORTS,
+    errno.EAGAIN: Failure.PORTS,
 }
 
 

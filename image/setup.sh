@@ -10,7 +10,7 @@ packages=(
     python3 python3-venv python3-dev gcc binutils                    # the development environment
     mmdebstrap debian-archive-keyring fdisk zstd openssl             # the image
     iproute2 iputils-ping procps kmod nftables                       # namespaces
-    curl bind9-dnsutils chrony dnsmasq-base unbound dns-root-data ndisc6 tcpdump slirp4netns
+    curl bind9-dnsutils chrony dnsmasq-base unbound dns-root-data ndisc6 tcpdump traceroute slirp4netns
 )
 
 # shellcheck disable=SC1091

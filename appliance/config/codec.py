@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,21 @@ from appliance.errors import ConfigError, Problem
 
 # A configuration of a large site is some hundred kilobytes; more is a mistake or an attack.
 MAX_CONFIG_BYTES = 4 << 20
+
+# Levels of a dotted key. Ours have four at most; tomllib needs memory by the square of them, 1.5 GB for a
+# key of 40 KB.
+MAX_KEY_LEVELS = 16
+# A string that does not end goes to the end of its line, so that nothing is looked at twice.
+_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\[^\n])*+"?|'[^'\n]*+'?)"""
+# What a text consists of, as far as keys are to be told from strings and comments; linear in its length.
+_TOKENS = re.compile(
+    r"#[^\n]*+"
+    r'|"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}+|\Z)'
+    r"|'''(?:[^']|'(?!''))*+(?:'{3,5}+|\Z)"
+    rf"|(?P<long>{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_LEVELS}}})"
+    rf"|{_PART}(?:[ \t]*+\.[ \t]*+{_PART})*+",
+    re.ASCII | re.DOTALL,
+)
 
 
 def _path(location: Iterable[int | str]) -> str:
@@ -49,6 +65,15 @@ def _is_shadow(item: ErrorDetails) -> bool:
 
 def parse(text: str) -> Config:
     """The configuration in ``text``; raises ConfigError with every problem found."""
+    for token in _TOKENS.finditer(text):
+        if token["long"]:
+            line = text.count("\n", 0, token.start()) + 1
+            raise _refuse(
+                f"(line {line})",
+                f"a key has more than {MAX_KEY_LEVELS} levels: {text[token.start() : token.start() + 40]}…",
+                "too-deep",
+                "No setting has more than four; a value with dots goes into quotes.",
+            )
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

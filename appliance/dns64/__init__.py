@@ -5,4 +5,9 @@
 *Cap*: the most seconds a synthesised record may live, from the negative AAAA answer.
 *Group*: clients that get the same answers. *Patched*: made by changing an A answer on the wire.
 *Excluded*: an AAAA, A, client or name that the configuration keeps out of synthesis.
+*Miss*: a plain question that is not kept, on the short way.
 """
+
+from appliance.engine import prefer_compiled
+
+prefer_compiled(__name__, __path__)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 from typing import Protocol
 
 from appliance.dns64.cache import Answer, Cache, Entry, answer_of
 from appliance.dns64.counters import Counters
+from appliance.dns64.misses import Misses
 from appliance.dns64.synthesis import Kind, NeedA, Synthesis, refusal
 from appliance.protocol import dns
 
@@ -66,6 +67,16 @@ class _Job:
         else:
             self.resolver.finish(self, verdict)
 
+    def resume(self, empty: dns.Message, answer: dns.Message | None) -> None:
+        """Go on where the AAAA answer is there already, and perhaps the A answer."""
+        if answer is not None:
+            verdict = self.synthesis.judge_aaaa(self.query, empty)
+            if isinstance(verdict, NeedA):
+                self.need = verdict
+                self.a_came(answer)
+                return
+        self.aaaa_came(empty)
+
     def a_came(self, answer: dns.Message | None) -> None:
         assert self.need is not None
         try:
@@ -104,6 +115,7 @@ class Resolver:
         self.counters = counters or Counters()
         self._clock = clock
         self._waiting: dict[str, int] = {}
+        self._misses: Misses | None = None
         self.configure(synthesis)
 
     def configure(self, synthesis: Synthesis) -> None:
@@ -113,6 +125,33 @@ class Resolver:
         self._normal = _Group()
         self._excluded = _Group()
         self._group_of: dict[str, _Group] = {}
+        if self._misses is not None:
+            self.follow(self._misses)
+
+    def follow(self, misses: Misses) -> None:
+        """Let a short way go by the rules of now and all later ones, with our cache."""
+        self._misses = misses
+        synthesis = self.synthesis
+        cache = None if synthesis.excludes_clients else self._normal.cache
+        misses.configure(cache, synthesis.embed, synthesis.special)
+
+    def resume(self, packet: bytes, client: str, reply: Reply, empty: bytes, answer: bytes) -> None:
+        """As ``handle``, by UDP, for a plain AAAA question about which something is known already.
+
+        ``empty`` is the answer to the AAAA question, ``answer`` that to the A question, each b"" where there
+        is none. One that is malformed or was cut is asked for anew.
+        """
+        known: list[dns.Message] = []
+        question = packet[dns.HEADER : dns.skip_name(packet, dns.HEADER)]
+        for came, qtype in ((empty, dns.AAAA), (answer, dns.A)):
+            if not came or came[2] & (dns.TC >> 8):
+                break
+            try:
+                known.append(dns.parse_answer(came, question + qtype.to_bytes(2, "big") + b"\0\1"))
+            except dns.DnsError:
+                break
+        group = self._group(client) if self.synthesis.excludes_clients else self._normal
+        self._start(group, _query(packet), client, False, reply, known)
 
     def quick(self, packet: bytes, client: str, now: int) -> bytes | None:
         """What is sent by UDP behind the question's id where the answer is known; else None."""
@@ -144,7 +183,16 @@ class Resolver:
             group = self._group_of[client] = self._excluded if out else self._normal
         return group
 
-    def _start(self, group: _Group, query: dns.Message, client: str, by_tcp: bool, reply: Reply) -> None:
+    def _start(
+        self,
+        group: _Group,
+        query: dns.Message,
+        client: str,
+        by_tcp: bool,
+        reply: Reply,
+        known: Sequence[dns.Message] = (),
+    ) -> None:
+        """``known``: the answers to AAAA and A, as far as they are there."""
         wire = dns.canonical_query(query)
         key = wire[2:]
         identity = query.packet[:2]
@@ -172,6 +220,8 @@ class Resolver:
         plan = self.synthesis.plan(query, group is self._excluded)
         if plan.kind is Kind.LOCAL:
             self.finish(job, answer_of(dns.parse(plan.answer)))
+        elif plan.kind is Kind.AAAA and known:
+            job.resume(known[0], known[1] if len(known) > 1 else None)
         elif plan.kind is Kind.AAAA:
             self.ask(wire, AAAA_TIMEOUT, job.aaaa_came)
         elif plan.kind is Kind.PTR:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from appliance.dns64.counters import Counters
 from appliance.dns64.loop import READ, WRITE, Loop, Timer
+from appliance.dns64.quick import Quick
 from appliance.dns64.resolver import MAX_QUERY, Resolver
 from appliance.protocol import dns
 
@@ -177,8 +178,10 @@ class Server:
         address: IPv4Address | IPv6Address,
         port: int,
         counters: Counters,
+        quick: Quick | None = None,
     ) -> None:
         self.loop = loop
+        self._quick = quick
         self.resolver = resolver
         self.counters = counters
         self.clients: set[_TcpClient] = set()
@@ -202,7 +205,7 @@ class Server:
             self._udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
             loop.add(self._udp.fileno(), READ, self._wildcard_datagrams)
         else:
-            loop.add(self._udp.fileno(), READ, partial(self._datagrams, self._udp))
+            self._serve(self._udp)
         loop.add(self._tcp.fileno(), READ, self._accept)
 
     def _datagrams(self, udp: socket.socket, _events: int) -> None:
@@ -248,7 +251,14 @@ class Server:
         except OSError:
             self._own[packed] = None  # not again; the wildcard serves it
             return
-        self.loop.add(udp.fileno(), READ, partial(self._datagrams, udp))
+        self._serve(udp)
+
+    def _serve(self, udp: socket.socket) -> None:
+        """A socket of one address: the short way is open to it, where there is one."""
+        if self._quick is not None and udp.family == socket.AF_INET6:
+            self._quick.serve(udp)
+        else:
+            self.loop.add(udp.fileno(), READ, partial(self._datagrams, udp))
 
     def _accept(self, _events: int) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -39,6 +40,7 @@ _NEGATIVE_TTL = 3_600
 MAX_EMBEDDED = 65_536
 _AAAA_HEAD = b"\0\x1c\0\1"  # type and class
 _AAAA_TAIL = b"\0\x10"  # length of the data
+_QUESTIONS_NAME = b"\xc0\x0c"  # a pointer to it
 _AAAA_RECORD = 28  # octets, its owner a pointer
 
 
@@ -134,6 +136,14 @@ class Synthesis:
         self._excluded_aaaa = _ranges6((ALWAYS_EXCLUDED, *settings.exclude_prefixes))
         self._excluded_ipv4: tuple[IPv4Network, ...] = settings.exclude_ipv4
 
+    @property
+    def special(self) -> Callable[[bytes], bool] | None:
+        """Tells of a name (lower case) whether it has rules of its own; None where no name has."""
+        return self._is_special if self._excluded_names or self._by_name else None
+
+    def _is_special(self, name: bytes) -> bool:
+        return self._is_excluded_name(name) or bool(self._domain_of(name))
+
     def is_excluded_client(self, address: IPv6Address) -> bool:
         """True for a client with IPv4 of its own (dns.exclude_clients)."""
         value = int(address)
@@ -188,7 +198,7 @@ class Synthesis:
                     return suffix
         return b""
 
-    def _embed(self, domain: bytes, packed: bytes) -> bytes | None:
+    def embed(self, domain: bytes, packed: bytes) -> bytes | None:
         """The AAAA data for an A record's, of the one prefix that is right for it."""
         key = domain, packed
         try:
@@ -295,13 +305,16 @@ class Synthesis:
     def _patched(self, query: dns.Message, cap: int, answer: dns.Message, domain: bytes) -> Answer | None:
         """``_rewritten`` where no octet ahead of the addresses moves, or None where one would.
 
-        So it is with nearly every answer: CNAMEs first, then the A records, their owners pointers.
+        So it is with nearly every answer: CNAMEs first, then the A records, their owners pointers. What
+        is kept is read all the same (DnsError): a name that leads nowhere is nothing for clients.
         """
         packet = answer.packet
         fields: list[tuple[int, int]] = []
         head = 0  # octets that stay as they are
         size = 0  # octets of the new answer so far
         parts: list[bytes] = []
+        pointers = {_QUESTIONS_NAME}
+        aliases: list[tuple[int, int, int]] = []  # their owners, data and ends
         for owner, rtype, rclass, ttl, data, length, section in answer.records:
             if section != dns.ANSWER:
                 break
@@ -310,7 +323,8 @@ class Synthesis:
                     head = size = owner
                 if data - owner != 12 or (packet[owner] & 0x3F) << 8 | packet[owner + 1] >= head:
                     return None
-                octets = self._embed(domain, packet[data : data + 4])
+                pointers.add(packet[owner : owner + 2])
+                octets = self.embed(domain, packet[data : data + 4])
                 if octets is None:
                     continue
                 ttl = min(ttl, cap)
@@ -320,6 +334,7 @@ class Synthesis:
                 fields.append((size + 4, ttl))  # behind owner, type and class, less the id
                 size += _AAAA_RECORD
             elif rtype == dns.CNAME and not head:
+                aliases.append((owner, data, data + length))
                 fields.append((data - 8, ttl))
             else:
                 return None
@@ -329,6 +344,8 @@ class Synthesis:
         flags = answer.flags & ~(dns.AD | dns.AA)
         parts.insert(0, dns.header(flags, len(fields), 1 if query.opt else 0))
         parts.insert(1, packet[dns.HEADER : end - 4] + _AAAA_HEAD + packet[end:head])
+        if aliases or len(pointers) > 1:
+            _read_all(parts[0] + parts[1], aliases, pointers)
         if query.opt:
             parts.append(dns.opt_record(query.dnssec_ok, 0, _options(answer)))
         seconds = min(min(ttl for _offset, ttl in fields), MAX_TTL)
@@ -346,7 +363,7 @@ class Synthesis:
             if record.rtype in (dns.CNAME, dns.DNAME) or _covers(answer, record) in (dns.CNAME, dns.DNAME):
                 writer.copy(answer, record)
             elif record.rtype == dns.A and record.rclass == dns.IN and record.length == 4:
-                octets = self._embed(domain, answer.data(record))
+                octets = self.embed(domain, answer.data(record))
                 if octets is not None:
                     owner, _ = dns.read_name(answer.packet, record.owner)
                     writer.add(dns.ANSWER, owner, dns.AAAA, dns.IN, min(record.ttl, cap), octets)
@@ -365,6 +382,16 @@ class Synthesis:
             if record.section != dns.ADDITIONAL:
                 writer.copy(answer, record)
         return answer_of(_finish(writer, query, answer))
+
+
+def _read_all(kept: bytes, aliases: list[tuple[int, int, int]], pointers: set[bytes]) -> None:
+    """Raise DnsError unless every name can be read, in the octets that stay as they are."""
+    for owner, data, end in aliases:
+        dns.read_name(kept, owner)
+        if dns.read_name(kept, data)[1] != end:
+            raise dns.DnsError("a name does not fill its record")
+    for pointer in pointers:
+        dns.read_name(kept + pointer, len(kept))
 
 
 def refusal(query: dns.Message, rcode: int) -> Answer:

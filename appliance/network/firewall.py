@@ -89,12 +89,14 @@ table inet {TABLE} {{
     iifname vmap {{ "{lan}" : goto from_lan{by_device} }}
     meta l4proto tcp notrack accept
     meta l4proto udp socket mark {MARK_WAN} meta mark set {MARK_WAN} notrack
+    iifname "lo" notrack
   }}
 
   chain output {{
     type filter hook output priority raw; policy accept
     meta l4proto tcp notrack accept
     meta l4proto udp meta mark {MARK_WAN} notrack
+    oifname "lo" notrack
     ip6 saddr {untracked} notrack
   }}
 {from_workers}{chains}

@@ -34,14 +34,14 @@ _QUESTION = Struct("!HH")
 _RECORD = Struct("!HHIH")
 _POINTER_LIMIT = 0x4000
 # Record types whose data may hold compressed names (RFC 1035, RFC 3597 section 4): octets ahead of
-# the names, number of names. What follows the names is copied.
-_NAMES_IN: dict[int, tuple[int, int]] = {
-    NS: (0, 1),
-    CNAME: (0, 1),
-    SOA: (0, 2),
-    PTR: (0, 1),
-    MX: (2, 1),
-    DNAME: (0, 1),
+# the names, number of names, octets behind them.
+_NAMES_IN: dict[int, tuple[int, int, int]] = {
+    NS: (0, 1, 0),
+    CNAME: (0, 1, 0),
+    SOA: (0, 2, 20),
+    PTR: (0, 1, 0),
+    MX: (2, 1, 0),
+    DNAME: (0, 1, 0),
 }
 
 
@@ -245,7 +245,7 @@ def expand(message: Message, record: Record) -> bytes:
     shape = _NAMES_IN.get(record.rtype)
     if shape is None:
         return message.data(record)
-    ahead, names = shape
+    ahead, names, behind = shape
     end = record.data + record.length
     if ahead > record.length:
         raise DnsError("a record's data is too short")
@@ -254,8 +254,8 @@ def expand(message: Message, record: Record) -> bytes:
     for _ in range(names):
         name, offset = read_name(message.packet, offset)
         out += name
-    if offset > end:
-        raise DnsError("a name leaves its record")
+    if offset + behind != end:
+        raise DnsError("the names do not fill their record")
     return out + message.packet[offset:end]
 
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from appliance.errors import WIRE, Failure
+from appliance.errors import CAPS, SHORTAGES, WIRE, Failure
 from appliance.protocol.http1.answer import phrase
 from appliance.protocol.http1.grammar import Refused
 
@@ -132,7 +132,9 @@ def wants_html(accept: bytes | None) -> bool:
 def failure_page(failure: Failure, host: str, *, as_html: bool, rule: str = "", reference: str = "") -> Page:
     """A session that did not come about. ``rule`` names the rule that denied it, ``reference`` a log row."""
     wire = WIRE[failure]
-    text = _TEXTS[failure]
+    # Which limit it was is the log's business; what to do is the same.
+    common = Failure.LIMIT if failure in CAPS else Failure.RESOURCES if failure in SHORTAGES else failure
+    text = _TEXTS[common]
     shown = host[:MAX_SHOWN] or "the server"
     notes = [f"Rule: {rule}"] if rule else []
     details = f"rule {rule}" if rule else wire.log

@@ -1,7 +1,7 @@
 cimport cython
 
 from appliance.proxy.kernel cimport Kernel
-from appliance.proxy.loop cimport Loop
+from appliance.proxy.loop cimport Handler, Loop
 from appliance.session.record cimport Session
 
 
@@ -15,6 +15,7 @@ cdef class Counters:
     cdef public long long to_wan
     cdef public long long to_lan
     cdef public list dial_ms
+    cdef public dict limits
 
 
 cdef class Way:
@@ -52,11 +53,15 @@ cdef class Context(Loop):
     cdef dict _destinations
     cdef int _errors_left
     cdef int _spare
+    cdef object _ballast
+    cdef bint _no_memory
     cdef dict _own
     cdef object _probe
     cdef dict _new_sessions
     cdef long _new_in_all
     cdef set _limited
+    cdef dict _limits_seen
+    cdef dict _limit_hit
 
     cpdef object write(self, bytes packet)
     cpdef Destination destination(self, bytes server)
@@ -67,3 +72,4 @@ cdef class Context(Loop):
     @cython.locals(client=bytes, left=long)
     cpdef bint drop(self, Session session) except -1
     cpdef object ended(self, Session session, str reason)
+    cpdef object out_of_memory(self, Handler handler)

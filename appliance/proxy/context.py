@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from ipaddress import IPv4Address, IPv4Network
+from mmap import mmap
 from socket import AF_INET, IPPROTO_IP, SOCK_DGRAM, SOL_SOCKET, inet_ntop, socket
 from typing import Any, Protocol
 from zlib import crc32
@@ -12,10 +13,10 @@ from zlib import crc32
 from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config
 from appliance.dataplane import MARK_WAN
-from appliance.errors import WIRE, Failure
+from appliance.errors import CAPS, SHORTAGES, WIRE, Failure
 from appliance.protocol.packet import icmpv6_error
 from appliance.proxy.kernel import Kernel
-from appliance.proxy.loop import Loop
+from appliance.proxy.loop import Handler, Loop
 from appliance.proxy.timers import Timers
 from appliance.session.record import Session, address_text
 
@@ -24,6 +25,11 @@ from appliance.session.record import Session, address_text
 MAX_ERRORS_PER_SECOND = 1_000
 # Destinations whose translation is remembered; the oldest half goes when it is full.
 MAX_DESTINATIONS = 16_384
+# Seconds for which a limit that was hit counts as a matter of now.
+RECENT = 60.0
+# Octets of address space that are given back when memory runs out, so that what has to be done about it can
+# be done. They are never touched, so they cost nothing. Python takes memory by the mebibyte.
+BALLAST = 4 << 20
 
 _SO_BINDTODEVICE = 25
 _SO_MARK = 36
@@ -49,6 +55,7 @@ class Counters:
         self.unreachable = 0
         self.denied = 0
         self.limited = 0
+        self.limits: dict[str, int] = {}  # of those, by the limit's name
         self.malformed = 0
         self.to_wan = 0
         self.to_lan = 0
@@ -60,8 +67,9 @@ class Counters:
             self.refused += 1
         elif failure is Failure.DENIED or failure is Failure.NON_GLOBAL:
             self.denied += 1
-        elif failure is Failure.LIMIT or failure is Failure.RESOURCES:
+        elif failure in CAPS or failure in SHORTAGES:
             self.limited += 1
+            self.limits[failure.value] = self.limits.get(failure.value, 0) + 1
         else:
             self.unreachable += 1
 
@@ -138,6 +146,9 @@ class Context(Loop):
         self._errors_left = MAX_ERRORS_PER_SECOND
         self._spare = -1
         self.take_spare()
+        self._ballast: mmap | None = None
+        self._take_ballast()
+        self._no_memory = False  # in this second
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._own: dict[str, bool] = {}
         self._probe = socket(AF_INET, SOCK_DGRAM)
@@ -147,6 +158,8 @@ class Context(Loop):
         self.max_new_per_client = 0
         self._new_sessions: dict[bytes, int] = {}  # by client, in this second
         self._new_in_all = 0
+        self._limits_seen: dict[str, int] = {}
+        self._limit_hit: dict[str, float] = {}  # when, by the limit's name
         self._limited: set[bytes] = set()  # clients whose limit was logged in this second
 
     def configure(self, config: Config, descriptors: int) -> None:
@@ -185,6 +198,29 @@ class Context(Loop):
         except OSError:
             self._spare = -1  # every_second tries again
 
+    # -- memory --------------------------------------------------------------------------------
+
+    def _take_ballast(self) -> None:
+        try:
+            self._ballast = mmap(-1, BALLAST)
+        except (OSError, MemoryError):
+            self._ballast = None  # every_second tries again
+
+    def out_of_memory(self, handler: Handler) -> None:
+        """One handler ran out of memory: its session is reset, new ones are refused until the next second.
+
+        A session whose octets were on their way cannot be told from one that lost some: it must not go on.
+        """
+        self._no_memory = True
+        if self._ballast is not None:
+            self._ballast.close()
+            self._ballast = None
+        try:
+            self.counters.count(Failure.MEMORY)
+            handler.abandon()
+        except MemoryError:
+            pass  # not even that; the peer's next packet, or the sweep of idle sessions, ends it
+
     # -- the TUN -------------------------------------------------------------------------------
 
     def write(self, packet: bytes) -> None:
@@ -207,6 +243,10 @@ class Context(Loop):
 
     def every_second(self) -> None:
         """Renew what is allowed by the second, and run the timers."""
+        for reason, count in self.counters.limits.items():
+            if self._limits_seen.get(reason) != count:
+                self._limits_seen[reason] = count
+                self._limit_hit[reason] = self.now
         self._errors_left = MAX_ERRORS_PER_SECOND
         self._new_sessions.clear()
         self._new_in_all = 0
@@ -214,8 +254,22 @@ class Context(Loop):
         self._own.clear()
         if self._spare < 0:
             self.take_spare()
+        self._no_memory = False
+        if self._ballast is None:
+            self._take_ballast()
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.timers.advance(int(self.now))
+
+    def limits(self) -> list[dict[str, Any]]:
+        """The limits that were hit: name, how often, whether within RECENT seconds."""
+        return [
+            {
+                "reason": reason,
+                "count": count,
+                "recent": self._limit_hit.get(reason, self.now) > self.now - RECENT,
+            }
+            for reason, count in self.counters.limits.items()
+        ]
 
     # -- destinations --------------------------------------------------------------------------
 
@@ -259,19 +313,21 @@ class Context(Loop):
         """Whether one more session of ``client`` (16 octets) is within the limits; it is counted as tried."""
         tried = self._new_sessions.get(client, 0)
         if tried >= self.max_new_per_client or self._new_in_all >= self.max_new:
-            return Failure.LIMIT
+            return Failure.RATE
+        if self._no_memory:
+            return Failure.MEMORY
         self._new_sessions[client] = tried + 1
         self._new_in_all += 1
         if len(self.sessions) >= self.max_sessions:
-            return Failure.LIMIT
+            return Failure.SESSIONS
         if self.by_client.get(client, 0) >= self.max_sessions_per_client:
-            return Failure.LIMIT
+            return Failure.SESSIONS
         return None
 
     def refused(self, kind: str, client: bytes, origin: str, port: int, failure: Failure) -> None:
         """Count and log what did not come about; a client over its limit fills no disk by it."""
         self.counters.count(failure)
-        if failure is Failure.LIMIT:
+        if failure in CAPS:
             if client in self._limited:
                 return
             self._limited.add(client)

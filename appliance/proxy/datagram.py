@@ -294,6 +294,9 @@ class Datagrams:
                 # An earlier datagram's error; its story is in the error queue. This one is unsent.
                 binding.sock.sendto(payload, flow.address)
         except BlockingIOError:
+            if binding.sock.getsockname()[1] == 0:  # not a full buffer: there was no port to send from
+                self._end(flow, Failure.PORTS.value)
+                self._refuse(binding.kind, packet, flow.target, Failure.PORTS)
             return
         except OSError as error:
             if binding.kind == "udp" and error.errno is not None:

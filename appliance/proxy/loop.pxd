@@ -5,6 +5,7 @@ from appliance.proxy.kernel cimport Kernel
 
 cdef class Handler:
     cpdef object on_event(self, unsigned int events)
+    cpdef object abandon(self)
 
 
 cdef class Loop:
@@ -23,5 +24,6 @@ cdef class Loop:
     cpdef int wait(self, double seconds)
     @cython.locals(kernel=Kernel, handlers=list, later=list, handler=Handler, index=int)
     cpdef object dispatch(self, int count)
+    cpdef object out_of_memory(self, Handler handler)
     @cython.locals(fd=int)
     cpdef object close_buried(self)

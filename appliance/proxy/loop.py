@@ -18,6 +18,9 @@ class Handler:
         """What epoll reports of it."""
         raise NotImplementedError
 
+    def abandon(self) -> None:
+        """Memory ran out in the middle of ``on_event``: what it was doing may be half done."""
+
 
 class Loop:
     """Waits for events and passes them on. ``now``: monotonic seconds, fresh once for each batch."""
@@ -83,7 +86,14 @@ class Loop:
         for index in range(count):
             handler = handlers[kernel.event_fd(index)]
             if handler is not None:
-                handler.on_event(kernel.event_mask(index))
+                try:
+                    handler.on_event(kernel.event_mask(index))
+                except MemoryError:
+                    self.out_of_memory(handler)
+
+    def out_of_memory(self, handler: Handler) -> None:
+        """One handler ran out of memory; the others go on."""
+        handler.abandon()
 
     def close_buried(self) -> None:
         """End of a batch."""

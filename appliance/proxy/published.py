@@ -34,7 +34,7 @@ from typing import Any
 from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config, Published
 from appliance.dataplane import MARK_WAN
-from appliance.errors import Failure, failure_of
+from appliance.errors import SHORTAGES, Failure, failure_of
 from appliance.protocol.proxy_header import version_2
 from appliance.protocol.sniff import MAX_HEAD, Sniff, http_host, server_name
 from appliance.proxy.context import Context
@@ -251,7 +251,7 @@ class PublishedTcp:
         address = endpoints[:16]
         failure = context.admit(address)
         if failure is None and client + 2 * len(self.waiting) + 16 > context.descriptor_limit:
-            failure = Failure.RESOURCES
+            failure = Failure.DESCRIPTORS
         if failure is not None:
             context.refused("tcp", address, f"service {settings.name}", settings.port, failure)
             self._kernel.reset_on_close(client)
@@ -314,7 +314,7 @@ class PublishedTcp:
             server = self._kernel.dial(address, target.port, b"", source)
             if server < 0:
                 failure = failure_of(-server)
-                if failure is Failure.RESOURCES:
+                if failure in SHORTAGES:
                     break
                 target.found(False, context.now)
                 continue

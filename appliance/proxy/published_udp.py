@@ -18,7 +18,7 @@ from typing import Any
 
 from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config, Published
-from appliance.errors import Failure, failure_of
+from appliance.errors import SHORTAGES, Failure, failure_of
 from appliance.proxy.context import Context
 from appliance.proxy.loop import Handler
 from appliance.proxy.published import bind_as_client, open_service, steer
@@ -163,7 +163,7 @@ class PublishedUdp:
                 sock = self._connect(settings, target, client)
             except OSError as error:
                 failure = failure_of(error.errno or 0)
-                if failure is not Failure.RESOURCES:
+                if failure not in SHORTAGES:
                     target.found(False, context.now)
         if failure is not None:
             context.refused("udp", MAPPED + client, f"service {settings.name}", settings.port, failure)

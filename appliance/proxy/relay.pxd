@@ -72,6 +72,7 @@ cdef class Leg(Handler):
     cdef object _release_pipe(self)
     cdef object _finish(self, Leg peer)
     @cython.locals(kernel=Kernel)
+    cpdef object abandon(self)
     cpdef object abort(self, str reason)
     @cython.locals(context=RelayContext, peer=Leg)
     cdef object _close(self, str reason)

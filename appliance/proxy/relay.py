@@ -19,6 +19,7 @@ import select
 from errno import EAGAIN
 from typing import cast
 
+from appliance.errors import Failure
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
 from appliance.session.record import CLOSING, Session
@@ -120,7 +121,10 @@ class RelayContext:
             again, self.again = self.again, []
             for leg in again:
                 if not leg.closed:
-                    leg.pump(EPOLLRDHUP)
+                    try:
+                        leg.pump(EPOLLRDHUP)
+                    except MemoryError:
+                        self.loop.out_of_memory(leg)
 
 
 class Leg(Handler):
@@ -325,6 +329,10 @@ class Leg(Handler):
                 return
         if self.shut and peer.eof:
             self._close("closed")
+
+    def abandon(self) -> None:
+        """Out of memory: octets may be lost, so both ends are told."""
+        self.abort(Failure.MEMORY.value)
 
     def abort(self, reason: str) -> None:
         """End both legs with a reset."""

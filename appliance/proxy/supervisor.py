@@ -340,6 +340,7 @@ class Supervisor:
         warnings = []
         counted: dict[int, int] = {}
         targets: list[dict[str, Any]] = []
+        limits: dict[str, dict[str, Any]] = {}
         for process in self._processes():
             answer = process.ask({"ask": "status"})
             if answer is None:
@@ -347,6 +348,10 @@ class Supervisor:
                 continue
             for name in _COUNTS:
                 totals[name] += answer[name]
+            for limit in answer["limits"]:
+                known = limits.setdefault(limit["reason"], {**limit, "count": 0, "recent": False})
+                known["count"] += limit["count"]
+                known["recent"] |= limit["recent"]
             counted[process.pid] = answer["tcp"] + answer["udp"] + answer["icmp"]
             if answer["dial_ms_median"] is not None:
                 medians.append(answer["dial_ms_median"])
@@ -361,7 +366,13 @@ class Supervisor:
             for seat in self._seats
         ]
         workers += [_describe(p.index, p, 0, counted, draining=True) for p in self._draining]
-        return {"workers": workers, "counters": totals, "warnings": warnings, "targets": targets}
+        return {
+            "workers": workers,
+            "counters": totals,
+            "limits": list(limits.values()),
+            "warnings": warnings,
+            "targets": targets,
+        }
 
     def _processes(self) -> list[Process]:
         """Those on the seats, then those that drain."""

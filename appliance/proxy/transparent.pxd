@@ -22,6 +22,7 @@ cdef class Held(Handler):
     cdef public unsigned int events
 
     cpdef object on_event(self, unsigned int events)
+    cpdef object abandon(self)
 
 
 cdef class _Sessions(Registry):
@@ -54,6 +55,8 @@ cdef class Transparent(Handler):
     cdef object _hold(self, Held held)
     cdef object _refuse(self, bytes syn, Destination target, object failure)
     @cython.locals(code=int, context=Context, samples=list)
+    cpdef object _undo(self, bytes key, int fd, Session session)
+    cpdef object give_up(self, Held held)
     cpdef object dialled(self, Held held, bint failed)
     @cython.locals(now=double, held=Held, waiting=dict)
     cpdef object every_second(self)

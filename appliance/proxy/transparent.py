@@ -67,6 +67,10 @@ class Held(Handler):
         if not self.released and events & (_OUT | _FAILED):
             self.owner.dialled(self, bool(events & _FAILED))
 
+    def abandon(self) -> None:
+        """Out of memory."""
+        self.owner.give_up(self)
+
 
 class _Sessions(Registry):
     """The end of a relayed session: out of the tables, into the log."""
@@ -140,9 +144,9 @@ class Transparent(Handler):
 
     def _admit(self, client: bytes) -> Failure | None:
         if len(self.dialling) + len(self.released) >= self._max_half_open:
-            return Failure.LIMIT
+            return Failure.HALF_OPEN
         if self._half_open.get(client, 0) >= self._max_half_open_per_client:
-            return Failure.LIMIT
+            return Failure.HALF_OPEN
         return self._context.admit(client)
 
     def _dial(self, key: bytes, syn: bytes, target: Destination, client: int) -> Failure | None:
@@ -157,16 +161,31 @@ class Transparent(Handler):
         if fd + len(self.dialling) + len(self.released) + SPARE_DESCRIPTORS > context.descriptor_limit:
             # The kernel gives the lowest free number: none would be left to accept the client with.
             self._kernel.close(fd)
-            return Failure.RESOURCES
-        session = context.open("tcp", key, target.origin, DIALLING)
-        held = Held(self, syn, fd, session, client, context.now + self._dial_timeout)
+            return Failure.DESCRIPTORS
+        session: Session | None = None
         try:
-            self._hold(held)
-        except OSError as error:
-            self._kernel.close(fd)
-            context.drop(session)
-            return failure_of(error.errno or 0)
+            session = context.open("tcp", key, target.origin, DIALLING)
+            self._hold(Held(self, syn, fd, session, client, context.now + self._dial_timeout))
+        except (OSError, MemoryError) as error:
+            self._undo(key, fd, session)
+            if isinstance(error, OSError):
+                return failure_of(error.errno or 0)
+            raise
         return None
+
+    def _undo(self, key: bytes, fd: int, session: Session | None) -> None:
+        """Nothing stays of a dial that came about by half."""
+        held = self.dialling.pop(key, None)
+        if held is not None:
+            self._context.ignore(fd)
+        self._kernel.close(fd)
+        if session is not None:
+            self._context.drop(session)
+
+    def give_up(self, held: Held) -> None:
+        """A client that waits will get nothing: memory ran out."""
+        if held.key in self.dialling or held.key in self.released:
+            self._drop(held, Failure.MEMORY)
 
     def _hold(self, held: Held) -> None:
         self._context.watch(held.fd, held, _LEG_EVENTS)
@@ -322,8 +341,8 @@ class Transparent(Handler):
             return False
         held = self.released.get(kernel.endpoints)
         if held is not None:
-            self._drop(held, Failure.RESOURCES)
-            context.counters.count(Failure.RESOURCES)
+            self._drop(held, Failure.DESCRIPTORS)
+            context.counters.count(Failure.DESCRIPTORS)
         return True
 
     def _pair(self, held: Held, fd: int) -> None:
@@ -332,9 +351,18 @@ class Transparent(Handler):
         session = held.session
         session.state = OPEN
         context.counters.opened += 1
-        client, origin = join(self._relay, fd, held.fd, session)
-        self.relayed.add(held.key)
-        context.hand_to(origin.fd, origin)
+        try:
+            client, origin = join(self._relay, fd, held.fd, session)
+            self.relayed.add(held.key)
+            context.hand_to(origin.fd, origin)
+        except MemoryError:
+            self._relay.legs.pop(session.number, None)
+            self.relayed.discard(held.key)
+            for end in (fd, held.fd):
+                self._kernel.reset_on_close(end)
+                context.bury(end)
+            context.ended(session, Failure.MEMORY.value)
+            raise
         try:
             context.watch(fd, client, _LEG_EVENTS)
         except OSError:

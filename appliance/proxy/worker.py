@@ -37,7 +37,9 @@ PIPE_SHARE = 16
 # Sessions are freed by their reference counts; the collector is for what should not be, and each of its
 # runs looks at every session there is.
 GARBAGE_THRESHOLD = 200_000
-MAX_REQUEST = 1 << 20
+# Octets of the supervisor's line taken at once. A whole configuration comes in pieces; more would be memory
+# that is not there when it is short.
+LINE_READ = 16_384
 # A hand-over: one message of it (a binding's largest part is one flow), and how long all of it may take.
 MAX_HEIRLOOM = 4_096
 HAND_OVER_TIMEOUT = 2.0
@@ -104,16 +106,23 @@ class Worker:
                 # The supervisor makes a new worker of one whose TUN is gone.
                 self._stop = self._stop or self._packets.broken
                 next_tick = context.now + TICK
-                context.every_second()
-                self.transparent.every_second()
-                context.close_buried()
-                self._log.flush()
-                if self._drain_until is not None:
-                    self._drained(self._drain_until)
+                try:
+                    self._every_second()
+                except MemoryError:
+                    context.out_of_memory(self._packets)
             if context.now >= next_sweep:
                 next_sweep = context.now + context.config.proxy.timers.tcp_established
                 self._sweep_idle()
         self._log.flush()
+
+    def _every_second(self) -> None:
+        context = self.context
+        context.every_second()
+        self.transparent.every_second()
+        context.close_buried()
+        self._log.flush()
+        if self._drain_until is not None:
+            self._drained(self._drain_until)
 
     def _sweep_idle(self) -> None:
         """Reset TCP sessions that moved nothing for a whole lifetime (RFC 6146 section 4)."""
@@ -192,7 +201,7 @@ class Worker:
         """A question of the supervisor's, or its end."""
         descriptors: list[int] = []
         try:
-            data, descriptors, _flags, _address = recv_fds(self._line, MAX_REQUEST, 1)
+            data, descriptors, _flags, _address = recv_fds(self._line, LINE_READ, 1)
         except BlockingIOError:
             return
         except OSError:
@@ -248,6 +257,7 @@ class Worker:
             "unreachable": counters.unreachable,
             "denied": counters.denied,
             "limited": counters.limited,
+            "limits": self.context.limits(),
             "bytes_to_wan": to_wan,
             "bytes_to_lan": to_lan,
             "dial_ms_median": statistics.median(counters.dial_ms) if counters.dial_ms else None,

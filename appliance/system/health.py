@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.dataplane import UNBOUND_PORT
+from appliance.errors import SHORTAGES, WIRE, Failure
 
 # A resolver on the loopback that is well answers in under a millisecond.
 DNS_TIMEOUT = 0.5
@@ -179,6 +180,26 @@ def published(targets: list[dict[str, Any]]) -> list[Check]:
                 )
             )
     return found
+
+
+def limits(found: list[dict[str, Any]]) -> list[Check]:
+    """Limits that refused sessions in the last minute; nothing to say where there was none."""
+    recent = [(Failure(one["reason"]), one["count"]) for one in found if one["recent"]]
+    if not recent:
+        return []
+    words = ", ".join(f"{WIRE[failure].log} ({count} since the start)" for failure, count in recent)
+    short = any(failure in SHORTAGES for failure, _ in recent)
+    return [
+        Check(
+            "limits",
+            "warn",
+            "Sessions were refused at a limit in the last minute",
+            f"{words[0].upper()}{words[1:]}. Sessions that run go on.",
+            "More workers or source addresses give more room."
+            if short
+            else "Look at the sessions for a client that opens too many; the limits are under [proxy].",
+        )
+    ]
 
 
 def disk(folder: Path) -> Check:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.bench.quiet import Quiet
 from tests.bench.report import Results
-from tests.bench.topology import CONTENDER_CORE, LOAD_CORE, Topology
+from tests.bench.topology import CONTENDER_CORE, LOAD_CORE, Topology, cpu_seconds
 from tests.lab.netns import stop
 from tests.netns.conftest import BIN, wait_for
 
@@ -68,11 +68,19 @@ def _names(path: Path, count: int, label: str) -> Path:
     return path
 
 
-def _measure(topology: Topology, server: str, names: Path | None, window: float) -> float:
-    """Ask for these names, or for some that nobody has asked for yet."""
+def _measure(
+    topology: Topology, server: str, names: Path | None, window: float, pids: list[int]
+) -> tuple[float, float]:
+    """Ask for these names, or for some that nobody has asked for yet.
+
+    The queries answered in a second, and the processor seconds that the contender spent on each: where
+    others take a part of its core, that is the fairer figure.
+    """
     if names is None:
         names = _names(topology.folder / "new.txt", NEW_NAMES, f"r{next(_numbers)}n")
-    return _ask(topology, server, names, window)
+    before = cpu_seconds(pids)
+    rate = _ask(topology, server, names, window)
+    return rate, (cpu_seconds(pids) - before) / (rate * window)
 
 
 def _ask(topology: Topology, server: str, names: Path, window: float) -> float:
@@ -105,6 +113,7 @@ def run(
     rival.write_text(_RIVAL)
     processes = [topology.pinned("dns-upstream", topology.server, LOAD_CORE, "unbound", "-d", "-c", upstream)]
     servers: dict[str, str] = {}
+    pids: dict[str, list[int]] = {}
     if "isthmus" in names:
         behind = topology.pinned(
             "unbound-behind", box.box, CONTENDER_CORE, "unbound", "-d", "-c", box.runtime / "unbound.conf"
@@ -115,11 +124,12 @@ def run(
         )  # fmt: skip
         processes += [behind, front]
         servers["isthmus"] = "fd00:1::1"
+        pids["isthmus"] = [behind.pid, front.pid]
     if "unbound" in names:
-        processes.append(
-            topology.pinned("unbound", topology.rivals, CONTENDER_CORE, "unbound", "-d", "-c", rival)
-        )
+        module = topology.pinned("unbound", topology.rivals, CONTENDER_CORE, "unbound", "-d", "-c", rival)
+        processes.append(module)
         servers["unbound"] = "fd00:2::1"
+        pids["unbound"] = [module.pid]
     failed: list[str] = []
     for server in servers.values():
         wait_for(lambda server=server: _synthesises(topology, server), f"DNS64 at {server}")  # type: ignore[misc]
@@ -136,8 +146,9 @@ def run(
                 for test in ("dns64-cached", "dns64-new"):
                     if test in tests:
                         asked = cached if test == "dns64-cached" else None
-                        rate, others = quiet.run(partial(_measure, topology, server, asked, window))
-                        results.add(test, name, rate, others=others)
+                        once = partial(_measure, topology, server, asked, window, pids[name])
+                        (rate, spent), others = quiet.run(once)
+                        results.add(test, name, rate, others=others, cpu_us=spent * 1e6)
             except (RuntimeError, subprocess.TimeoutExpired) as error:
                 failed.append(str(error))
     for process in processes:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from appliance.protocol import packet
-from tests.netns.conftest import CONFIG, SERVER6, Box, needs_root, wait_for
+from tests.netns.conftest import BIN, CONFIG, SERVER6, Box, needs_root, wait_for
 from tests.netns.hosts import connect, serving, status, udp_socket
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -26,6 +26,8 @@ FLOOD_SECONDS = 4.0
 BLACK_HOLE = "64:ff9b::192.31.201.1"
 FLOODER = "fd00:1::3"
 DESCRIPTORS = 300
+PORTS = 32
+MOST_SESSIONS = 8_000
 
 SETTINGS = """\
 max_new_per_client = 2000
@@ -178,6 +180,77 @@ def test_new_sessions_in_a_second(own: Box) -> None:
     time.sleep(1)
 
 
+def limits(box: Box) -> dict[str, int]:
+    """What `isthmus status` says of the limits that were hit in the last minute."""
+    return {one["reason"]: one["count"] for one in status(box)["limits"] if one["recent"]}
+
+
+@contextlib.contextmanager
+def few_ports(box: Box) -> Iterator[None]:
+    """The box has PORTS source ports meanwhile. TIME_WAIT as the image has it."""
+    box.box.run("sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1")
+    before = box.box.run("sysctl", "-n", "net.ipv4.ip_local_port_range").stdout.split()
+    box.box.run("sysctl", "-qw", f"net.ipv4.ip_local_port_range=40000 {40000 + PORTS - 1}")
+    try:
+        yield
+    finally:
+        box.box.run("sysctl", "-qw", f"net.ipv4.ip_local_port_range={' '.join(before)}")
+
+
+def test_without_ports_new_sessions_are_refused_and_old_ones_live(own: Box) -> None:
+    """All ports to one origin are in use: RST, ICMPv6 for UDP, a reason, and room again within 5 s."""
+    pid = status(own)["workers"][0]["pid"]
+    before = limits(own).get("ports", 0)
+    kept: list[socket.socket] = []
+    with few_ports(own):
+        refused = 0
+        for _ in range(PORTS + 8):
+            try:
+                kept.append(connect(own, 7004, timeout=5))
+            except ConnectionRefusedError:
+                refused += 1
+        assert refused >= 8 and len(kept) >= PORTS / 2
+        wait_for(lambda: '"refused":"ports"' in own.sessions_log.read_text(), "the log's line", 3)
+        # The same origin at another port has all of them still.
+        connect(own, 7003, timeout=5).close()
+        for sock in kept:
+            sock.sendall(b"alive")
+            assert sock.recv(5) == b"alive"
+        wait_for(lambda: limits(own).get("ports", 0) >= before + refused, "the status to say so", 3)
+        (check,) = [one for one in status(own)["checks"] if one["id"] == "limits"]
+        assert check["state"] == "warn" and "ut of ports" in check["detail"]
+        printed = own.box.run(BIN / "isthmus", "--runtime", own.runtime, "status").stdout
+        assert "out of ports" in printed
+        for sock in kept:
+            sock.close()
+        begun = time.monotonic()
+
+        def again() -> bool:
+            with contextlib.suppress(OSError):
+                connect(own, 7004, timeout=2).close()
+                return True
+            return False
+
+        wait_for(again, "recovery", 5)
+        assert time.monotonic() - begun < 5
+    assert status(own)["workers"][0]["pid"] == pid, "the worker lived on"
+
+
+def test_without_ports_a_datagram_is_told(own: Box) -> None:
+    """UDP: a binding has a port of its own; without one the client is told at once."""
+    with few_ports(own), contextlib.ExitStack() as stack:
+        told = answered = 0
+        for _ in range(PORTS + 8):
+            sock = stack.enter_context(udp_socket(own))
+            sock.connect((SERVER6, 7101))
+            sock.send(b"x")
+            try:
+                answered += bool(sock.recv(10))
+            except PermissionError:
+                told += 1
+        assert told >= 8 and answered >= PORTS / 2
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -215,7 +288,7 @@ def test_without_descriptors_new_sessions_are_refused_and_old_ones_live(own: Box
             except ConnectionResetError:
                 pass  # its handshake was done when the last descriptor went: reset, not left hanging
         assert alive >= len(kept) - 2
-        assert '"refused":"resources"' in own.sessions_log.read_text()
+        assert '"refused":"descriptors"' in own.sessions_log.read_text()
         for sock in kept:
             sock.close()
         kept.clear()
@@ -231,6 +304,57 @@ def test_without_descriptors_new_sessions_are_refused_and_old_ones_live(own: Box
         assert time.monotonic() - begun < 5
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        for sock in kept:
+            sock.close()
+    assert status(own)["workers"][0]["pid"] == pid, "the worker lived on"
+
+
+def address_space(pid: int) -> int:
+    """Octets of it that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+def test_without_memory_new_sessions_are_refused_and_the_worker_lives(own: Box) -> None:
+    """The worker may not have one more octet: it refuses, says so, keeps what it has, and recovers."""
+    pid = status(own)["workers"][0]["pid"]
+    own.config.write_text(CONFIG.replace("workers = 2", "workers = 1\nmax_sessions_per_client = 100000"))
+    own.processes["control"].send_signal(1)
+    time.sleep(1)
+    kept: list[socket.socket] = []
+    before = resource.prlimit(pid, resource.RLIMIT_AS)
+    resource.prlimit(pid, resource.RLIMIT_AS, (address_space(pid), before[1]))
+    try:
+        failed = 0
+        for _ in range(MOST_SESSIONS):
+            try:
+                kept.append(connect(own, 7004, timeout=3))
+            except OSError:
+                failed += 1
+                if failed >= 30:
+                    break
+        wait_for(lambda: limits(own).get("memory", 0) > 0, "the status to say so", 3)
+        alive = 0
+        for sock in kept:
+            with contextlib.suppress(OSError):
+                sock.settimeout(3)
+                sock.sendall(b"alive")
+                alive += sock.recv(5) == b"alive"
+        assert alive >= len(kept) - failed - 5, (alive, len(kept), failed)
+        for sock in kept[: len(kept) // 2]:
+            sock.close()
+        begun = time.monotonic()
+
+        def again() -> bool:
+            with contextlib.suppress(OSError):
+                connect(own, 7004, timeout=2).close()
+                return True
+            return False
+
+        wait_for(again, "recovery", 5)
+        assert time.monotonic() - begun < 5
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_AS, before)
         for sock in kept:
             sock.close()
     assert status(own)["workers"][0]["pid"] == pid, "the worker lived on"

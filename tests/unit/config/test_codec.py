@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,44 @@ def test_any_text_is_a_configuration_or_a_list_of_problems(text: str) -> None:
         parse(text)
     except ConfigError as error:
         assert error.problems
+
+
+DEEP = ".".join(["a"] * 17)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{DEEP} = 1",
+        f"[{DEEP}]",
+        f"[[{DEEP}]]",
+        f"x = {{ y = 1, {DEEP} = 1 }}",
+        " . ".join(['"="'] * 17) + " = 1",
+        ".".join(['"\\""'] * 17) + " = 1",
+        ".".join(["'\"'"] * 17) + " = 1",
+        f'x = """"a""""\n{DEEP} = 1',
+        f"x = '''\n{DEEP}'''''\n{DEEP} = 1",
+        f'x = """\\"""{DEEP}"""\n{DEEP} = 1',
+    ],
+)
+def test_a_key_of_many_levels_is_refused_unread(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tomllib's memory grows by the square of them: 400 KB of dots killed who read them."""
+    monkeypatch.setattr("tomllib.loads", lambda text: pytest.fail("it was read"))
+    with pytest.raises(ConfigError, match=r"\(line \d+\): a key has more than 16 levels: .* quotes\.$"):
+        parse(text)
+
+
+@pytest.mark.parametrize("quote", ['"', "'", '"""', "'''"])
+def test_dots_in_strings_and_comments_are_no_key(quote: str) -> None:
+    name = ".".join(["f"] * 32) + ".ip6.arpa"
+    config = parse(f"[dns] # {DEEP}\nexclude_names = [{quote}{name}{quote}, {quote}x{quote}]\n")
+    assert config.dns.exclude_names == (name, "x")
+
+
+@pytest.mark.parametrize(
+    "part", ["a", "a.", ".", '"', "'", '"""', "'''", '"""\\', '"\\', "[", "a ", "# ", "\n", '"."', "-= "]
+)
+def test_no_text_keeps_its_reader_busy(part: str) -> None:
+    """A million octets: by the square of them it would take hours."""
+    with contextlib.suppress(ConfigError):
+        parse(part * (1_000_000 // len(part)))

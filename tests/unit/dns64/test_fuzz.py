@@ -14,7 +14,7 @@ from pathlib import Path
 import dns.message
 import dns.rrset
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from appliance.config.codec import parse as parse_config
@@ -225,3 +225,26 @@ def test_the_quick_way_and_the_long_one_mean_the_same(
     assert quick.seconds == long.seconds
     parsed = wire.parse(quick.packet)
     assert quick.fields == tuple((record.ttl_offset - 2, record.ttl) for record in parsed.records)
+
+
+@given(st.lists(st.tuples(st.integers(28, 90), st.integers(0, 255)), max_size=3))
+@example([(28 + 1, 13)])  # the CNAME's owner, into the middle of a label
+@example([(28 + 12 + 6, 0x61)])  # the CNAME's data runs on
+@example([(28 + 12 + 6 + 1, 25)])  # the address's owner, into the question's type, which changes
+def test_an_answer_that_cannot_be_read_is_not_passed_on(damage: list[tuple[int, int]]) -> None:
+    """The resolver behind us need not be unbound: what the quick way keeps of its answer is read."""
+    told = dns.message.make_response(dns.message.make_query("v4.example.", "A"))
+    told.answer.append(dns.rrset.from_text("v4.example.", 60, "IN", "CNAME", "www.v4.example."))
+    told.answer.append(dns.rrset.from_text("www.v4.example.", 60, "IN", "A", "192.31.196.80"))
+    packet = bytearray(told.to_wire())
+    for offset, value in damage:
+        if offset < len(packet):
+            packet[offset] = value
+    asked = wire.parse(dns.message.make_query("v4.example.", "AAAA").to_wire())
+    synthesis = Synthesis(parse_config(CONFIG))
+    try:
+        quick = synthesis._patched(asked, 60, wire.parse(bytes(packet)), b"")
+    except wire.DnsError:
+        return
+    if quick is not None:
+        assert len(dns.message.from_wire(quick.packet).answer) >= 1

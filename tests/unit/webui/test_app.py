@@ -32,6 +32,7 @@ STATUS: dict[str, Any] = {
         "tcp": 3, "udp": 2, "icmp": 1, "half_open": 0, "opened": 9, "refused": 1, "unreachable": 0,
         "denied": 0, "limited": 0, "bytes_to_wan": 1_900_000, "bytes_to_lan": 5, "dial_ms_median": 1.0,
     },
+    "limits": [],
     "checks": [
         {"id": "disk", "state": "ok", "title": "Disk has room", "detail": "", "fix": ""},
         {"id": "resolver", "state": "bad", "title": "The resolver does not answer",

@@ -1,0 +1,1 @@
+# batch.pyx shows nothing to other compiled modules.
