@@ -22,7 +22,7 @@ cdef class Loop:
     cpdef object ignore(self, int fd)
     cpdef object bury(self, int fd, object sock=*)
     cpdef int wait(self, double seconds)
-    @cython.locals(kernel=Kernel, handlers=list, later=list, handler=Handler, index=int)
+    @cython.locals(kernel=Kernel, handlers=list, later=list, handler=Handler, reader=Handler, index=int)
     cpdef object dispatch(self, int count)
     cpdef object out_of_memory(self, Handler handler)
     @cython.locals(fd=int)

@@ -81,8 +81,8 @@ class Loop:
         handlers = self._handlers
         if self._later:
             later, self._later = self._later, []
-            for handler in later:
-                handler.on_event(EPOLLIN)
+            for reader in later:
+                reader.on_event(EPOLLIN)
         for index in range(count):
             handler = handlers[kernel.event_fd(index)]
             if handler is not None:
