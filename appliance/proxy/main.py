@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from appliance import engine
 from appliance.config import load
 from appliance.dataplane import worker_count
 from appliance.errors import ConfigError, IsthmusError
@@ -26,6 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=Path("/var/lib/isthmus/config.toml"))
     parser.add_argument(
         "--runtime", type=Path, default=Path("/run/isthmus"), help="folder for proxy/proxy.sock"
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path("/var/lib/isthmus"),
+        help="folder with tls/: the box's certificates",
     )
     parser.add_argument(
         "--log",
@@ -49,11 +56,13 @@ def main(argv: list[str] | None = None) -> int:
     cpus = len(os.sched_getaffinity(0))
     try:
         workers = worker_count(config.proxy.workers, cpus)
-        supervisor = Supervisor(options.config, config, workers, options.runtime / "proxy", log_path)
+        supervisor = Supervisor(
+            options.config, config, workers, options.runtime / "proxy", log_path, options.state / "tls"
+        )
     except IsthmusError as error:
         print(f"isthmus-proxy: {error.message}. {error.hint}", file=sys.stderr)
         return EXIT_DATAPLANE
-    print(f"isthmus-proxy: {workers} workers", file=sys.stderr)
+    print(f"isthmus-proxy: {workers} workers, the engine is {engine.describe()}", file=sys.stderr)
     supervisor.run()
     return 0
 

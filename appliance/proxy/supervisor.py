@@ -59,8 +59,16 @@ class Supervisor:
     """The proxy's parent process."""
 
     def __init__(
-        self, config_path: Path, config: Config, workers: int, runtime: Path, log_path: Path | None
+        self,
+        config_path: Path,
+        config: Config,
+        workers: int,
+        runtime: Path,
+        log_path: Path | None,
+        certificates: Path,
     ) -> None:
+        """``certificates``: the folder with the box's own, for the encrypted listeners."""
+        self._certificates = certificates
         self._config_path = config_path
         self._config = config
         self._runtime = runtime
@@ -169,7 +177,16 @@ class Supervisor:
             try:
                 signal.set_wakeup_fd(-1)
                 self._close_in_worker(seat, ours, estate)
-                run_worker(seat.index, self._config, seat.tun, seat.listener, theirs, self._log_path, heir)
+                run_worker(
+                    seat.index,
+                    self._config,
+                    seat.tun,
+                    seat.listener,
+                    theirs,
+                    self._log_path,
+                    self._certificates,
+                    heir,
+                )
                 code = 0
             except BaseException:
                 sys.excepthook(*sys.exc_info())

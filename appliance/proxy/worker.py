@@ -18,12 +18,16 @@ from appliance.config.schema import Config
 from appliance.dataplane import worker_count
 from appliance.proxy.context import Context
 from appliance.proxy.datagram import Datagrams
+from appliance.proxy.dialer import Dialer
+from appliance.proxy.explicit import Explicit, server_context
+from appliance.proxy.gatekeeper import Gatekeeper, NobodyKnown
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler
 from appliance.proxy.packets import Packets
 from appliance.proxy.published import PublishedTcp
 from appliance.proxy.published_udp import PublishedUdp
 from appliance.proxy.relay import EPOLLIN, READ_SIZE, Pipes, RelayContext
+from appliance.proxy.resolver import Resolver
 from appliance.proxy.targets import Targets
 from appliance.proxy.transparent import Transparent
 from appliance.session.log import Log
@@ -50,9 +54,17 @@ class Worker:
     """The composition of a worker. ``line`` is the socket to the supervisor: JSON lines both ways."""
 
     def __init__(
-        self, index: int, config: Config, tun: int, listener: socket, line: socket, log_path: Path | None
+        self,
+        index: int,
+        config: Config,
+        tun: int,
+        listener: socket,
+        line: socket,
+        log_path: Path | None,
+        certificates: Path,
     ) -> None:
         self.index = index
+        self._certificates = certificates
         self._log = Log(log_path, index)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         usable = max(limit - RESERVED_DESCRIPTORS, 64)
@@ -69,6 +81,9 @@ class Worker:
         self.targets = Targets(self.context)
         self.published_tcp = PublishedTcp(self.context, self.relay, self.targets)
         self.published_udp = PublishedUdp(self.context, self.targets)
+        dialer = Dialer(self.context, Resolver(self.context))
+        self._gate = Gatekeeper(self.context, self.relay, dialer, NobodyKnown())
+        self.explicit = Explicit(self.context, self._gate)
         self._packets = Packets(self.context, self.transparent, self.datagrams)
         self._line = line
         self._request = b""
@@ -90,6 +105,7 @@ class Worker:
         workers = worker_count(config.proxy.workers, len(os.sched_getaffinity(0)))
         self.published_tcp.configure(config, workers)
         self.published_udp.configure(config, workers)
+        self.explicit.configure(config, workers, server_context(self._certificates))
 
     def run(self) -> None:
         """Serve until the supervisor says stop or goes away."""
@@ -119,6 +135,7 @@ class Worker:
         context = self.context
         context.every_second()
         self.transparent.every_second()
+        self._gate.pool.every_second()
         context.close_buried()
         self._log.flush()
         if self._drain_until is not None:
@@ -167,6 +184,7 @@ class Worker:
         self._drain_until = context.now + deadline
         self.transparent.on_event(0)  # handshakes that are done
         self.published_tcp.drain()
+        self.explicit.drain()
         for fd in (context.tun, self._listener):
             context.ignore(fd)
         with socket(fileno=heir) as estate:
@@ -263,7 +281,7 @@ class Worker:
             "dial_ms_median": statistics.median(counters.dial_ms) if counters.dial_ms else None,
             "log_dropped": self._log.dropped,
             "targets": self.targets.describe(),
-            "problems": self.published_tcp.problems + self.published_udp.problems,
+            "problems": self.published_tcp.problems + self.published_udp.problems + self.explicit.problems,
         }
 
     def _list(self, limit: int, search: str) -> dict[str, Any]:
@@ -306,16 +324,20 @@ def run_worker(
     listener: socket,
     line: socket,
     log_path: Path | None,
+    certificates: Path,
     estate: socket | None,
 ) -> None:
-    """Be a worker; returns when it is to end. ``estate``: from which a worker before hands over."""
+    """Be a worker; returns when it is to end.
+
+    ``certificates``: the folder with the box's own; ``estate``: from which a worker before hands over.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    worker = Worker(index, config, tun, listener, line, log_path)
+    worker = Worker(index, config, tun, listener, line, log_path, certificates)
     if estate is not None:
         worker.adopt(estate)
     worker.run()

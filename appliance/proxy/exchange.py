@@ -1,0 +1,520 @@
+"""HTTP by the explicit proxy: a client's requests one after the other, and the origins that answer them.
+
+    client ──► ClientLeg ──► who is it? ──► may it? ──► pool or dial ──► OriginLeg ──► origin
+           ◄── response ◄────────────────────────────────────────────── response ◄──
+
+An *exchange* is a request with its response; it is one session record. An origin's connection that may carry
+another request goes to the *pool*, under the user whom it served: an origin that authenticates connections
+(NTLM, Negotiate) would take the next user for this one. A connection on which such words fell is not pooled.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from appliance.errors import Failure
+from appliance.protocol.error_page import Page, failure_page, login_page, refused_page, wants_html
+from appliance.protocol.http1 import (
+    CONNECTED,
+    CONTINUE,
+    ClientLeg,
+    Kind,
+    OriginLeg,
+    Refused,
+    Request,
+    Response,
+    State,
+    answer,
+    own_answer,
+)
+from appliance.proxy.dialer import Dial, Dialled
+from appliance.proxy.gatekeeper import Client, Gatekeeper
+from appliance.proxy.pool import Pooled
+from appliance.proxy.stream import MAX_UNSENT, Owner, Stream
+from appliance.proxy.tunnel import tunnel
+from appliance.session.record import DIALLING, OPEN, Session
+
+# Seconds for a head to come whole, and for the next request to begin. Shorter cuts people on poor links,
+# longer holds a descriptor for each client that only wants to hold one.
+HEAD_TIMEOUT = 30
+IDLE_TIMEOUT = 60
+REALM = "Isthmus"
+
+_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110 section 9.2.2
+# Authentication that an origin ties to the connection.
+_BINDS = re.compile(rb"\b(?:ntlm|negotiate|kerberos)\b", re.IGNORECASE)
+
+
+class HttpClient(Owner):
+    """A client's connection that speaks HTTP."""
+
+    def __init__(self, gate: Gatekeeper, client: Client, stream: Stream) -> None:
+        self._gate = gate
+        self._context = gate.context
+        self.client = client
+        self.stream = stream
+        self.leg = ClientLeg(gate.hop)
+        self.request: Request | None = None
+        self._body = b""  # of the request, for an origin that is being dialled
+        self._origin: Exchange | None = None
+        self._dial: Dial | None = None
+        self._session: Session | None = None
+        self._asking = False  # who the user is
+        self._closing = False
+        self._deadline = int(self._context.now) + HEAD_TIMEOUT
+        self._watched = False
+        stream.owner = self
+        self._watch(self._deadline)
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def _watch(self, deadline: int) -> None:
+        self._deadline = deadline
+        if not self._watched:
+            self._watched = True
+            self._context.timers.add(deadline, self._check)
+
+    def _check(self, second: int) -> int:
+        """Close a client that lets us wait. While an exchange runs nobody waits for the client."""
+        self._watched = False
+        if self.stream.closed or self.leg.state is State.TUNNEL:
+            return 0
+        if self.request is None and second >= self._deadline:
+            self._close()
+            return 0
+        self._watched = True
+        return max(self._deadline, second + 1)
+
+    # -- the client ----------------------------------------------------------------------------
+
+    def on_data(self, stream: Stream, data: bytes) -> None:
+        """Octets of the client."""
+        try:
+            event = self.leg.feed(data)
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        if event is not None:
+            self._on_event(event)
+        if self.leg.full:
+            stream.paused = True
+
+    def _on_event(self, event: Request | bytes) -> None:
+        if isinstance(event, bytes):
+            self._send_body(event)
+        else:
+            self._begin(event)
+
+    def on_end(self, stream: Stream) -> None:
+        """The client will send no more; the response that it waits for is sent yet."""
+        if not self.leg.eof() or self.request is None:
+            self._end("closed by the client")
+            self._close()
+
+    def on_broken(self, stream: Stream, why: str) -> None:
+        """The client is gone."""
+        self._end(why)
+
+    def on_drained(self, stream: Stream) -> None:
+        """The client takes more."""
+        if self._origin is not None:
+            self._origin.stream.resume()
+
+    # -- a request -----------------------------------------------------------------------------
+
+    def _begin(self, request: Request) -> None:
+        self.request = request
+        if request.kind is Kind.PAGE:
+            self._own_page(request)
+        elif self.client.pages_only:
+            self._answer(Page(403, [("Content-Type", "text/plain")], b"This port has the PAC file alone.\n"))
+        elif request.kind is Kind.SELF:
+            self._answer_raw(own_answer(request, keep=self._keeps()))
+        elif self._gate.needs_user(self.client):
+            self._ask_user(request)
+        else:
+            self._admit(request)
+
+    def _keeps(self) -> bool:
+        return self.leg.keep and self.leg.state is State.DONE
+
+    def _own_page(self, request: Request) -> None:
+        path = request.target.partition(b"?")[0]
+        page = self._gate.page(path, self.client)
+        if page is None:
+            self._answer(Page(404, [("Content-Type", "text/plain")], b"There is no such page here.\n"))
+        elif request.method not in ("GET", "HEAD"):
+            self._answer(Page(405, [("Allow", "GET, HEAD")], b""))
+        else:
+            self._answer(Page(200, [("Content-Type", page[0]), ("Cache-Control", "no-cache")], page[1]))
+
+    def _ask_user(self, request: Request) -> None:
+        if not self._gate.may_ask_password(self.client):
+            self._answer(login_page(REALM, as_html=self._html(), offer=False))
+            return
+        found = _basic(request.credentials)
+        if found is None:
+            self._answer(login_page(REALM, as_html=self._html()))
+            return
+        user, password = found
+
+        def verified(right: bool) -> None:
+            if self.request is not request or self.stream.closed:
+                return
+            self._asking = False
+            if right:
+                self.client.user = user
+                self._admit(request)
+            else:
+                self._answer(login_page(REALM, as_html=self._html(), wrong=True))
+
+        self._asking = True
+        self._gate.verify(user, password, self.client, verified)
+
+    def _admit(self, request: Request) -> None:
+        failure = self._gate.may_go(self.client, request.port, connect=request.kind is Kind.TUNNEL)
+        if failure is not None:
+            self._fail(failure)
+            return
+        context = self._context
+        session = context.open("tcp", self.client.endpoints, "", DIALLING)
+        session.name, session.user, session.service = request.host, self.client.user, self.client.listener
+        session.origin_port = request.port
+        self._session = session
+        if request.kind is Kind.FORWARD:
+            pooled = self._gate.pool.take((request.host, request.port, self.client.user))
+            if pooled is not None:
+                self._exchange(pooled.stream, pooled.leg, pooled.address, True)
+                return
+        self._dial_origin(request)
+
+    def _dial_origin(self, request: Request) -> None:
+        def dialled(result: Dialled | Failure) -> None:
+            self._dial = None
+            if isinstance(result, Failure):
+                self._fail(result)
+                return
+            stream = Stream(self._context, result.fd, Owner())
+            self._context.hand_to(result.fd, stream)
+            if request.kind is Kind.TUNNEL:
+                self._tunnel(stream, result.text, CONNECTED, b"")
+            else:
+                self._exchange(stream, OriginLeg(self._gate.hop), result.text, False)
+
+        self._dial = self._gate.dialer.dial(
+            self.client.address, self.client.own, request.host, request.port, dialled
+        )
+
+    def _exchange(self, stream: Stream, leg: OriginLeg, address: str, pooled: bool) -> None:
+        request, session = self.request, self._session
+        assert request is not None
+        assert session is not None
+        session.origin, session.state = address, OPEN
+        self._context.counters.opened += 1
+        origin = Exchange(self, stream, leg, request, session, pooled)
+        self._origin = origin
+        if request.expects and not self._body:
+            self.stream.write(CONTINUE)
+        origin.begin(self._body)
+        self._body = b""
+        self.stream.resume()
+
+    def _send_body(self, data: bytes) -> None:
+        """Octets of the request's body."""
+        if self._origin is not None:
+            self._origin.send(data)
+            if self._origin.stream.full:
+                self.stream.paused = True
+        else:
+            self._body += data
+            if len(self._body) >= MAX_UNSENT:
+                self.stream.paused = True
+
+    def _tunnel(self, origin: Stream, address: str, reply: bytes, first: bytes) -> None:
+        """From here on no HTTP: CONNECT or Upgrade was granted. ``first``: the origin's, behind the reply."""
+        session = self._session
+        assert session is not None
+        self._session = None
+        session.origin, session.state = address, OPEN
+        self._context.counters.opened += 1
+        early = self.leg.tunnel()
+        self.stream.write(reply + first)
+        if self.stream.closed:
+            origin.abort()
+            self._context.ended(session, "reset")
+            return
+        self._origin = self.request = None
+        session.to_lan += len(first)
+        tunnel(self._context, self._gate.relay, self.stream, origin, early, session)
+
+    # -- the exchange's way back ------------------------------------------------------------------
+
+    def upgraded(self, origin: Stream, address: str, reply: bytes, first: bytes) -> None:
+        """The origin has switched protocols."""
+        self._tunnel(origin, address, reply, first)
+
+    def failed(self, failure: Failure | Refused, started: bool) -> None:
+        """The origin's side broke; ``started``: the client has part of a response already."""
+        self._origin = None
+        if started:
+            self._end("cut off by the origin")
+            self.stream.abort()
+        elif isinstance(failure, Refused):
+            self._answer(refused_page(failure, as_html=self._html()))
+        else:
+            self._fail(failure)
+
+    def retry(self, request: Request) -> None:
+        """A pooled connection died before it answered: once more, on a new one."""
+        self._origin = None
+        self._dial_origin(request)
+
+    def finished(self, response: Response) -> None:
+        """The response is through."""
+        self._origin = None
+        self._done(response.keep, "closed")
+
+    # -- answers of our own ----------------------------------------------------------------------
+
+    def _html(self) -> bool:
+        return self.request is not None and wants_html(self.request.field("accept"))
+
+    def _fail(self, failure: Failure) -> None:
+        request = self.request
+        assert request is not None
+        if self._session is None:
+            self._context.refused("tcp", self.client.address, request.host, request.port, failure)
+        else:
+            self._context.counters.count(failure)
+        self._answer(failure_page(failure, request.host, as_html=self._html()), failure.value)
+
+    def _refuse(self, refused: Refused) -> None:
+        """The client broke the rules: nothing of what it says can be trusted from here on."""
+        if self._origin is not None:
+            started = self._origin.started
+            self._origin.abort()
+            self._origin = None
+            if started:
+                self._end("malformed")
+                self.stream.abort()
+                return
+        self._answer(refused_page(refused, as_html=self._html()), "malformed")
+
+    def _answer(self, page: Page, end: str = "answered") -> None:
+        # After a bad request nothing that follows can be trusted to begin where it seems to.
+        keep = self._keeps() and page.status not in (400, 403)
+        head_only = self.request is not None and self.request.method == "HEAD"
+        self._answer_raw(
+            answer(page.status, page.fields, page.content, head_only=head_only, keep=keep), keep, end
+        )
+
+    def _answer_raw(self, data: bytes, keep: bool | None = None, end: str = "answered") -> None:
+        self.stream.write(data)
+        self._done(self._keeps() if keep is None else keep, end)
+
+    def _done(self, keep: bool, end: str) -> None:
+        """An answer is out: the next request, or the end."""
+        self._end(end)
+        self.request = None
+        self._body = b""
+        if self.stream.closed:
+            return
+        try:
+            following = self.leg.finish(keep)
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        if self.leg.state is State.CLOSED:
+            self._close()
+            return
+        self._watch(int(self._context.now) + IDLE_TIMEOUT)
+        if following is not None:
+            self._on_event(following)
+        self.stream.resume()
+
+    def _end(self, reason: str) -> None:
+        """Whatever was under way for this request is over."""
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        if self._origin is not None:
+            self._origin.abort()
+            self._origin = None
+        if self._session is not None:
+            self._context.ended(self._session, reason)
+            self._session = None
+
+    def _close(self) -> None:
+        """Send what waits, and the end; what the client still says is read and dropped for a moment.
+
+        Closed at once, octets that were not read would make the kernel send a reset, which can overtake the
+        answer.
+        """
+        if self._closing or self.stream.closed:
+            return
+        self._closing = True
+        self.stream.owner = _Lingering(self._gate, self.stream)
+        self.stream.finish()
+        self.stream.resume()
+
+
+class _Lingering(Owner):
+    """A connection that was answered for the last time (RFC 9112 section 9.6)."""
+
+    SECONDS = 2
+
+    def __init__(self, gate: Gatekeeper, stream: Stream) -> None:
+        self._stream = stream
+        gate.context.timers.add(int(gate.context.now) + self.SECONDS, self._over)
+
+    def on_end(self, stream: Stream) -> None:
+        """The client has seen it."""
+        if not stream.unsent:
+            stream.close()
+
+    def _over(self, _second: int) -> int:
+        self._stream.close()
+        return 0
+
+
+class Exchange(Owner):
+    """The origin's side of one request."""
+
+    __slots__ = (
+        "_binds",
+        "_http",
+        "_pooled",
+        "_request",
+        "_response",
+        "_session",
+        "leg",
+        "started",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        http: HttpClient,
+        stream: Stream,
+        leg: OriginLeg,
+        request: Request,
+        session: Session,
+        pooled: bool,
+    ) -> None:
+        self._http = http
+        self.stream = stream
+        self.leg = leg
+        self._request = request
+        self._session = session
+        self._pooled = pooled  # nothing came on it since it was taken from the pool
+        self._response: Response | None = None
+        self._binds = False
+        self.started = False
+        stream.owner = self
+
+    def begin(self, body: bytes) -> None:
+        """Send the request, and what has come of its body."""
+        self.leg.ask(self._request)
+        authorization = self._request.field("authorization")
+        self._binds = authorization is not None and _BINDS.match(authorization) is not None
+        self.send(self._request.wire + body)
+        if not self.stream.closed:
+            self.stream.read()
+
+    def send(self, data: bytes) -> None:
+        """Octets for the origin."""
+        self._session.to_wan += len(data)
+        self.stream.write(data)
+
+    def abort(self) -> None:
+        """Nobody wants the response any more."""
+        self.stream.abort()
+
+    def on_drained(self, stream: Stream) -> None:
+        """The origin takes more of the body."""
+        self._http.stream.resume()
+
+    def on_data(self, stream: Stream, data: bytes) -> None:
+        """Octets of the origin."""
+        http = self._http
+        if http.leg.state is not State.DONE:
+            self.leg.closing = True  # the rest of the request's body cannot be told from a next request
+        self._pooled = False
+        try:
+            event = self.leg.feed(data)
+        except Refused as refused:
+            self.stream.abort()
+            http.failed(refused, self.started)
+            return
+        if event is None:
+            if self.leg.state is State.DONE:
+                self._finish()
+            return
+        out = event
+        if isinstance(event, Response):
+            self._response = event
+            self.started = True
+            if event.status == 101:
+                http.upgraded(self.stream, self._session.origin, event.wire, self.leg.take())
+                return
+            if event.status == 401:
+                offered = event.field("www-authenticate")
+                self._binds = self._binds or (offered is not None and _BINDS.search(offered) is not None)
+            out = event.wire
+        assert isinstance(out, bytes)
+        self._session.to_lan += len(out)
+        http.stream.write(out)
+        if http.stream.closed:
+            return
+        if self.leg.state is State.DONE:
+            self._finish()
+        elif http.stream.full:
+            stream.paused = True
+
+    def on_end(self, stream: Stream) -> None:
+        """The origin will send no more."""
+        try:
+            self.leg.eof()
+        except Refused as refused:
+            self._lost(refused)
+            return
+        if self.leg.state is State.DONE and self._response is not None:
+            self._finish()
+
+    def on_broken(self, stream: Stream, why: str) -> None:
+        """The origin reset the connection."""
+        self._lost(Failure.RESET)
+
+    def _lost(self, failure: Failure | Refused) -> None:
+        self.stream.close()
+        request = self._request
+        # A pooled connection may have been closed while the request was on its way: that says nothing.
+        if self._pooled and request.method in _IDEMPOTENT and not request.length:
+            self._http.retry(request)
+        else:
+            self._http.failed(failure, self.started)
+
+    def _finish(self) -> None:
+        response = self._response
+        assert response is not None
+        gate = self._http._gate
+        if self.leg.reusable and not (self._binds or self.stream.ended or self.stream.unsent):
+            key = (self._request.host, self._request.port, self._http.client.user)
+            gate.pool.give(key, Pooled(self.stream, self.leg, self._session.origin))
+        else:
+            self.stream.owner = Owner()
+            self.stream.close()
+        self._http.finished(response)
+
+
+def _basic(value: bytes | None) -> tuple[str, bytes] | None:
+    """User and password of Basic credentials (RFC 7617); None where there are none that can be read."""
+    if value is None or value[:6].lower() != b"basic ":
+        return None
+    try:
+        user, colon, password = base64.b64decode(value[6:].strip(), validate=True).partition(b":")
+        return (user.decode(), password) if colon else None
+    except (binascii.Error, UnicodeDecodeError):
+        return None

@@ -1,0 +1,227 @@
+"""The explicit proxy's listeners in a worker, and a client until it is known what it speaks.
+
+accepted --tls------> handshake --+
+accepted -------------------------+--mode http, socks----------> HttpClient, SocksClient
+                                  +--mode auto--first octets---> one of them, or TLS and then one of them
+                                                                 or closed
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+from socket import (
+    AF_INET6,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    IPV6_V6ONLY,
+    SO_OOBINLINE,
+    SO_REUSEADDR,
+    SO_REUSEPORT,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    socket,
+)
+
+from appliance.config.schema import Config, Listener
+from appliance.errors import Failure
+from appliance.protocol.proxy_sniff import Told, tell
+from appliance.proxy.context import Context
+from appliance.proxy.exchange import HttpClient
+from appliance.proxy.gatekeeper import Client, Gatekeeper
+from appliance.proxy.loop import Handler
+from appliance.proxy.published import steer
+from appliance.proxy.relay import EPOLLIN, LEG_EVENTS
+from appliance.proxy.socks_client import SocksClient
+from appliance.proxy.stream import Owner, Stream, Tls
+
+LISTEN_BACKLOG = 4_096
+MAX_ACCEPTS = 64
+# Seconds for a TLS handshake and the first octets.
+GREETING_TIMEOUT = 20
+# Of a reuseport group: the last word of the client's address, where SLAAC's and DHCP's differ.
+_SOURCE_WORD = 0xFFF00000 + 20  # SKF_NET_OFF and the offset
+_IPV6_FREEBIND = 78
+_PAC_NAME = "-pac"  # which no configured listener can have
+
+
+def server_context(folder: Path) -> ssl.SSLContext | None:
+    """TLS 1.2 and later with the box's certificate of ``folder``; None where there is none to be had.
+
+    Tickets let a client resume without another signature; they are good with this worker alone.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    for name in ("uploaded", "proxy", "console"):
+        try:
+            context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
+        except (OSError, ssl.SSLError):
+            continue
+        return context
+    return None
+
+
+class Port(Handler):
+    """One listener."""
+
+    def __init__(self, explicit: Explicit, settings: Listener) -> None:
+        self.settings = settings
+        self._explicit = explicit
+        self._kernel = explicit.context.kernel
+        with socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC) as sock:
+            sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+            sock.setsockopt(IPPROTO_IPV6, _IPV6_FREEBIND, 1)  # an address that the LAN has yet to get
+            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # accepted sockets inherit these
+            sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+            sock.bind((str(settings.address or "::"), settings.port))
+            sock.listen(LISTEN_BACKLOG)
+            self.fd = sock.detach()
+        self._kernel.adopt(self.fd)
+
+    def on_event(self, events: int) -> None:
+        """Clients wait."""
+        for _ in range(MAX_ACCEPTS):
+            fd = self._kernel.accept(self.fd)
+            if fd < 0:
+                return
+            self._explicit.take_up(self.settings, fd, self._kernel.endpoints)
+
+
+class Greeting(Owner):
+    """A client until it is known what it speaks."""
+
+    def __init__(self, explicit: Explicit, client: Client, stream: Stream) -> None:
+        self._explicit = explicit
+        self._client = client
+        self._stream = stream
+        self._held = b""
+        explicit.waiting += 1
+        self._over = False
+        context = explicit.context
+        context.timers.add(int(context.now) + GREETING_TIMEOUT, self._deadline)
+
+    def _leave(self) -> None:
+        if not self._over:
+            self._over = True
+            self._explicit.waiting -= 1
+
+    def _deadline(self, _second: int) -> int:
+        if not self._over:
+            self._leave()
+            self._stream.abort()
+        return 0
+
+    def on_end(self, stream: Stream) -> None:
+        """It had nothing to say."""
+        self._leave()
+        stream.close()
+
+    def on_broken(self, stream: Stream, why: str) -> None:
+        """It is gone, or spoke no TLS."""
+        self._leave()
+
+    def on_data(self, stream: Stream, data: bytes) -> None:
+        """First octets."""
+        mode = self._client.settings.mode
+        if mode == "http":
+            told = Told.HTTP
+        elif mode == "socks":
+            told = Told.SOCKS5
+        else:
+            self._held += data
+            data = self._held
+            told = tell(data)
+        if told is Told.MORE:
+            return
+        explicit = self._explicit
+        if told is Told.TLS and stream.tls is None and explicit.certificate is not None:
+            self._held = b""
+            stream.tls = Tls(explicit.certificate)
+            stream.tls.received(stream, data)
+            return
+        self._leave()
+        owner: Owner
+        if told is Told.HTTP:
+            owner = HttpClient(explicit.gate, self._client, stream)
+        elif told in (Told.SOCKS4, Told.SOCKS5):
+            owner = SocksClient(explicit.gate, self._client, stream)
+        else:
+            stream.abort()
+            return
+        owner.on_data(stream, data)
+
+
+class Explicit:
+    """The explicit proxy of a worker."""
+
+    def __init__(self, context: Context, gate: Gatekeeper) -> None:
+        self.context = context
+        self.gate = gate
+        self.certificate: ssl.SSLContext | None = None
+        self.waiting = 0  # clients that have yet to say what they speak
+        self._ports: dict[Listener, Port] = {}
+        self.problems: list[str] = []
+
+    def configure(self, config: Config, workers: int, certificate: ssl.SSLContext | None) -> None:
+        """Listeners that stay are left alone, so that nothing in their queues is lost."""
+        self.certificate = certificate
+        self.gate.configure(config)
+        wanted = list(config.explicit.listeners)
+        if config.explicit.pac_port:
+            wanted.append(
+                Listener.model_construct(name=_PAC_NAME, port=config.explicit.pac_port, mode="http")
+            )
+        self.problems.clear()
+        for settings in self._ports.keys() - set(wanted):
+            self._close(self._ports.pop(settings))
+        for settings in wanted:
+            if settings.tls and certificate is None:
+                self.problems.append(f"Listener “{settings.name}”: there is no certificate yet.")
+                continue
+            port = self._ports.get(settings)
+            try:
+                if port is None:
+                    port = Port(self, settings)
+                    self._ports[settings] = port
+                    self.context.watch(port.fd, port, EPOLLIN)
+                steer(port.fd, workers, _SOURCE_WORD)
+            except OSError as error:
+                self.problems.append(
+                    f"Listener “{settings.name}”: tcp port {settings.port} cannot be opened: "
+                    f"{os.strerror(error.errno or 0)}."
+                )
+
+    def _close(self, port: Port) -> None:
+        port.on_event(0)  # whose handshake is done is served yet
+        self.context.ignore(port.fd)
+        self.context.kernel.close(port.fd)
+
+    def drain(self) -> None:
+        """Take up nothing new."""
+        for port in self._ports.values():
+            self._close(port)
+        self._ports.clear()
+
+    def take_up(self, settings: Listener, fd: int, endpoints: bytes) -> None:
+        """An accepted connection."""
+        context = self.context
+        if fd + 2 * self.waiting + 16 > context.descriptor_limit:
+            where = f"listener {settings.name}"
+            context.refused("tcp", endpoints[:16], where, settings.port, Failure.RESOURCES)
+            context.kernel.reset_on_close(fd)
+            context.kernel.close(fd)
+            return
+        client = Client(endpoints, settings, pages_only=settings.name == _PAC_NAME)
+        stream = Stream(context, fd, Owner())
+        stream.owner = Greeting(self, client, stream)
+        if settings.tls:
+            assert self.certificate is not None
+            stream.tls = Tls(self.certificate)
+        context.watch(fd, stream, LEG_EVENTS)

@@ -1,0 +1,144 @@
+"""What all clients of the explicit proxy share: who they may be, where they may go, what answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv6Address
+from typing import Protocol
+
+from appliance.config.schema import Config, Listener
+from appliance.errors import Failure
+from appliance.protocol.http1 import Hop
+from appliance.protocol.pac import CONTENT_TYPE, Speaks, pac_file
+from appliance.protocol.pac import Listener as PacListener
+from appliance.proxy.context import Context
+from appliance.proxy.dialer import Dialer
+from appliance.proxy.pool import Pool
+from appliance.proxy.relay import RelayContext
+
+PAC_PATHS = (b"/proxy.pac", b"/wpad.dat")
+_SPEAKS = {
+    ("http", True): Speaks.HTTPS,
+    ("auto", True): Speaks.HTTPS,
+    ("http", False): Speaks.HTTP,
+    ("auto", False): Speaks.HTTP,
+    ("socks", False): Speaks.SOCKS5,
+}
+
+
+class Client:
+    """Who is at the other end of a connection. ``endpoints`` as of ``Kernel.accept``."""
+
+    __slots__ = ("endpoints", "pages_only", "settings", "user")
+
+    def __init__(self, endpoints: bytes, settings: Listener, pages_only: bool = False) -> None:
+        self.endpoints = endpoints
+        self.settings = settings
+        self.pages_only = pages_only  # nothing is carried for it: it came for the PAC file
+        self.user = ""  # once it is known
+
+    @property
+    def address(self) -> bytes:
+        """The client's address, 16 octets."""
+        return self.endpoints[:16]
+
+    @property
+    def own(self) -> bytes:
+        """The box's address that it connected to, 16 octets."""
+        return self.endpoints[16:32]
+
+    @property
+    def listener(self) -> str:
+        """The listener's name."""
+        return self.settings.name
+
+
+class Verifier(Protocol):
+    """Says whether a password is a user's; elsewhere, since that takes long."""
+
+    def verify(self, user: str, password: bytes, client: bytes, done: Callable[[bool], None]) -> None:
+        """``client``: its address, for the lock-out. ``done`` may be called at once."""
+
+
+class NobodyKnown:
+    """The verifier where there are no users."""
+
+    def verify(self, user: str, password: bytes, client: bytes, done: Callable[[bool], None]) -> None:
+        """Nobody is anybody."""
+        done(False)
+
+
+class Gatekeeper:
+    """The explicit proxy's part of a worker that its clients share."""
+
+    def __init__(self, context: Context, relay: RelayContext, dialer: Dialer, verifier: Verifier) -> None:
+        self.context = context
+        self.relay = relay
+        self.dialer = dialer
+        self.verifier = verifier
+        self.pool = Pool(context)
+        self.hop = Hop(None)
+        self._config: Config = context.config
+        self._connect_ports: frozenset[int] = frozenset()
+        self._socks_ports: frozenset[int] = frozenset()
+
+    def configure(self, config: Config) -> None:
+        """Take a configuration up; exchanges that run go on."""
+        self._config = config
+        self.dialer.configure()
+        self.hop = Hop(config.explicit.pseudonym or None)
+        self._connect_ports = frozenset(config.explicit.connect_ports)
+        self._socks_ports = frozenset(config.explicit.socks_ports)
+
+    # -- who -----------------------------------------------------------------------------------
+
+    def needs_user(self, client: Client) -> bool:
+        """Whether the client has to say who it is, and has not yet."""
+        return bool(client.settings.authentication) and not client.user
+
+    def may_ask_password(self, client: Client) -> bool:
+        """Whether a password may cross this connection."""
+        settings = client.settings
+        return "password" in settings.authentication and (settings.tls or settings.plaintext_passwords)
+
+    def verify(self, user: str, password: bytes, client: Client, done: Callable[[bool], None]) -> None:
+        """Ask whether it is the user's password."""
+        self.verifier.verify(user, password, client.address, done)
+
+    # -- where ---------------------------------------------------------------------------------
+
+    def may_go(self, client: Client, port: int, connect: bool = False, socks: bool = False) -> Failure | None:
+        """Whether a client may have a session with this port, as far as the name does not matter."""
+        if connect and self._connect_ports and port not in self._connect_ports:
+            return Failure.DENIED
+        if socks and self._socks_ports and port not in self._socks_ports:
+            return Failure.DENIED
+        return self.context.admit(client.address)
+
+    # -- the box's own pages ---------------------------------------------------------------------
+
+    def page(self, path: bytes, client: Client) -> tuple[str, bytes] | None:
+        """Content type and content of one of the box's pages; None where there is none."""
+        if path in PAC_PATHS:
+            return CONTENT_TYPE, self._pac(client.own).encode()
+        return None
+
+    def _pac(self, own: bytes) -> str:
+        """The listeners, encrypted ones first, at the address that the client reached us by."""
+        explicit = self._config.explicit
+        ways = [
+            (index, _SPEAKS[key], listener)
+            for index, listener in enumerate(explicit.listeners)
+            if (key := (listener.mode, listener.tls)) in _SPEAKS
+        ]
+        order = list(Speaks)
+        ways.sort(key=lambda way: (order.index(way[1]), way[0]))
+        found = []
+        for _index, speaks, listener in ways:
+            # A browser that checks the name of a certificate knows the box by its host name.
+            host: str | IPv6Address = listener.address or IPv6Address(own)
+            if listener.tls:
+                host = self._config.system.hostname
+            found.append(PacListener(speaks, host, listener.port))
+        networks = [] if self._config.lan.prefix == "generated" else [self._config.lan.prefix]
+        return pac_file(found, direct_networks=[n for n in networks if not isinstance(n, str)])

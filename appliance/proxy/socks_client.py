@@ -1,0 +1,146 @@
+"""SOCKS by the explicit proxy: one client's connection, from its greeting to the tunnel."""
+
+from __future__ import annotations
+
+from appliance.errors import Failure
+from appliance.protocol.socks import Command, Credentials, Method, SocksRequest, SocksServer, State
+from appliance.proxy.dialer import Dial, Dialled
+from appliance.proxy.gatekeeper import Client, Gatekeeper
+from appliance.proxy.stream import Owner, Stream
+from appliance.proxy.tunnel import tunnel
+from appliance.session.record import DIALLING, OPEN, Session
+
+# Seconds until a client has said where it wants to go.
+HANDSHAKE_TIMEOUT = 30
+
+
+class SocksClient(Owner):
+    """A client's connection that speaks SOCKS 4, 4a or 5."""
+
+    def __init__(self, gate: Gatekeeper, client: Client, stream: Stream) -> None:
+        self._gate = gate
+        self._context = gate.context
+        self.client = client
+        self.stream = stream
+        asks = gate.needs_user(client)
+        self._server = SocksServer((Method.PASSWORD,) if asks else (Method.NONE, Method.PASSWORD))
+        self._dial: Dial | None = None
+        self._session: Session | None = None
+        self._over = False
+        stream.owner = self
+        self._context.timers.add(int(self._context.now) + HANDSHAKE_TIMEOUT, self._deadline)
+
+    def _deadline(self, _second: int) -> int:
+        if not self._over and self._session is None:
+            self._fail("timeout")
+        return 0
+
+    def on_data(self, stream: Stream, data: bytes) -> None:
+        """Octets of the client."""
+        server = self._server
+        event = server.feed(data)
+        while event is not None:
+            if isinstance(event, Credentials):
+                self._verify(event)
+                break
+            if isinstance(event, SocksRequest):
+                self._request(event)
+                break
+            stream.write(event)
+            event = server.feed(b"")
+        if server.state is State.CLOSED:
+            self._refused()
+        elif server.full:
+            stream.paused = True
+
+    def on_end(self, stream: Stream) -> None:
+        """A client that ends before its tunnel stands has given up."""
+        self._fail("closed by the client")
+
+    def on_broken(self, stream: Stream, why: str) -> None:
+        """It is gone."""
+        self._fail(why)
+
+    def _refused(self) -> None:
+        """What the protocol says is out; close behind it."""
+        if not self._over:
+            self._over = True
+            self.stream.owner = Owner()
+            self.stream.finish()
+            stream = self.stream
+
+            def close(_second: int) -> int:
+                stream.close()
+                return 0
+
+            self._context.timers.add(int(self._context.now) + 2, close)
+
+    def _fail(self, reason: str) -> None:
+        self._over = True
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        if self._session is not None:
+            self._context.ended(self._session, reason)
+            self._session = None
+        self.stream.close()
+
+    def _verify(self, credentials: Credentials) -> None:
+        user = credentials.user.decode("utf-8", "replace")
+
+        def verified(right: bool) -> None:
+            if self._over or self.stream.closed:
+                return
+            if right:
+                self.client.user = user
+            self.stream.write(self._server.verified(right))
+            self.on_data(self.stream, b"")
+
+        if self._gate.needs_user(self.client):
+            self._gate.verify(user, credentials.password, self.client, verified)
+        else:
+            verified(True)  # nobody is asked here, and some clients offer it all the same
+            self.client.user = ""
+
+    def _request(self, request: SocksRequest) -> None:
+        context = self._context
+        if request.command is not Command.CONNECT:
+            self._answer_failure(request, Failure.DENIED)
+            return
+        failure = self._gate.may_go(self.client, request.port, socks=True)
+        if failure is not None:
+            context.refused("tcp", self.client.address, request.host, request.port, failure)
+            self._answer_failure(request, failure)
+            return
+        session = context.open("tcp", self.client.endpoints, "", DIALLING)
+        session.name, session.user, session.service = request.host, self.client.user, self.client.listener
+        session.origin_port = request.port
+        self._session = session
+
+        def dialled(result: Dialled | Failure) -> None:
+            self._dial = None
+            if isinstance(result, Failure):
+                context.counters.count(result)
+                self._session = None
+                context.ended(session, result.value)
+                self._answer_failure(request, result)
+                return
+            origin = Stream(context, result.fd, Owner())
+            context.hand_to(result.fd, origin)
+            session.origin, session.state = result.text, OPEN
+            context.counters.opened += 1
+            self._over, self._session = True, None
+            self.stream.write(self._server.granted())
+            if self.stream.closed:
+                origin.abort()
+                context.ended(session, "reset")
+                return
+            tunnel(context, self._gate.relay, self.stream, origin, self._server.take(), session)
+
+        self._dial = self._gate.dialer.dial(
+            self.client.address, self.client.own, request.host, request.port, dialled
+        )
+
+    def _answer_failure(self, request: SocksRequest, failure: Failure) -> None:
+        self.stream.write(self._server.failed(failure))
+        self._refused()
