@@ -1,0 +1,274 @@
+"""The explicit proxy through real clients: curl in every scheme that it has, and raw sockets for the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+
+from tests.lab.netns import unguarded
+from tests.lab.servers import checksum
+from tests.netns.conftest import CONFIG, SERVER, SERVER6, Box, needs_root, wait_for
+from tests.netns.hosts import sessions
+
+pytestmark = [pytest.mark.netns, needs_root]
+
+BOX = "[fd00:1::1]"
+NAME = "web.example"
+ALICE = "alice:open sesame 1"
+DNSMASQ = f"""\
+no-resolv
+no-hosts
+listen-address=203.0.113.1
+bind-interfaces
+address=/{NAME}/{SERVER}
+local=/example/
+"""
+SETTINGS = """
+[[group]]
+name = "staff"
+
+[[user]]
+name = "alice"
+groups = ["staff"]
+password = "{password}"
+
+[explicit]
+listeners = [
+  {{ name = "http", port = 3128, mode = "http" }},
+  {{ name = "https", port = 3129, mode = "http", tls = true }},
+  {{ name = "socks", port = 1080, mode = "socks" }},
+  {{ name = "auto", port = 8080 }},
+  {{ name = "users", port = 3130, tls = true, authentication = ["password"] }},
+  {{ name = "plain", port = 3131, authentication = ["password"], plaintext_passwords = true }},
+]
+connect_ports = [443, 7002, 81]
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A box with listeners of each kind, a web server and a DNS server on its WAN."""
+    folder = tmp_path_factory.mktemp("explicit")
+    (folder / "dnsmasq.conf").write_text(DNSMASQ)
+    hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+    with Box(folder / "box") as box:
+        box.config.write_text(CONFIG + SETTINGS.format(password=hasher.hash(ALICE.partition(":")[2])))
+        certificate, key = folder / "web.crt", folder / "web.key"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+             "-keyout", key, "-out", certificate, "-subj", f"/CN={NAME}",
+             "-addext", f"subjectAltName=DNS:{NAME},IP:{SERVER},IP:{SERVER6}", "-days", "2"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        box.server_certificate = certificate
+        box.start("dnsmasq", "dnsmasq", "-k", "-C", folder / "dnsmasq.conf", where=box.server)
+        box.start(
+            "web", sys.executable, "-m", "tests.lab.servers", SERVER, certificate, key, where=box.server
+        )
+        box.start("peers", sys.executable, "-m", "tests.netns.peers", where=box.server)
+        box.start_control()
+        box.start("unbound", unguarded("unbound", box.state), "-d", "-c", box.runtime / "unbound.conf")
+        wait_for((box.state / "tls" / "console.key").exists, "the box's certificate")
+        box.start_proxy()
+        wait_for(
+            lambda: curl(box, "-x", f"http://{BOX}:3128", f"http://{NAME}/").returncode == 0, "the proxy"
+        )
+        yield box
+
+
+def curl(box: Box, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """curl inside the client; the origin's certificate is known, the box's need not be."""
+    known = ("--cacert", str(box.server_certificate), "--proxy-insecure")
+    return box.client.run("curl", "-sS", "--max-time", "20", *known, *words, check=False)
+
+
+SCHEMES = {
+    "http": f"http://{BOX}:3128",
+    "https": f"https://{BOX}:3129",
+    "socks4": f"socks4://{BOX}:1080",
+    "socks4a": f"socks4a://{BOX}:1080",
+    "socks5": f"socks5://{BOX}:1080",
+    "socks5h": f"socks5h://{BOX}:1080",
+    "auto-http": f"http://{BOX}:8080",
+    "auto-https": f"https://{BOX}:8080",
+    "auto-socks4a": f"socks4a://{BOX}:8080",
+    "auto-socks5h": f"socks5h://{BOX}:8080",
+    "user-https": f"https://{ALICE.replace(' ', '%20')}@{BOX}:3130",
+    "user-http": f"http://{ALICE.replace(' ', '%20')}@{BOX}:3131",
+    "user-socks5h": f"socks5h://{ALICE.replace(' ', '%20')}@{BOX}:3131",
+}
+# Where the client looks names up itself it finds none, here: those take addresses only.
+BY_ADDRESS = {"socks4", "socks5"}
+
+
+def hosts(scheme: str) -> list[str]:
+    """What a client can ask for by a scheme."""
+    found = [SERVER] if scheme in ("socks4",) else [SERVER, f"[{SERVER6}]"]
+    return (
+        found
+        if scheme in BY_ADDRESS
+        else [NAME, *(h for h in found if "socks4" not in scheme or ":" not in h)]
+    )
+
+
+CASES = [(scheme, host) for scheme in SCHEMES for host in hosts(scheme)]
+
+
+@pytest.mark.parametrize(("scheme", "host"), CASES, ids=[f"{s}-{h}" for s, h in CASES])
+def test_curl(own: Box, scheme: str, host: str) -> None:
+    for url in (f"http://{host}/", f"https://{host}/"):
+        done = curl(own, "-x", SCHEMES[scheme], url)
+        assert done.returncode == 0, done.stdout
+        # The origin sees the box, and nothing of the client.
+        assert json.loads(done.stdout) == {"hello": "from IPv4", "peer": "203.0.113.2"}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5h", "auto-https", "user-https"])
+@pytest.mark.parametrize("secure", ["http", "https"])
+def test_large_bodies_arrive_whole(own: Box, scheme: str, secure: str, tmp_path: Path) -> None:
+    size = 8_000_000
+    got = tmp_path / "got"
+    done = curl(own, "-x", SCHEMES[scheme], "-o", got, f"{secure}://{NAME}/download/{size}")
+    assert done.returncode == 0, done.stdout
+    assert hashlib.sha256(got.read_bytes()).hexdigest() == checksum(size)
+    sent = curl(own, "-x", SCHEMES[scheme], "--data-binary", f"@{got}", f"{secure}://{NAME}/upload")
+    assert json.loads(sent.stdout) == {"sha256": checksum(size)}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "auto-http", "user-https"])
+def test_a_kept_connection_carries_many_requests(own: Box, scheme: str) -> None:
+    urls = [word for n in range(20) for word in ("-o", "/dev/null", f"http://{NAME}/download/{n}")]
+    done = curl(own, "-x", SCHEMES[scheme], "-w", "%{http_code} %{num_connects}\n", *urls)
+    assert done.stdout.split("\n")[:-1] == ["200 1", *["200 0"] * 19]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "code"),
+    [("http", "56"), ("socks5h", "97"), ("socks4a", "97"), ("https", "56")],
+)
+def test_a_refused_port(own: Box, scheme: str, code: str) -> None:
+    done = curl(own, "-x", SCHEMES[scheme], "-w", "%{time_total}", f"https://{NAME}:81/")
+    assert done.returncode == int(code), done.stdout
+    assert float(done.stdout.split()[-1]) < 2
+
+
+def test_errors_are_words(own: Box) -> None:
+    done = curl(own, "-x", SCHEMES["http"], "-i", f"http://{NAME}:81/")
+    assert done.stdout.startswith("HTTP/1.1 502")
+    assert 'Proxy-Status: isthmus; error=connection_refused; details="refused"' in done.stdout
+    assert f"{NAME} refused the connection." in done.stdout
+    page = curl(own, "-x", SCHEMES["http"], "-i", "-H", "Accept: text/html", "http://none.example/")
+    assert page.stdout.startswith("HTTP/1.1 502")
+    assert "error=dns_error" in page.stdout
+    assert "<h1>none.example does not exist.</h1>" in page.stdout
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["127.0.0.1", "203.0.113.2", "169.254.169.254", "0.0.0.0", "[::1]", "[fd00:1::1]", "[fe80::1]",
+     "[ff02::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1", "255.255.255.255"],
+)  # fmt: skip
+def test_what_is_never_reached(own: Box, target: str) -> None:
+    done = curl(own, "-x", SCHEMES["http"], "-i", f"http://{target}:443/")
+    assert done.stdout.startswith("HTTP/1.1 403"), done.stdout
+    assert curl(own, "-x", SCHEMES["socks5h"], f"http://{target}:443/").returncode == 97
+
+
+def test_connect_ports(own: Box) -> None:
+    done = curl(own, "-x", SCHEMES["http"], "-p", f"http://{NAME}:22/")
+    assert done.returncode == 56
+    assert "403" in done.stdout
+
+
+class TestUsers:
+    """Who may pass where somebody is asked."""
+
+    @pytest.mark.parametrize("port", [3130, 3131])
+    @pytest.mark.parametrize("who", ["", "alice:wrong@", "nobody:open%20sesame%201@"])
+    def test_wrong_ones_do_not(self, own: Box, port: int, who: str) -> None:
+        scheme = "https" if port == 3130 else "http"
+        done = curl(own, "-x", f"{scheme}://{who}{BOX}:{port}", "-i", f"http://{NAME}/")
+        assert done.stdout.startswith("HTTP/1.1 407"), done.stdout
+        assert 'Proxy-Authenticate: Basic realm="Isthmus", charset="UTF-8"' in done.stdout
+        assert "from IPv4" not in done.stdout
+        assert curl(own, "-x", f"socks5h://{who}{BOX}:3131", f"http://{NAME}/").returncode == 97
+
+    def test_the_record_says_who(self, own: Box) -> None:
+        assert curl(own, "-x", SCHEMES["user-http"], f"http://{NAME}/download/3").returncode == 0
+
+        def rows() -> list[dict[str, object]]:
+            lines = own.sessions_log.read_text().splitlines()
+            return [row for row in map(json.loads, lines) if row.get("user") == "alice"]
+
+        wait_for(lambda: bool(rows()), "a line in the log", 5)
+        assert rows()[-1]["name"] == NAME
+        assert rows()[-1]["origin"] == SERVER
+
+
+def raw(box: Box, port: int, data: bytes, *, end: bool = True, tls: bool = False) -> bytes:
+    """What the proxy answers to octets of the client's choice, up to its end."""
+
+    def ask() -> bytes:
+        sock = socket.create_connection(("fd00:1::1", port), 10)
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            sock = context.wrap_socket(sock)
+        with sock, contextlib.suppress(ConnectionResetError):
+            sock.sendall(data)
+            if end and not tls:
+                sock.shutdown(socket.SHUT_WR)
+            out = b""
+            while got := sock.recv(65_536):
+                out += got
+            return out
+        return out
+
+    return box.client.call(ask)
+
+
+def test_pipelined_requests_are_answered_in_order(own: Box) -> None:
+    request = "GET http://{name}/download/{n} HTTP/1.1\r\nHost: {name}\r\n\r\n"
+    out = raw(own, 3128, "".join(request.format(name=NAME, n=n) for n in range(1, 9)).encode())
+    assert [int(n) for n in re.findall(rb"Content-Length: (\d+)", out)] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("port", [3128, 8080])
+def test_malformed_requests_are_refused(own: Box, port: int) -> None:
+    head = f"POST http://{NAME}/upload HTTP/1.1\r\nHost: {NAME}\r\n"
+    both = head + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    assert raw(own, port, both.encode()).startswith(b"HTTP/1.1 400")
+
+
+def test_a_tunnel_keeps_half_closes(own: Box) -> None:
+    """The peer answers with the digest of what came before the end, sent ahead of the proxy's reply."""
+    data = b"x" * 100_000
+    out = raw(own, 3128, f"CONNECT {SERVER}:7002 HTTP/1.1\r\n\r\n".encode() + data)
+    assert out.startswith(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    assert out.endswith(hashlib.sha256(data).hexdigest().encode())
+
+
+def test_the_pac_file(own: Box) -> None:
+    for url in (f"http://{BOX}/wpad.dat", f"http://{BOX}/proxy.pac", f"http://{BOX}:3128/proxy.pac"):
+        done = own.client.run("curl", "-sS", "-i", url)
+        assert "application/x-ns-proxy-autoconfig" in done.stdout
+        assert "PROXY [fd00:1::1]:3128" in done.stdout
+        assert "HTTPS isthmus:3129" in done.stdout
+    assert own.client.run("curl", "-sS", "-i", f"http://{BOX}/else").stdout.startswith("HTTP/1.1 404")
+    # The port of the PAC file is no proxy.
+    assert curl(own, "-x", f"http://{BOX}:80", "-i", f"http://{NAME}/").stdout.startswith("HTTP/1.1 403")
+
+
+def test_nothing_stays_behind(own: Box) -> None:
+    wait_for(lambda: sessions(own)["total"] == 0, "the end of all sessions", 5)
