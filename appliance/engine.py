@@ -28,6 +28,8 @@ MODULES = (
     "proxy.context",
     "proxy.relay",
     "proxy.transparent",
+    "proxy.batch",
+    "proxy.datagram",
     "proxy.packets",
     "dns64.batch",
     "dns64.misses",

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from appliance.config.schema import Config
-from appliance.dataplane import MARK_LOCAL, MARK_TUN_BASE, MARK_WAN, listener_port, tun_name
+from appliance.dataplane import (
+    MARK_LOCAL,
+    MARK_TO_CLIENT,
+    MARK_TUN_BASE,
+    MARK_WAN,
+    listener_port,
+    tun_name,
+    udp_ports,
+)
 
 TABLE = "isthmus"
 # Any constant does: it only has to be the same for every packet of a client.
@@ -45,22 +53,16 @@ socket transparent 1 meta mark set {MARK_LOCAL} accept"""
         if workers == 1
         else f"meta mark set jhash ip6 saddr mod {workers} seed {_HASH_SEED} offset {MARK_TUN_BASE}"
     )
-    # Accept-first goes without TUN: the SYN reaches the listener of the client's worker at once.
-    first = chains = ""
+    # Without TUN, to a listener of the client's worker at once: datagrams, and, where clients are
+    # accepted first, SYNs.
+    syn, chains = f"{steer} accept", _listeners("udp", workers)
     if config.proxy.accept_first:
-        goto = ", ".join(f"{worker} : goto first_{worker}" for worker in range(workers))
-        first = (
-            "    tcp flags & (fin | syn | rst | ack) == syn "
-            f"jhash ip6 saddr mod {workers} seed {_HASH_SEED} vmap {{ {goto} }}\n"
-        )
-        chains = "".join(
-            f"""
-  chain first_{worker} {{
-    meta l4proto tcp tproxy ip6 to [::1]:{listener_port(worker)} meta mark set {MARK_LOCAL} accept
-  }}
-"""
-            for worker in range(workers)
-        )
+        syn, chains = _by_client("first", workers), chains + _listeners("first", workers)
+    chains += _listeners("origins", workers)
+    services = ", ".join(str(service.port) for service in config.published if service.protocol == "udp")
+    not_ours = f"    udp dport {{ {services} }} notrack accept\n" if services else ""
+    # One prefix is compared with; a set of them is looked up, at several times the price.
+    prefixes = f"{config.translation[0].prefix}" if len(config.translation) == 1 else "@prefixes"
     by_device = "".join(f', "{tun_name(worker)}" : goto from_worker_{worker}' for worker in range(workers))
     devices = ", ".join(f'"{tun_name(worker)}"' for worker in range(workers))
     from_workers = "".join(
@@ -88,20 +90,31 @@ table inet {TABLE} {{
     type filter hook prerouting priority raw; policy accept
     iifname vmap {{ "{lan}" : goto from_lan{by_device} }}
     meta l4proto tcp notrack accept
-    meta l4proto udp socket mark {MARK_WAN} meta mark set {MARK_WAN} notrack
+    meta nfproto ipv4 meta l4proto udp goto from_origins
     iifname "lo" notrack
+  }}
+
+  # Datagrams of the IPv4 side: each worker has its part of the ports. What is for a connected socket of
+  # the box (its resolver's, its clock's) TPROXY leaves alone, and conntrack lets in.
+  chain from_origins {{
+    ip daddr 127.0.0.0/8 notrack accept
+{not_ours}    udp dport {_by_port(workers)}
   }}
 
   chain output {{
     type filter hook output priority raw; policy accept
+    meta l4proto udp meta mark {MARK_WAN} notrack accept
+    # A client that forged its address reaches by the answers neither the WAN nor the box itself.
+    meta mark {MARK_TO_CLIENT} oifname "{lan}" notrack accept
+    meta mark {MARK_TO_CLIENT} drop
     meta l4proto tcp notrack accept
-    meta l4proto udp meta mark {MARK_WAN} notrack
     oifname "lo" notrack
     ip6 saddr {untracked} notrack
   }}
 {from_workers}{chains}
   chain from_lan {{
-    ip6 daddr @prefixes goto to_prefix{divert_clients}
+    meta l4proto udp ip6 daddr {prefixes} notrack {_by_client("udp", workers)}
+    ip6 daddr {prefixes} goto to_prefix{divert_clients}
     meta l4proto tcp notrack
   }}
 
@@ -109,9 +122,8 @@ table inet {TABLE} {{
     notrack
     # Every pure SYN waits in a worker's TUN, before any look for a socket: its four-tuple may be in
     # TIME_WAIT here, and the origin has to be asked again.
-{first}    tcp flags & (fin | syn | rst | ack) == syn {steer} accept
+    tcp flags & (fin | syn | rst | ack) == syn {syn}
     meta l4proto {{ tcp, icmpv6 }} socket transparent 1 meta mark set {MARK_LOCAL} accept
-    meta l4proto udp {steer} accept
     icmpv6 type {_ICMPV6_TO_WORKER} {steer} accept
     meta l4proto tcp reject with tcp reset
     drop
@@ -122,8 +134,9 @@ table inet {TABLE} {{
     meta mark {MARK_LOCAL} accept
     # A segment for a socket that there is, one in TIME_WAIT included; and errors about what one sent.
     tcp flags & (syn | ack) != syn socket transparent 0 accept
-    meta mark {MARK_WAN} accept
     icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} socket transparent 0 accept
+    # The same about datagrams of the workers, which have no sockets: it quotes UDP (17).
+    icmp type {{ destination-unreachable, time-exceeded }} @th,136,8 17 accept
     iifname "lo" accept
     ct state established,related accept
     iifname "{lan}" meta l4proto icmpv6 accept
@@ -141,3 +154,36 @@ table inet {TABLE} {{
   }}
 }}
 """
+
+
+def _by_client(name: str, workers: int) -> str:
+    """To the chain ``name_N`` of the client's worker."""
+    if workers == 1:
+        return f"goto {name}_0"
+    goto = ", ".join(f"{worker} : goto {name}_{worker}" for worker in range(workers))
+    return f"jhash ip6 saddr mod {workers} seed {_HASH_SEED} vmap {{ {goto} }}"
+
+
+def _listeners(name: str, workers: int) -> str:
+    """The chains ``name_N``, each into a transparent socket of worker N."""
+    protocol = "tcp" if name == "first" else "udp"
+    to = "ip to 127.0.0.1" if name == "origins" else "ip6 to [::1]"
+    tracking = "notrack " if name == "origins" else ""
+    return "".join(
+        f"""
+  chain {name}_{worker} {{
+    meta l4proto {protocol} tproxy {to}:{listener_port(worker)} {tracking}meta mark set {MARK_LOCAL} accept
+  }}
+"""
+        for worker in range(workers)
+    )
+
+
+def _by_port(workers: int) -> str:
+    """To the chain ``origins_N`` of the worker whose UDP port it is."""
+    slices = [udp_ports(worker, workers) for worker in range(workers)]
+    texts = [f"{ports.start}-{ports.stop - 1}" for ports in slices]
+    if workers == 1:
+        return f"{texts[0]} goto origins_0"
+    goto = ", ".join(f"{text} : goto origins_{worker}" for worker, text in enumerate(texts))
+    return f"vmap {{ {goto} }}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 
 IPV6_HEADER = 40
+IPV4_HEADER = 20
 UDP_HEADER = 8
 TCP_HEADER = 20  # without options
 ICMP_HEADER = 8
@@ -19,9 +20,12 @@ FRAGMENT = 44
 ICMPV6 = 58
 
 PACKET_TOO_BIG = 2
+TIME_EXCEEDED = 3
 ECHO_REQUEST_V6 = 128
 ECHO_REPLY_V6 = 129
+UNREACHABLE_V4 = 3
 ECHO_REQUEST_V4 = 8
+TIME_EXCEEDED_V4 = 11
 ECHO_REPLY_V4 = 0
 
 # RFC 4443 section 2.4 (c): an error quotes as much as fits into the least MTU.
@@ -32,6 +36,8 @@ FRAGMENT_HEADER = 8
 _FRAGMENT_PAYLOAD = (MIN_MTU - IPV6_HEADER - FRAGMENT_HEADER) & ~7
 
 _HEADER = Struct("!IHBB")
+_HEADER_V4 = Struct("!BBHHHBBH")
+_MORE_FRAGMENTS = 0x2000
 _TCP = Struct("!HHIIBBHHH")
 _VERSION = 6 << 28
 _HOP_LIMIT = 64
@@ -94,18 +100,56 @@ def icmpv6_error(source: bytes, kind: int, code: int, offending: bytes, mtu: int
     return icmpv6(source, offending[8:24], kind, code, mtu, offending[:MAX_QUOTE])
 
 
-def udp(source: bytes, target: bytes, ports: bytes, payload: bytes) -> bytes:
+def udp(source: bytes, target: bytes, ports: bytes, payload: bytes, hop_limit: int = _HOP_LIMIT) -> bytes:
     """A UDP datagram; ``ports`` is source and destination port, four octets."""
     length = UDP_HEADER + len(payload)
     octets = length.to_bytes(2, "big")
     total = ones_sum(source + target) + ones_sum(ports) + ones_sum(payload) + 2 * length + UDP
     return (
-        header(source, target, UDP, length)
+        header(source, target, UDP, length, hop_limit)
         + ports
         + octets
         + (0xFFFF - total % 0xFFFF).to_bytes(2, "big")
         + payload
     )
+
+
+def udp_v4(ends: bytes, payload: bytes, ttl: int) -> bytes:
+    """A UDP datagram of IPv4, as a raw socket takes it: the kernel fills the rest of the header in.
+
+    ``ends``: source, destination, source port, destination port: 12 octets.
+    """
+    length = UDP_HEADER + len(payload)
+    total = ones_sum(ends) + ones_sum(payload) + 2 * length + UDP
+    return (
+        _HEADER_V4.pack(0x45, 0, IPV4_HEADER + length, 0, 0, ttl, UDP, 0)
+        + ends
+        + length.to_bytes(2, "big")
+        + (0xFFFF - total % 0xFFFF).to_bytes(2, "big")
+        + payload
+    )
+
+
+def fragments_v4(packet: bytes, identification: int, mtu: int) -> list[bytes]:
+    """A packet of IPv4 (header of 20 octets) cut into fragments of at most ``mtu`` (RFC 791 section 2.3)."""
+    body = packet[IPV4_HEADER:]
+    most = (mtu - IPV4_HEADER) & ~7
+    out = []
+    for offset in range(0, len(body), most):
+        piece = body[offset : offset + most]
+        more = _MORE_FRAGMENTS if offset + len(piece) < len(body) else 0
+        fields = (
+            0x45,
+            0,
+            IPV4_HEADER + len(piece),
+            identification,
+            more | offset >> 3,
+            packet[8],
+            packet[9],
+            0,
+        )
+        out.append(_HEADER_V4.pack(*fields) + packet[12:IPV4_HEADER] + piece)
+    return out
 
 
 def fragments(packet: bytes, identification: int, mtu: int) -> list[bytes]:

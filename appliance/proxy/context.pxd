@@ -23,6 +23,7 @@ cdef class Way:
     cdef public tuple networks
     cdef public bytes interface
     cdef public tuple sources
+    cdef public bytes place
 
     cpdef bytes source_for(self, bytes client)
 
@@ -56,7 +57,6 @@ cdef class Context(Loop):
     cdef object _ballast
     cdef bint _no_memory
     cdef dict _own
-    cdef object _probe
     cdef dict _new_sessions
     cdef long _new_in_all
     cdef set _limited

@@ -91,6 +91,7 @@ class Way:
         self.networks = networks
         self.interface = interface
         self.sources = sources
+        self.place = prefix.network.network_address.packed  # tells one way from another
 
     def may_carry(self, address: IPv4Address) -> Failure | None:
         """Why ``address`` is not reached by this prefix, or None."""
@@ -151,7 +152,6 @@ class Context(Loop):
         self._no_memory = False  # in this second
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._own: dict[str, bool] = {}
-        self._probe = socket(AF_INET, SOCK_DGRAM)
         self.max_sessions = 0
         self.max_sessions_per_client = 0
         self.max_new = 0
@@ -293,17 +293,19 @@ class Context(Loop):
         return found
 
     def is_own(self, origin: str) -> bool:
-        """True where ``origin`` is an address of this box: the route to it would start there too.
+        """True where ``origin`` is an address of this box: one that a socket can be bound to.
 
         Remembered for the second: an address does not come and go between two sessions.
         """
         known = self._own.get(origin)
         if known is None:
+            # A connected socket's name would not do: of several addresses of one network it says the first.
             try:
-                self._probe.connect((origin, 9))
-                known = bool(self._probe.getsockname()[0] == origin)
+                with socket(AF_INET, SOCK_DGRAM) as probe:
+                    probe.bind((origin, 0))
+                known = True
             except OSError:
-                known = False  # no route: the dial will say so itself
+                known = False
             self._own[origin] = known
         return known
 

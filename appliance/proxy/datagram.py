@@ -1,452 +1,485 @@
-"""UDP and ping: the client's leg is packets of the TUN, the origin's leg one socket for each binding.
+"""UDP: datagrams of clients and of origins, each kind through one socket of the worker's.
 
-A *binding* (RFC 6146 section 3.1) is a client's endpoint, address and port (for ping: address and
-identifier). It owns one unconnected IPv4 socket, so every origin sees the same source port:
-endpoint-independent mapping. The binding's *sessions*, one for each origin, say who may answer.
+What clients send to a translation prefix comes through a transparent IPv6 socket (TPROXY), what origins
+answer to the worker's ports through a transparent IPv4 one, many with one system call. What is sent on
+leaves as packets by raw sockets, many with one system call. No flow has a socket of its own.
+
+A *binding* (RFC 6146 section 3.1) is a client's endpoint, address and port, with one of the worker's
+ports, so every origin sees the same source port: endpoint-independent mapping. The binding's *flows*, one
+for each origin, say who may answer.
 """
 
 from __future__ import annotations
 
-import struct
+import os
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from socket import (
     AF_INET,
     AF_INET6,
-    IPPROTO_ICMP,
-    IPPROTO_IP,
-    IPPROTO_IPV6,
-    IPPROTO_UDP,
-    MSG_ERRQUEUE,
-    SO_ERROR,
+    IPPROTO_ICMPV6,
+    IPPROTO_RAW,
+    SO_SNDBUF,
     SOCK_CLOEXEC,
-    SOCK_DGRAM,
     SOCK_NONBLOCK,
+    SOCK_RAW,
     SOL_SOCKET,
-    inet_aton,
     inet_ntop,
     socket,
 )
 from typing import Any
 
-from appliance.addressing import is_global_ipv4
-from appliance.errors import Failure, failure_of
+from appliance.dataplane import MARK_TO_CLIENT, MARK_WAN, udp_ports
+from appliance.errors import WIRE, Failure, failure_of
 from appliance.protocol import packet as wire
+from appliance.proxy.batch import MAX_TO_ORIGIN, Batch, send_packet
 from appliance.proxy.context import Context, Destination, Way
+from appliance.proxy.exits import SEND_ROOM, SOURCE_LIFETIME, Exits
 from appliance.proxy.loop import Handler
-from appliance.proxy.relay import EPOLLERR, EPOLLIN
+from appliance.proxy.origin_errors import OriginError, OriginErrors
+from appliance.proxy.path_mtu import PathMtu
+from appliance.proxy.relay import EPOLLIN
 from appliance.session.record import OPEN, Session
 
-# Answers taken from one socket before the others have their turn.
-MAX_DATAGRAMS = 32
-MAX_DATAGRAM = 65_536
-# What is known of the way to a client is asked anew after so long; how many clients are remembered.
-PATH_MTU_LIFETIME = 10.0
-# RFC 8201 section 4: what a packet-too-big said holds for ten minutes.
-TOLD_MTU_LIFETIME = 600.0
-MAX_PATHS = 4_096
 # Above this a hop limit is a host's default and says nothing; below it somebody counts hops.
 TRACEROUTE_HOPS = 32
 DEFAULT_TTL = 64
+# Ports that are tried at random before the free ones are looked for in order.
+PORT_TRIES = 64
+# Octets of randomness drawn with one system call.
+RANDOM_ROOM = 1_024
 
-_IP_RECVERR = 11
-_IP_TTL = 2
-_IP_MTU_DISCOVER = 10
-_IP_PMTUDISC_DONT = 0
-_IPV6_MTU = 24
-_SO_EE_ORIGIN_ICMP = 2
-# struct sock_extended_err (linux/errqueue.h), then the offender's sockaddr_in.
-_EXTENDED_ERROR = struct.Struct("=IBBBBII")
-_ERROR_ROOM = 512
+_ICMP6_FILTER = 1
+_SO_MARK = 36
+_TRACEROUTE_HOPS, _DEFAULT_TTL, _MAX_TO_ORIGIN = TRACEROUTE_HOPS, DEFAULT_TTL, MAX_TO_ORIGIN
+_MAX_SMALL = wire.MIN_MTU - wire.IPV6_HEADER - wire.UDP_HEADER
+_SOURCE_LIFETIME = SOURCE_LIFETIME
 
 
 class Flow:
     """A session of a binding.
 
-    ``key``: client, server and, of UDP, client's port and server's port, of ping, the identifier: as
-    they stand in the client's packets.
+    ``key``: client, server, client's port, server's port, as they stand in the client's datagrams.
+    ``ends``: source, origin, source port, origin's port, as they stand in ours: 12 octets. ``fresh``: until
+    when the source is known to be right.
     """
 
-    __slots__ = ("address", "binding", "key", "last", "server", "session", "target")
+    __slots__ = ("address", "binding", "ends", "fresh", "key", "last", "session", "way")
 
     def __init__(
-        self, session: Session, binding: Binding, key: bytes, port: int, target: Destination, last: float
+        self, session: Session, binding: Binding, key: bytes, origin: bytes, way: Way, last: float
     ) -> None:
         self.session = session
         self.binding = binding
         self.key = key
-        self.server = key[16:32]
-        self.target = target
-        self.address = (target.origin, port)
+        self.address = origin + key[34:36]
+        self.ends = b""
+        self.fresh = 0.0
+        self.way = way
         self.last = last
 
+    def idle(self, second: int) -> int:
+        """The timer: the second at which to ask again, or 0 when the flow is over."""
+        return self.binding.owner.idle(self, second)
 
-def _binding_key(kind: str, key: bytes, way: Way) -> bytes:
-    """A client's endpoint, the kind, and the prefix: what one origin's side socket serves."""
-    return key[:16] + key[32:34] + kind.encode() + way.prefix.network.network_address.packed
 
+class Binding:
+    """One client endpoint, and the port that is its on the IPv4 side. ``exit``: a raw socket's descriptor."""
 
-class Binding(Handler):
-    """One client endpoint and its socket."""
+    __slots__ = ("count", "exit", "first", "others", "owner", "place", "port")
 
-    __slots__ = ("client", "fd", "flows", "kind", "origins", "owner", "place", "port", "sock", "ttl", "turn")
-
-    def __init__(
-        self, owner: Datagrams, kind: str, place: bytes, way: Way, sock: socket | None = None
-    ) -> None:
-        """``sock``: one taken over, set up already; otherwise OSError where there is none to be had."""
+    def __init__(self, owner: Datagrams, place: bytes, port: int, leave_by: int) -> None:
         self.owner = owner
-        self.kind = kind
         self.place = place
-        self.client = place[:16]
-        self.port = place[16:18]
-        self.ttl = DEFAULT_TTL
-        self.turn = 1  # answers to take at the next event
-        self.flows: set[Flow] = set()
-        self.origins: dict[tuple[str, int], Flow] = {}
-        self.sock = self._open(way) if sock is None else sock
-        self.fd = self.sock.fileno()
+        self.port = port
+        self.exit = leave_by
+        self.count = 0  # of flows
+        # Most bindings have one flow; a dictionary by origin's address is made for the second.
+        self.first: Flow | None = None
+        self.others: dict[bytes, Flow] | None = None
 
-    def _open(self, way: Way) -> socket:
-        protocol = IPPROTO_UDP if self.kind == "udp" else IPPROTO_ICMP
-        sock = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
-        try:
-            way.bind(sock, self.client)
-        except OSError:
-            sock.close()
-            raise
-        sock.setsockopt(IPPROTO_IP, _IP_RECVERR, 1)
-        # An IPv6 source never lets routers fragment; on the IPv4 side a datagram of a client that
-        # knows nothing of that side's MTU is fragmented rather than lost.
-        sock.setsockopt(IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
-        return sock
+    def flow_of(self, address: bytes) -> Flow | None:
+        """The flow whose origin has this address; None for a stranger's."""
+        first = self.first
+        if first is not None and first.address == address:
+            return first
+        return None if self.others is None else self.others.get(address)
+
+    def enter(self, flow: Flow) -> None:
+        """One more flow. Of two servers that stand for the same origin the newest has its answers."""
+        self.count += 1
+        if self.first is None or self.first.address == flow.address:
+            self.first = flow
+        else:
+            if self.others is None:
+                self.others = {}
+            self.others[flow.address] = flow
+
+    def leave(self, flow: Flow) -> bool:
+        """One flow less; True where it was the last."""
+        self.count -= 1
+        if self.first is flow:
+            self.first = None
+        elif self.others is not None and self.others.get(flow.address) is flow:
+            del self.others[flow.address]
+        return self.count == 0
+
+
+class FromOrigins(Handler):
+    """The transparent IPv4 socket as a handler of the loop."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: Datagrams) -> None:
+        self._owner = owner
 
     def on_event(self, events: int) -> None:
-        """Answers, or errors about what was sent."""
-        if events & EPOLLERR:
-            self.owner.errors(self)
-        if events & EPOLLIN:
-            self.owner.answers(self)
+        """Answers wait."""
+        self._owner.answers()
 
 
-class PathMtu:
-    """The greatest packet that reaches a client whole: the LAN's MTU, or what a router there said."""
+class Datagrams(Handler):
+    """The UDP part of a worker."""
 
-    __slots__ = ("_known", "_probe")
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[int, float]] = {}  # client: MTU, until when
-        self._probe = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC)
-
-    def of(self, client: bytes, now: float) -> int:
-        """Octets of a whole IPv6 packet."""
-        known = self._known.get(client)
-        if known is not None and known[1] > now:
-            return known[0]
-        try:
-            self._probe.connect((inet_ntop(AF_INET6, client), 9))
-            mtu = self._probe.getsockopt(IPPROTO_IPV6, _IPV6_MTU)
-        except OSError:
-            mtu = wire.MIN_MTU  # no route just now: the least is always right
-        self._keep(client, mtu, now + PATH_MTU_LIFETIME)
-        return mtu
-
-    def told(self, client: bytes, mtu: int, now: float) -> None:
-        """A packet-too-big about something sent to ``client``; it may only make the MTU smaller."""
-        mtu = max(mtu, wire.MIN_MTU)
-        if mtu < self.of(client, now):
-            self._keep(client, mtu, now + TOLD_MTU_LIFETIME)
-
-    def _keep(self, client: bytes, mtu: int, until: float) -> None:
-        if len(self._known) >= MAX_PATHS:
-            for old in list(self._known)[: MAX_PATHS // 2]:
-                del self._known[old]
-        self._known[client] = (mtu, until)
-
-
-class Datagrams:
-    """The UDP and ping part of a worker."""
-
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, from_clients: int, from_origins: int) -> None:
+        """``from_clients``, ``from_origins``: descriptors of the worker's transparent sockets."""
         self._context = context
+        self._from_clients = from_clients
+        self._from_origins = from_origins
+        self._asked = Batch(AF_INET6)
+        self._answered = Batch(AF_INET)
+        self._exits = Exits(MARK_WAN)
+        self._to_clients = socket(AF_INET6, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_RAW)
+        self._to_clients.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_ROOM)
+        # Bound, so that the kernel does not look for a source for each packet, which has its own anyway.
+        self._to_clients.bind(("::1", 0))
+        self._to_clients.setsockopt(SOL_SOCKET, _SO_MARK, MARK_TO_CLIENT)
+        self._out = self._to_clients.fileno()
+        # Speaks for the box itself, by an address of the kernel's choice; it hears nothing.
+        self._own = socket(AF_INET6, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_ICMPV6)
+        self._own.setsockopt(IPPROTO_ICMPV6, _ICMP6_FILTER, b"\xff" * 32)
+        self._errors = OriginErrors(self)
         self._flows: dict[bytes, Flow] = {}
         self._bindings: dict[bytes, Binding] = {}
+        self._by_port: dict[int, Binding] = {}
+        self._ports = range(0)
+        self._lifetime = 0
+        self._random = b""
+        self._drawn = 0
         self._identification = 0
-        self._paths = PathMtu()
+        self.paths = PathMtu()
+        context.watch(from_clients, self, EPOLLIN)
+        context.watch(from_origins, FromOrigins(self), EPOLLIN)
+        context.watch(self._errors.fd, self._errors, EPOLLIN)
+
+    def configure(self, worker: int, workers: int) -> None:
+        """Take up what the context was configured with; bindings whose port is another's get others."""
+        self._lifetime = self._context.config.proxy.timers.udp
+        self._ports = udp_ports(worker, workers)
+        published = self._context.published
+        for port in [p for p in self._by_port if p not in self._ports or ("udp", p) in published]:
+            binding = self._by_port.pop(port)
+            binding.port = self._draw_port()
+            if binding.port:
+                self._by_port[binding.port] = binding
+        for flow in self._flows.values():
+            flow.fresh = 0.0
 
     # -- from the client -----------------------------------------------------------------------
 
-    def on_udp(self, packet: bytes) -> None:
-        """A UDP datagram of a client."""
-        length = int.from_bytes(packet[44:46], "big")
-        if len(packet) < 48 or length < 8 or length > len(packet) - 40 or not wire.checksum_holds(packet):
-            self._context.counters.malformed += 1
-            return
-        key = packet[8:44]
-        flow = self._flows.get(key) or self._open("udp", packet, key)
-        if flow is not None:
-            self._send(flow, packet, packet[48 : 40 + length])
+    def on_event(self, events: int) -> None:
+        """Datagrams of clients wait: one batch, then the others have their turn."""
+        batch, flows, now = self._asked, self._flows, self._context.now
+        leave_by = -1
+        count = batch.receive(self._from_clients)
+        for number in range(count):
+            hops = batch.hop_limit(number)
+            key = batch.ends(number)
+            # The kernel did not forward this to us, so the hop that we are is counted here.
+            if hops <= 1:
+                self._expired(number, key)
+                continue
+            flow = flows.get(key)
+            if flow is None:
+                flow = self._open(number, key)
+                if flow is None:
+                    continue
+            binding = flow.binding
+            size = batch.size(number)
+            if size > _MAX_TO_ORIGIN or (flow.fresh < now and not self._refresh(flow)):
+                self._not_sent(number, EMSGSIZE if size > _MAX_TO_ORIGIN else 0)
+                continue
+            if binding.exit != leave_by:
+                if leave_by >= 0:
+                    self._forward(leave_by)
+                leave_by = binding.exit
+            flow.last = now
+            flow.session.to_wan += size
+            batch.to_origin(number, flow.ends, hops - 1 if hops <= _TRACEROUTE_HOPS else _DEFAULT_TTL)
+        if leave_by >= 0:
+            self._forward(leave_by)
 
-    def on_icmpv6(self, packet: bytes) -> None:
-        """An ICMPv6 packet from the LAN: an echo request, or an error about an answer of ours."""
-        if len(packet) < 48 or not wire.checksum_holds(packet):
-            self._context.counters.malformed += 1
-            return
-        if packet[40] == wire.PACKET_TOO_BIG:
-            self._on_too_big(packet)
-        if packet[40] != wire.ECHO_REQUEST_V6:
-            return
-        key = packet[8:40] + packet[44:46]
-        flow = self._flows.get(key) or self._open("icmp", packet, key)
-        if flow is not None:
-            # The kernel puts the socket's own identifier and the checksum in.
-            echo = bytes((wire.ECHO_REQUEST_V4, 0, 0, 0, 0, 0)) + packet[46:]
-            self._send(flow, packet, echo)
+    def _forward(self, leave_by: int) -> None:
+        batch = self._asked
+        if batch.flush(leave_by):
+            for number, code in list(batch.failures()):
+                if code == EMSGSIZE:
+                    self._in_pieces(number)
+                elif code not in (EAGAIN, ENOBUFS):  # no room just now: lost, as on any network
+                    self._not_sent(number, code)
 
-    def _on_too_big(self, packet: bytes) -> None:
-        """Believed only where it quotes an answer that a living session may have sent."""
-        quoted = packet[48:]
-        if len(quoted) < 48:
+    def _in_pieces(self, number: int) -> None:
+        """A datagram over the MTU of its way. No DF: a client knows nothing of the IPv4 side's MTU."""
+        batch = self._asked
+        flow = self._flows[batch.ends(number)]
+        ttl = min(batch.hop_limit(number) - 1, DEFAULT_TTL)
+        whole = wire.udp_v4(flow.ends, batch.payload(number), ttl)
+        try:
+            mtu = self._exits.mtu(flow.way, flow.address[:4])
+        except OSError as error:
+            self._not_sent(number, error.errno or 0)
             return
-        protocol, client, server = quoted[6], quoted[24:40], quoted[8:24]
-        if protocol == wire.FRAGMENT:
-            return  # already cut to the least MTU
-        # The quoted answer's ends are ours the other way round.
-        if protocol == wire.UDP:
-            key = client + server + quoted[42:44] + quoted[40:42]
-        else:
-            key = client + server + quoted[44:46]
+        for piece in wire.fragments_v4(whole, self._draw() or 1, mtu):
+            send_packet(flow.binding.exit, flow.address[:4], piece)
+
+    def _original(self, number: int, key: bytes) -> bytes:
+        """The client's packet, for an error to quote."""
+        batch = self._asked
+        return wire.udp(key[:16], key[16:32], key[32:36], batch.payload(number), batch.hop_limit(number))
+
+    def _not_sent(self, number: int, code: int) -> None:
+        """Tell the client why. ``code``: an errno; 0 where there is no route."""
+        failure = failure_of(code) if code else Failure.NO_ROUTE
+        self._context.answer_error(failure, self._original(number, self._asked.ends(number)))
+
+    def _expired(self, number: int, key: bytes) -> None:
+        """RFC 4443 section 3.3, said by the box, as the router that it is to the client."""
+        if self._context.may_send_error():
+            quote = self._original(number, key)[: wire.MAX_QUOTE]
+            try:
+                # The kernel puts the checksum in.
+                message = bytes((wire.TIME_EXCEEDED, 0)) + bytes(6) + quote
+                self._own.sendto(message, (inet_ntop(AF_INET6, key[:16]), 0))
+            except OSError:
+                return  # lost, as on any network
+
+    def on_too_big(self, key: bytes, mtu: int) -> None:
+        """A router of the LAN says that an answer to what bears ``key`` was too big."""
         if key in self._flows:
-            self._paths.told(client, int.from_bytes(packet[44:48], "big"), self._context.now)
+            self.paths.told(key[:16], mtu, self._context.now)
 
-    def _open(self, kind: str, packet: bytes, key: bytes) -> Flow | None:
-        """A new flow for a client's packet, within its binding; refused where it may not be."""
+    # -- new flows -----------------------------------------------------------------------------
+
+    def _open(self, number: int, key: bytes) -> Flow | None:
+        """A new flow, within its binding; where there may be none the client is told."""
         context = self._context
-        target = context.destination(packet[24:40])
-        if target is None:
+        target = context.destination(key[16:32])
+        # RFC 4291 section 2.5.6: what bears a link-local address may not leave its link.
+        if target is None or (key[0] == 0xFE and key[1] & 0xC0 == 0x80):
             context.counters.malformed += 1
             return None
-        port = int.from_bytes(key[34:36], "big")  # 0 for ping
-        failure = target.failure or context.admit(packet[8:24])
-        if failure is None and (kind, port) not in context.published and context.is_own(target.origin):
-            failure = Failure.DENIED
-        place = _binding_key(kind, key, target.way)
-        binding = self._bindings.get(place)
-        if failure is None and binding is None:
-            try:
-                binding = Binding(self, kind, place, target.way)
-            except OSError as error:
-                failure = failure_of(error.errno or 0)
-            else:
-                self._bindings[place] = binding
-                context.watch(binding.fd, binding, EPOLLIN)
-        if failure is not None or binding is None:
-            self._refuse(kind, packet, target, failure or Failure.RESOURCES)
-            return None
-        session = context.open(kind, key[:36].ljust(36, b"\0"), target.origin, OPEN)
-        flow = Flow(session, binding, key, port, target, context.now)
-        context.counters.opened += 1
-        self._enter(flow)
+        flow, failure = self._try_open(key, target)
+        if flow is None:
+            context.refused("udp", key[:16], target.origin, int.from_bytes(key[34:36], "big"), failure)
+            kind = shown(failure)
+            if WIRE[kind].icmpv6 is not None:
+                context.answer_error(kind, self._original(number, key))
         return flow
 
-    def _lifetime(self, kind: str) -> int:
-        timers = self._context.config.proxy.timers
-        return timers.udp if kind == "udp" else timers.icmp
+    def _try_open(self, key: bytes, target: Destination) -> tuple[Flow | None, Failure]:
+        context = self._context
+        failure = target.failure or context.admit(key[:16])
+        if failure is not None:
+            return None, failure
+        if context.is_own(target.origin):
+            port = int.from_bytes(key[34:36], "big")
+            if ("udp", port) not in context.published:
+                return None, Failure.DENIED
+        place = key[:16] + key[32:34] + target.way.place
+        binding = self._bindings.get(place)
+        if binding is None:
+            try:
+                leave_by = self._exits.exit(target.way, key[:16])
+            except OSError as error:
+                return None, failure_of(error.errno or 0)
+            port = self._draw_port()
+            if not port:
+                return None, Failure.PORTS
+            binding = self._bind(place, port, leave_by)
+        session = context.open("udp", key, target.origin, OPEN)
+        flow = Flow(session, binding, key, target.packed, target.way, context.now)
+        context.counters.opened += 1
+        self._enter(flow)
+        return flow, Failure.RESOURCES
+
+    def _bind(self, place: bytes, port: int, leave_by: int) -> Binding:
+        binding = Binding(self, place, port, leave_by)
+        self._bindings[place] = binding
+        self._by_port[port] = binding
+        return binding
 
     def _enter(self, flow: Flow) -> None:
         """Into the tables, with the timer that ends it."""
-        binding = flow.binding
         self._flows[flow.key] = flow
-        binding.flows.add(flow)
-        binding.origins[flow.address] = flow
+        flow.binding.enter(flow)
+        self._context.timers.add(int(flow.last) + self._lifetime, flow.idle)
 
-        def idle(second: int) -> int:
-            if self._flows.get(flow.key) is not flow:
-                return 0  # another worker's by now
-            left = int(flow.last) + self._lifetime(binding.kind) - second
-            if left > 0:
-                return second + left
-            self._end(flow, "idle")
-            return 0
-
-        self._context.timers.add(int(flow.last) + self._lifetime(binding.kind), idle)
-
-    def _refuse(self, kind: str, packet: bytes, target: Destination, failure: Failure) -> None:
-        context = self._context
-        port = int.from_bytes(packet[42:44], "big") if kind == "udp" else 0
-        context.refused(kind, packet[8:24], target.origin, port, failure)
-        # A datagram has no RST: what TCP would reset is "prohibited" here.
-        shown = failure if failure is Failure.NON_GLOBAL else Failure.PROHIBITED
-        context.answer_error(shown, packet)
-
-    def _send(self, flow: Flow, packet: bytes, payload: bytes) -> None:
-        context, binding = self._context, flow.binding
-        hops = packet[7]
-        ttl = hops if hops < TRACEROUTE_HOPS else DEFAULT_TTL
-        flow.last = context.now
+    def _refresh(self, flow: Flow) -> bool:
+        """Ask by what address the flow leaves; False where no route leads to its origin."""
+        now = self._context.now
+        port = flow.binding.port
         try:
-            if ttl != binding.ttl:
-                binding.sock.setsockopt(IPPROTO_IP, _IP_TTL, ttl)
-                binding.ttl = ttl
-            try:
-                binding.sock.sendto(payload, flow.address)
-            except ConnectionRefusedError:
-                # An earlier datagram's error; its story is in the error queue. This one is unsent.
-                binding.sock.sendto(payload, flow.address)
-        except BlockingIOError:
-            if binding.sock.getsockname()[1] == 0:  # not a full buffer: there was no port to send from
-                self._end(flow, Failure.PORTS.value)
-                self._refuse(binding.kind, packet, flow.target, Failure.PORTS)
-            return
-        except OSError as error:
-            if binding.kind == "udp" and error.errno is not None:
-                context.answer_error(failure_of(error.errno), packet)
-            self.errors(binding)
-            return
-        flow.session.to_wan += len(payload)
+            flow.binding.exit = self._exits.exit(flow.way, flow.key[:16])
+            source = self._exits.source(flow.way, flow.key[:16], flow.address[:4], now)
+        except OSError:
+            return False
+        flow.ends = source + flow.address[:4] + port.to_bytes(2, "big") + flow.address[4:]
+        flow.fresh = now + _SOURCE_LIFETIME
+        return port != 0
+
+    def _draw(self) -> int:
+        """A random number of 16 bits."""
+        if self._drawn >= len(self._random):
+            self._random = os.urandom(RANDOM_ROOM)
+            self._drawn = 0
+        self._drawn += 2
+        return int.from_bytes(self._random[self._drawn - 2 : self._drawn], "big")
+
+    def _draw_port(self) -> int:
+        """A free port of the worker's (RFC 6056 section 3.3.2), or 0."""
+        ports, taken, published = self._ports, self._by_port, self._context.published
+        for _ in range(PORT_TRIES):
+            port = ports.start + (self._draw() * len(ports) >> 16)
+            if port not in taken and ("udp", port) not in published:
+                return port
+        for port in ports:
+            if port not in taken and ("udp", port) not in published:
+                return port
+        return 0
 
     # -- from the origin -----------------------------------------------------------------------
 
-    def answers(self, binding: Binding) -> None:
-        """Datagrams on a binding's socket; those of strangers are dropped."""
-        context = self._context
-        receive = binding.sock.recvfrom
-        udp = binding.kind == "udp"
-        turn = binding.turn
-        # The socket is reported again while there is more. To look for the end of the queue each time
-        # would be a system call in vain for everyone with one datagram at a time.
-        binding.turn = min(2 * turn, MAX_DATAGRAMS)
-        for number in range(turn):
-            try:
-                data, address = receive(MAX_DATAGRAM)
-            except BlockingIOError:
-                binding.turn = max(number, 1)
-                return
-            except OSError:
-                self.errors(binding)
+    def answers(self) -> None:
+        """One batch of datagrams of origins; those of strangers are dropped."""
+        batch, by_port, now = self._answered, self._by_port, self._context.now
+        count = batch.receive(self._from_origins)
+        for number in range(count):
+            binding = by_port.get(batch.own_port(number))
+            if binding is None:
                 continue
-            flow = binding.origins.get(address)
+            flow = binding.flow_of(batch.peer(number))
             if flow is None:
                 continue
-            flow.last = context.now
-            flow.session.to_lan += len(data)
-            if udp:
-                answer = wire.udp(flow.server, binding.client, flow.key[34:36] + binding.port, data)
-            elif len(data) >= 8 and data[0] == wire.ECHO_REPLY_V4:
-                word = int.from_bytes(binding.port + data[6:8], "big")
-                answer = wire.icmpv6(flow.server, binding.client, wire.ECHO_REPLY_V6, 0, word, data[8:])
+            size = batch.size(number)
+            flow.last = now
+            flow.session.to_lan += size
+            if size <= _MAX_SMALL or size + 48 <= self.paths.of(flow.key[:16], now):
+                batch.to_client(number, flow.key)
             else:
-                continue
-            if len(answer) <= wire.MIN_MTU:
-                context.write(answer)
-                continue
-            self._identification = (self._identification + 1) & 0xFFFFFFFF
-            mtu = self._paths.of(binding.client, context.now)
-            for piece in wire.fragments(answer, self._identification, mtu):
-                context.write(piece)
+                key = flow.key
+                ports = key[34:36] + key[32:34]
+                self.send_to_client(wire.udp(key[16:32], key[:16], ports, batch.payload(number)))
+        if count > 0:
+            batch.flush(self._out)  # what the LAN has no room for is lost, as on any network
 
-    def errors(self, binding: Binding) -> None:
-        """What the IPv4 side says of our datagrams: back to the client as ICMPv6."""
-        for _ in range(MAX_DATAGRAMS):
-            try:
-                data, control, _flags, address = binding.sock.recvmsg(
-                    wire.MAX_QUOTE, _ERROR_ROOM, MSG_ERRQUEUE
-                )
-            except OSError:
-                # An error that left no message would raise EPOLLERR for ever: read it away.
-                binding.sock.getsockopt(SOL_SOCKET, SO_ERROR)
-                return
-            flow = binding.origins.get(address)
-            if flow is None:
-                continue
-            for level, kind, value in control:
-                if level == IPPROTO_IP and kind == _IP_RECVERR and len(value) >= _EXTENDED_ERROR.size:
-                    self._pass_on(binding, flow, data, value)
+    def send_to_client(self, answer: bytes) -> None:
+        """Send a whole packet, in pieces where the way to the client asks for it."""
+        client = answer[24:40]
+        self._identification = (self._identification + 1) & 0xFFFFFFFF
+        mtu = self.paths.of(client, self._context.now)
+        for piece in wire.fragments(answer, self._identification, mtu):
+            send_packet(self._out, client, piece)
 
-    def _pass_on(self, binding: Binding, flow: Flow, data: bytes, value: bytes) -> None:
+    def on_origin_error(self, source: bytes, error: OriginError) -> None:
+        """What the IPv4 side says of a datagram of ours: to the client as ICMPv6."""
         context = self._context
-        number, origin, kind, code, _pad, info, _data = _EXTENDED_ERROR.unpack_from(value)
-        source = flow.server
-        if origin == _SO_EE_ORIGIN_ICMP:
-            mapped = wire.icmp_error_to_v6(kind, code, info)
-            offender = value[_EXTENDED_ERROR.size + 4 : _EXTENDED_ERROR.size + 8]
-            if len(offender) == 4 and offender != inet_aton(flow.target.origin):
-                prefix = flow.target.way.prefix
-                if not prefix.well_known or is_global_ipv4(IPv4Address(offender)):
-                    source = prefix.embed_packed(offender)
-                elif kind == 11:
-                    return  # a hop without an address that could be shown: traceroute prints a star
-        else:
-            failure = failure_of(number)
-            mapped = (1, 0, 0) if failure is Failure.NO_ROUTE else (1, 3, 0)
-        if mapped is None or not context.may_send_error():
+        binding = self._by_port.get(int.from_bytes(source[4:], "big"))
+        flow = None if binding is None else binding.flow_of(error.address)
+        if flow is None or error.answer is None or flow.ends[:4] != source[:4]:
             return
-        if binding.kind == "udp":
-            original = wire.udp(binding.client, flow.server, flow.key[32:36], data)
-        else:
-            word = int.from_bytes(binding.port + data[6:8], "big")
-            original = wire.icmpv6(binding.client, flow.server, wire.ECHO_REQUEST_V6, 0, word, data[8:])
-        context.write(wire.icmpv6_error(source, mapped[0], mapped[1], original, mapped[2]))
+        key = flow.key
+        sayer = error.source(flow.way.prefix, key[16:32])
+        if sayer is None or not context.may_send_error():
+            return
+        kind, code, mtu = error.answer
+        original = wire.udp(key[:16], key[16:32], key[32:36], error.data)
+        context.write(wire.icmpv6_error(sayer, kind, code, original, mtu))
 
     # -- from one worker to the next -------------------------------------------------------------
 
-    def hand_over(self) -> Iterator[tuple[dict[str, Any], socket | None]]:
-        """Every flow, as what ``adopt`` of another worker takes; a binding's socket goes with its first."""
-        context = self._context
-        for binding in self._bindings.values():
-            sock: socket | None = binding.sock
-            for flow in binding.flows:
-                session = flow.session
-                yield (
-                    {
-                        "kind": binding.kind,
-                        "key": flow.key.hex(),
-                        "ttl": binding.ttl,
-                        "last": flow.last,
-                        "started": session.started,
-                        "to_wan": session.to_wan,
-                        "to_lan": session.to_lan,
-                    },
-                    sock,
-                )
-                sock = None
-                context.drop(session)
-            binding.flows.clear()
-            context.ignore(binding.fd)
-            context.bury(binding.fd, binding.sock)
-        self._bindings.clear()
-        self._flows.clear()
+    def drain(self) -> None:
+        """Hear of no more datagrams; those that wait are the next worker's."""
+        for fd in (self._from_clients, self._from_origins):
+            self._context.ignore(fd)
+            self._context.bury(fd)
+        self._context.ignore(self._errors.fd)
 
-    def adopt(self, entry: dict[str, Any], sock: socket | None) -> None:
-        """Take a flow over; the first of a binding brings its socket."""
+    def hand_over(self) -> Iterator[tuple[dict[str, Any], int | None]]:
+        """Every flow, as what ``adopt`` of another worker takes."""
         context = self._context
-        kind, key = entry["kind"], bytes.fromhex(entry["key"])
+        for flow in self._flows.values():
+            session = flow.session
+            yield (
+                {
+                    "kind": "udp",
+                    "key": flow.key.hex(),
+                    "port": flow.binding.port,
+                    "last": flow.last,
+                    "started": session.started,
+                    "to_wan": session.to_wan,
+                    "to_lan": session.to_lan,
+                },
+                None,
+            )
+            context.drop(session)
+        self._flows.clear()
+        self._bindings.clear()
+        self._by_port.clear()
+
+    def adopt(self, entry: dict[str, Any]) -> None:
+        """Take a flow over, with its port where that is one of this worker's."""
+        context = self._context
+        key = bytes.fromhex(entry["key"])
         target = context.destination(key[16:32])
         if target is None:
             return  # its prefix is no more
-        place = _binding_key(kind, key, target.way)
+        place = key[:16] + key[32:34] + target.way.place
         binding = self._bindings.get(place)
         if binding is None:
-            if sock is None:
-                return  # nor is its binding's
-            binding = Binding(self, kind, place, target.way, sock)
-            binding.ttl = entry["ttl"]
-            self._bindings[place] = binding
-            context.watch(binding.fd, binding, EPOLLIN)
-        session = context.open(kind, key[:36].ljust(36, b"\0"), target.origin, OPEN, entry["started"])
+            port = entry["port"]
+            if port not in self._ports or port in self._by_port:
+                port = self._draw_port()
+            try:
+                leave_by = self._exits.exit(target.way, key[:16])
+            except OSError:
+                return  # nor is its way out
+            if not port:
+                return
+            binding = self._bind(place, port, leave_by)
+        session = context.open("udp", key, target.origin, OPEN, entry["started"])
         session.to_wan, session.to_lan = entry["to_wan"], entry["to_lan"]
-        port = int.from_bytes(key[34:36], "big")
-        self._enter(Flow(session, binding, key, port, target, entry["last"]))
+        flow = Flow(session, binding, key, target.packed, target.way, entry["last"])
+        self._enter(flow)
+        self._refresh(flow)
 
     # -- the end -------------------------------------------------------------------------------
 
-    def _end(self, flow: Flow, reason: str) -> None:
-        context, binding = self._context, flow.binding
+    def idle(self, flow: Flow, second: int) -> int:
+        """Whether a flow is over by ``second``: 0, or when to ask again."""
+        if self._flows.get(flow.key) is not flow:
+            return 0  # another worker's by now
+        left = int(flow.last) + self._lifetime - second
+        if left > 0:
+            return second + left
         del self._flows[flow.key]
-        binding.flows.discard(flow)
-        if binding.origins.get(flow.address) is flow:
-            del binding.origins[flow.address]
-        context.ended(flow.session, reason)
-        if not binding.flows:
+        self._context.ended(flow.session, "idle")
+        binding = flow.binding
+        if binding.leave(flow):
             self._bindings.pop(binding.place, None)
-            context.bury(binding.fd, binding.sock)
+            self._by_port.pop(binding.port, None)
+        return 0
+
+
+def shown(failure: Failure) -> Failure:
+    """A datagram has no RST: what TCP would reset is "prohibited" here."""
+    return failure if failure is Failure.NON_GLOBAL else Failure.PROHIBITED

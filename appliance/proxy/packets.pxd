@@ -5,13 +5,13 @@ from appliance.proxy.kernel cimport Kernel
 from appliance.proxy.loop cimport Handler
 from appliance.proxy.transparent cimport Transparent
 
-cdef int _TCP, _UDP, _ICMPV6, _FRAGMENT
+cdef int _TCP, _ICMPV6, _FRAGMENT
 
 
 cdef class Packets(Handler):
     cdef Context _context
     cdef Transparent _transparent
-    cdef object _datagrams
+    cdef object _pings
     cdef object _reassembly
     cdef public bint broken
 

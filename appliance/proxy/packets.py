@@ -7,23 +7,23 @@ from errno import EAGAIN
 from appliance.protocol import packet as wire
 from appliance.protocol.reassembly import Reassembly
 from appliance.proxy.context import Context
-from appliance.proxy.datagram import Datagrams
 from appliance.proxy.loop import Handler
+from appliance.proxy.ping import Pings
 from appliance.proxy.transparent import Transparent
 
 # Packets read in one go, so that a flood starves no established session.
 MAX_PACKETS = 64
 
-_TCP, _UDP, _ICMPV6, _FRAGMENT = wire.TCP, wire.UDP, wire.ICMPV6, wire.FRAGMENT
+_TCP, _ICMPV6, _FRAGMENT = wire.TCP, wire.ICMPV6, wire.FRAGMENT
 
 
 class Packets(Handler):
     """Reads the TUN. ``broken`` once it is gone: without it the worker serves nobody new."""
 
-    def __init__(self, context: Context, transparent: Transparent, datagrams: Datagrams) -> None:
+    def __init__(self, context: Context, transparent: Transparent, pings: Pings) -> None:
         self._context = context
         self._transparent = transparent
-        self._datagrams = datagrams
+        self._pings = pings
         self._reassembly = Reassembly()
         self.broken = False
 
@@ -47,9 +47,7 @@ class Packets(Handler):
                 protocol = packet[6]
             if protocol == _TCP:
                 self._transparent.on_syn(packet)
-            elif protocol == _UDP:
-                self._datagrams.on_udp(packet)
             elif protocol == _ICMPV6:
-                self._datagrams.on_icmpv6(packet)
+                self._pings.on_icmpv6(packet)
             else:
                 context.counters.malformed += 1

@@ -1,14 +1,15 @@
-"""What a worker works with, as the supervisor keeps it: the seat (TUN and listener), the process on it."""
+"""What a worker works with, as the supervisor keeps it: the seat (TUN, listeners), the process on it."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
+from contextlib import ExitStack
 from socket import send_fds, socket
 from typing import Any
 
-from appliance.proxy.tun import open_listener, open_tun
+from appliance.proxy.tun import open_from_clients, open_from_origins, open_listener, open_tun
 
 # How long a worker may take to answer; it serves thousands of sessions meanwhile.
 ANSWER_TIMEOUT = 1.0
@@ -78,12 +79,19 @@ class Process:
 
 
 class Seat:
-    """A worker's place: its devices, which outlive it, and who sits there now."""
+    """A worker's place: its devices, which outlive it, and who sits there now.
 
-    def __init__(self, index: int, tun: int, listener: socket) -> None:
+    ``listener`` is for TCP; UDP's are ``from_clients`` and ``from_origins``.
+    """
+
+    def __init__(
+        self, index: int, tun: int, listener: socket, from_clients: socket, from_origins: socket
+    ) -> None:
         self.index = index
         self.tun = tun
         self.listener = listener
+        self.from_clients = from_clients
+        self.from_origins = from_origins
         self.process: Process | None = None
         self.restarts = 0
         self.start_at = 0.0  # monotonic; not before this
@@ -92,12 +100,14 @@ class Seat:
     @classmethod
     def open(cls, index: int) -> Seat:
         """A new seat; DataplaneError where control has not built it."""
-        tun = open_tun(index)
-        try:
-            return cls(index, tun, open_listener(index))
-        except BaseException:
-            os.close(tun)
-            raise
+        with ExitStack() as undo:
+            tun = open_tun(index)
+            undo.callback(os.close, tun)
+            listener = undo.enter_context(open_listener(index))
+            from_clients = undo.enter_context(open_from_clients(index))
+            seat = cls(index, tun, listener, from_clients, open_from_origins(index))
+            undo.pop_all()
+            return seat
 
     def vacate(self) -> None:
         """The process died: when may the next one start?"""
@@ -112,16 +122,22 @@ class Seat:
     def close(self) -> None:
         """Give the seat up; a worker that drains has its own copies of the descriptors."""
         os.close(self.tun)
-        self.listener.close()
+        for sock in (self.listener, self.from_clients, self.from_origins):
+            sock.close()
 
     def as_heirloom(self) -> dict[str, Any]:
         """What the next program needs of it; the descriptors survive the exec."""
-        os.set_inheritable(self.tun, True)
-        os.set_inheritable(self.listener.fileno(), True)
-        return {
-            "index": self.index,
+        descriptors = {
             "tun": self.tun,
             "listener": self.listener.fileno(),
+            "from_clients": self.from_clients.fileno(),
+            "from_origins": self.from_origins.fileno(),
+        }
+        for fd in descriptors.values():
+            os.set_inheritable(fd, True)
+        return {
+            "index": self.index,
+            **descriptors,
             "restarts": self.restarts,
             "process": self.process and self.process.as_heirloom(),
         }
@@ -129,9 +145,10 @@ class Seat:
     @classmethod
     def from_heirloom(cls, found: dict[str, Any]) -> Seat:
         """The seat again, after the exec."""
-        for fd in (found["tun"], found["listener"]):
+        names = ("listener", "from_clients", "from_origins")
+        for fd in (found["tun"], *(found[name] for name in names)):
             os.set_inheritable(fd, False)
-        seat = cls(found["index"], found["tun"], socket(fileno=found["listener"]))
+        seat = cls(found["index"], found["tun"], *(socket(fileno=found[name]) for name in names))
         seat.restarts = found["restarts"]
         if found["process"] is not None:
             seat.process = Process.from_heirloom(found["process"])

@@ -1,4 +1,4 @@
-"""The supervisor: holds each worker's TUN and listener, replaces the dead, answers control.
+"""The supervisor: holds each worker's TUN and listeners, replaces the dead, answers control.
 
 It does no work of the data path. It holds the descriptors so that packets and handshakes wait, and
 are not refused, while a worker is being replaced.
@@ -182,6 +182,8 @@ class Supervisor:
                     self._config,
                     seat.tun,
                     seat.listener,
+                    seat.from_clients,
+                    seat.from_origins,
                     theirs,
                     self._log_path,
                     self._certificates,

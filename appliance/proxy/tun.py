@@ -1,4 +1,4 @@
-"""Opening a worker's TUN device and its transparent listener."""
+"""Opening a worker's TUN device and its transparent listeners."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import fcntl
 import os
 import struct
 from socket import (
+    AF_INET,
     AF_INET6,
+    IPPROTO_IP,
     IPPROTO_IPV6,
     IPPROTO_TCP,
+    IPV6_RECVHOPLIMIT,
     SO_OOBINLINE,
+    SO_RCVBUF,
     SO_REUSEADDR,
     SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
@@ -25,9 +31,15 @@ from appliance.errors import IsthmusError
 _TUNSETIFF = 0x400454CA
 _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
+_IP_TRANSPARENT = 19
+_IP_RECVORIGDSTADDR = 20
+_IPV6_RECVORIGDSTADDR = 74
 _IPV6_TRANSPARENT = 75
 # Handshakes that are done and wait for the worker: a tenth of a second's worth of new sessions.
 LISTEN_BACKLOG = 4_096
+# Datagrams that wait for the worker: some five thousand small ones, what comes while it is replaced. More
+# would only make a flood's queue longer. The kernel takes its own maximum where that is less.
+DATAGRAM_ROOM = 4 << 20
 
 
 class DataplaneError(IsthmusError):
@@ -74,8 +86,41 @@ def open_listener(worker: int) -> socket:
         sock.listen(LISTEN_BACKLOG)
     except OSError as error:
         sock.close()
-        hint = "The proxy needs CAP_NET_RAW." if isinstance(error, PermissionError) else ""
-        raise DataplaneError(
-            f"no transparent listener on [::1]:{listener_port(worker)}: {error.strerror}", hint
-        ) from None
+        raise _no_listener(worker, error) from None
     return sock
+
+
+def open_from_clients(worker: int) -> socket:
+    """The worker's transparent UDP socket on [::1]: nftables hands its clients' datagrams to it.
+
+    Bound to no destination, it is the only one of its kind: no other worker's socket shares its group.
+    Each datagram comes with where it was sent to, and with its hop limit.
+    """
+    options = [
+        (IPPROTO_IPV6, option) for option in (_IPV6_TRANSPARENT, _IPV6_RECVORIGDSTADDR, IPV6_RECVHOPLIMIT)
+    ]
+    return _open_datagrams(worker, AF_INET6, "::1", options)
+
+
+def open_from_origins(worker: int) -> socket:
+    """The worker's transparent UDP socket on 127.0.0.1: nftables hands the origins' datagrams to it."""
+    options = [(IPPROTO_IP, option) for option in (_IP_TRANSPARENT, _IP_RECVORIGDSTADDR)]
+    return _open_datagrams(worker, AF_INET, "127.0.0.1", options)
+
+
+def _open_datagrams(worker: int, family: int, address: str, options: list[tuple[int, int]]) -> socket:
+    sock = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
+    try:
+        for level, option in options:
+            sock.setsockopt(level, option, 1)
+        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, DATAGRAM_ROOM)
+        sock.bind((address, listener_port(worker)))
+    except OSError as error:
+        sock.close()
+        raise _no_listener(worker, error) from None
+    return sock
+
+
+def _no_listener(worker: int, error: OSError) -> DataplaneError:
+    hint = "The proxy needs CAP_NET_RAW." if isinstance(error, PermissionError) else ""
+    return DataplaneError(f"no transparent listener on port {listener_port(worker)}: {error.strerror}", hint)

@@ -24,6 +24,7 @@ from appliance.proxy.gatekeeper import Gatekeeper, NobodyKnown
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler
 from appliance.proxy.packets import Packets
+from appliance.proxy.ping import Pings
 from appliance.proxy.published import PublishedTcp
 from appliance.proxy.published_udp import PublishedUdp
 from appliance.proxy.relay import EPOLLIN, READ_SIZE, Pipes, RelayContext
@@ -34,7 +35,7 @@ from appliance.session.log import Log
 from appliance.session.record import Session, address_text
 
 TICK = 1.0
-# Descriptors that are not sessions': log, epoll, TUN, listener, and room to breathe.
+# Descriptors that are not sessions': log, epoll, TUN, listeners, and room to breathe.
 RESERVED_DESCRIPTORS = 64
 # A share of the descriptors is for pipes: one session in sixteen may be in bulk at once.
 PIPE_SHARE = 16
@@ -59,6 +60,8 @@ class Worker:
         config: Config,
         tun: int,
         listener: socket,
+        from_clients: socket,
+        from_origins: socket,
         line: socket,
         log_path: Path | None,
         certificates: Path,
@@ -77,14 +80,15 @@ class Worker:
         self._listener = listener.detach()
         kernel.adopt(self._listener)
         self.transparent = Transparent(self.context, self.relay, self._listener)
-        self.datagrams = Datagrams(self.context)
+        self.datagrams = Datagrams(self.context, from_clients.detach(), from_origins.detach())
+        self.pings = Pings(self.context, self.datagrams)
         self.targets = Targets(self.context)
         self.published_tcp = PublishedTcp(self.context, self.relay, self.targets)
         self.published_udp = PublishedUdp(self.context, self.targets)
         dialer = Dialer(self.context, Resolver(self.context))
         self._gate = Gatekeeper(self.context, self.relay, dialer, NobodyKnown())
         self.explicit = Explicit(self.context, self._gate)
-        self._packets = Packets(self.context, self.transparent, self.datagrams)
+        self._packets = Packets(self.context, self.transparent, self.pings)
         self._line = line
         self._request = b""
         self._stop = False
@@ -103,6 +107,7 @@ class Worker:
         self.transparent.configure()
         self.targets.configure(config)
         workers = worker_count(config.proxy.workers, len(os.sched_getaffinity(0)))
+        self.datagrams.configure(self.index, workers)
         self.published_tcp.configure(config, workers)
         self.published_udp.configure(config, workers)
         self.explicit.configure(config, workers, server_context(self._certificates))
@@ -172,9 +177,12 @@ class Worker:
                 if entry["kind"] == "held" and descriptors:
                     self.transparent.adopt(entry, descriptors[0])
                     continue
+                if entry["kind"] == "udp":
+                    self.datagrams.adopt(entry)
+                    continue
                 sock = socket(fileno=descriptors[0]) if descriptors else None
-                if entry["kind"] in ("udp", "icmp"):
-                    self.datagrams.adopt(entry, sock)
+                if entry["kind"] == "icmp":
+                    self.pings.adopt(entry, sock)
                 elif entry["kind"] == "published" and sock is not None:
                     self.published_udp.adopt(entry, sock)
 
@@ -185,12 +193,13 @@ class Worker:
         self.transparent.on_event(0)  # handshakes that are done
         self.published_tcp.drain()
         self.explicit.drain()
+        self.datagrams.drain()
         for fd in (context.tun, self._listener):
             context.ignore(fd)
         with socket(fileno=heir) as estate:
             estate.settimeout(HAND_OVER_TIMEOUT)
             try:
-                heirlooms = (self.transparent, self.datagrams, self.published_udp)
+                heirlooms = (self.transparent, self.datagrams, self.pings, self.published_udp)
                 for entry, what in itertools.chain.from_iterable(part.hand_over() for part in heirlooms):
                     data = json.dumps(entry).encode()
                     fds = [] if what is None else [what if isinstance(what, int) else what.fileno()]
@@ -322,6 +331,8 @@ def run_worker(
     config: Config,
     tun: int,
     listener: socket,
+    from_clients: socket,
+    from_origins: socket,
     line: socket,
     log_path: Path | None,
     certificates: Path,
@@ -337,7 +348,7 @@ def run_worker(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    worker = Worker(index, config, tun, listener, line, log_path, certificates)
+    worker = Worker(index, config, tun, listener, from_clients, from_origins, line, log_path, certificates)
     if estate is not None:
         worker.adopt(estate)
     worker.run()

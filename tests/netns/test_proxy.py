@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from appliance.protocol import packet
-from appliance.proxy.datagram import PATH_MTU_LIFETIME
+from appliance.proxy.path_mtu import PATH_MTU_LIFETIME
 from tests.netns.conftest import SERVER, SERVER6, Box, needs_root, wait_for
 from tests.netns.hosts import connect, read_all, serving, sessions, status, udp_socket
 from tests.netns.peers import CHUNK

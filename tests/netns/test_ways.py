@@ -112,6 +112,30 @@ def test_islands_with_the_same_addresses(own: Box, name: str) -> None:
     assert " 1 received" in done.stdout, done.stdout
 
 
+def test_datagrams_find_an_interface_that_came_again(own: Box) -> None:
+    """To the kernel it is another one: what was bound to the old one sends nowhere."""
+    with udp_socket(own) as sock:
+        sock.settimeout(0.5)
+
+        def answered() -> bool:
+            sock.sendto(b"hello", (f"fd61::{ISLAND_SERVER}", 7101))
+            try:
+                return sock.recv(100).endswith(b"hello")
+            except OSError:
+                return False
+
+        wait_for(answered, "the island", 3)
+        link = ("ip", "link", "add", "island-a", "type", "veth", "peer", "eth0", "netns")
+        own.box.run("ip", "link", "del", "island-a")
+        island = next(n for n in own.box.run("ip", "netns", "list").stdout.split() if "islanda" in n)
+        own.box.run(*link, island)
+        for words in (("addr", "add", f"{ISLAND_SERVER}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
+            own.box.run("ip", "-n", island, *words)
+        own.box.run("ip", "addr", "add", "10.0.0.2/24", "dev", "island-a")
+        own.box.run("ip", "link", "set", "island-a", "up")
+        wait_for(answered, "the island again", 10)
+
+
 def test_one_socket_talks_to_both_islands(own: Box) -> None:
     """The same client port and the same IPv4 server behind two prefixes: two bindings, no mix-up."""
     with udp_socket(own) as sock:
@@ -129,6 +153,13 @@ def test_one_socket_talks_to_both_islands(own: Box) -> None:
 def test_an_island_carries_its_networks_only(own: Box) -> None:
     with pytest.raises(OSError, match="Network is unreachable"):
         connect(own, 7001, "fd61::192.31.196.80")
+
+
+@pytest.mark.parametrize("address", ["cb00:7102", "cb00:710c", "cb00:710e"])
+def test_none_of_the_boxs_addresses_is_reached(own: Box, address: str) -> None:
+    """Neither the first one of a network nor another."""
+    with pytest.raises(PermissionError):
+        connect(own, 5335, f"fd10:0:{address}::")
 
 
 def test_a_client_keeps_its_source_and_clients_are_spread(own: Box) -> None:

@@ -88,3 +88,28 @@ def test_icmp_errors_as_icmpv6() -> None:
     assert wire.icmp_error_to_v6(3, 4, 1400) == (2, 0, 1420)
     assert wire.icmp_error_to_v6(11, 0, 0) == (3, 0, 0)
     assert wire.icmp_error_to_v6(12, 0, 0) is None
+
+
+@given(st.binary(max_size=1600), st.integers(1, 255))
+def test_udp_over_ipv4_bears_the_right_checksum(payload: bytes, ttl: int) -> None:
+    ends = b"\xc0\0\2\1\xc6\x33\x64\1\x30\x39\0\x35"
+    packet = wire.udp_v4(ends, payload, ttl)
+    assert (packet[8], packet[12:24], packet[28:]) == (ttl, ends, payload)
+    body = packet[20:]
+    assert (wire.ones_sum(ends[:8]) + wire.ones_sum(body) + len(body) + wire.UDP) % 0xFFFF == 0
+    assert packet[26:28] != b"\0\0"
+
+
+@given(st.binary(min_size=1, max_size=6000), st.integers(68, 1500))
+def test_fragments_of_ipv4_make_the_whole(payload: bytes, mtu: int) -> None:
+    whole = wire.udp_v4(b"\xc0\0\2\1\xc6\x33\x64\1\x30\x39\0\x35", payload, 9)
+    pieces = wire.fragments_v4(whole, 77, mtu)
+    body = b""
+    for piece in pieces:
+        place = int.from_bytes(piece[6:8], "big")
+        assert len(piece) <= mtu
+        assert (place & 0x1FFF) * 8 == len(body)
+        assert bool(place & 0x2000) == (piece is not pieces[-1])
+        assert (piece[4:6], piece[8], piece[9], piece[12:20]) == (b"\0M", 9, wire.UDP, whole[12:20])
+        body += piece[20:]
+    assert body == whole[20:]
