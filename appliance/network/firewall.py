@@ -21,8 +21,11 @@ def _own_ports(config: Config) -> list[int]:
     return sorted(found | ({explicit.pac_port} if explicit.pac_port else set()))
 
 
-def ruleset(config: Config, lan: str, wan: str, workers: int) -> str:
-    """One nft transaction that replaces the table ``inet isthmus`` whole."""
+def ruleset(config: Config, lan: str, wan: str, workers: int, has_tun: bool = True) -> str:
+    """One nft transaction that replaces the table ``inet isthmus`` whole.
+
+    Without TUN devices SYNs go to the workers' listeners at once, and UDP and ping are refused.
+    """
     prefix_set = ", ".join(str(entry.prefix) for entry in config.translation)
     ports = ", ".join(str(port) for port in _own_ports(config))
     client_prefix = config.lan.client_prefix
@@ -47,7 +50,7 @@ socket transparent 1 meta mark set {MARK_LOCAL} accept"""
     )
     # Accept-first goes without TUN: the SYN reaches the listener of the client's worker at once.
     first = chains = ""
-    if config.proxy.accept_first:
+    if config.proxy.accept_first or not has_tun:
         goto = ", ".join(f"{worker} : goto first_{worker}" for worker in range(workers))
         first = (
             "    tcp flags & (fin | syn | rst | ack) == syn "
@@ -61,8 +64,27 @@ socket transparent 1 meta mark set {MARK_LOCAL} accept"""
 """
             for worker in range(workers)
         )
-    by_device = "".join(f', "{tun_name(worker)}" : goto from_worker_{worker}' for worker in range(workers))
-    devices = ", ".join(f'"{tun_name(worker)}"' for worker in range(workers))
+    tuns = range(workers if has_tun else 0)
+    by_device = "".join(f', "{tun_name(worker)}" : goto from_worker_{worker}' for worker in tuns)
+    devices = ", ".join(f'"{tun_name(worker)}"' for worker in tuns)
+    between = (
+        f"""
+    iifname "{lan}" oifname {{ {devices} }} accept
+    iifname {{ {devices} }} oifname "{lan}" accept"""
+        if has_tun
+        else ""
+    )
+    packets = (
+        f"""
+    tcp flags & (fin | syn | rst | ack) == syn {steer} accept
+    meta l4proto {{ tcp, icmpv6 }} socket transparent 1 meta mark set {MARK_LOCAL} accept
+    meta l4proto udp {steer} accept
+    icmpv6 type {_ICMPV6_TO_WORKER} {steer} accept"""
+        if has_tun
+        else f"""
+    meta l4proto {{ tcp, icmpv6 }} socket transparent 1 meta mark set {MARK_LOCAL} accept
+    meta l4proto {{ udp, icmpv6 }} reject with icmpv6 admin-prohibited"""
+    ).lstrip("\n")
     from_workers = "".join(
         f"""
   # A released SYN: to the listener of the worker that released it.
@@ -72,7 +94,7 @@ socket transparent 1 meta mark set {MARK_LOCAL} accept"""
 tproxy ip6 to [::1]:{listener_port(worker)} meta mark set {MARK_LOCAL} accept
   }}
 """
-        for worker in range(workers)
+        for worker in tuns
     )
     return f"""\
 add table inet {TABLE}
@@ -109,10 +131,7 @@ table inet {TABLE} {{
     notrack
     # Every pure SYN waits in a worker's TUN, before any look for a socket: its four-tuple may be in
     # TIME_WAIT here, and the origin has to be asked again.
-{first}    tcp flags & (fin | syn | rst | ack) == syn {steer} accept
-    meta l4proto {{ tcp, icmpv6 }} socket transparent 1 meta mark set {MARK_LOCAL} accept
-    meta l4proto udp {steer} accept
-    icmpv6 type {_ICMPV6_TO_WORKER} {steer} accept
+{first}{packets}
     meta l4proto tcp reject with tcp reset
     drop
   }}
@@ -134,9 +153,7 @@ table inet {TABLE} {{
   }}
 
   chain forward {{
-    type filter hook forward priority filter; policy drop
-    iifname "{lan}" oifname {{ {devices} }} accept
-    iifname {{ {devices} }} oifname "{lan}" accept
+    type filter hook forward priority filter; policy drop{between}
     iifname "{lan}" meta nfproto ipv6 reject with icmpv6 no-route
   }}
 }}

@@ -8,7 +8,7 @@ import time
 from socket import send_fds, socket
 from typing import Any
 
-from appliance.proxy.tun import open_listener, open_tun
+from appliance.proxy.tun import has_tun, open_listener, open_tun
 
 # How long a worker may take to answer; it serves thousands of sessions meanwhile.
 ANSWER_TIMEOUT = 1.0
@@ -77,6 +77,9 @@ class Process:
         return cls(found["index"], found["pid"], socket(fileno=found["line"]), found["started"])
 
 
+NO_TUN = -1  # in place of a seat's descriptor
+
+
 class Seat:
     """A worker's place: its devices, which outlive it, and who sits there now."""
 
@@ -91,12 +94,16 @@ class Seat:
 
     @classmethod
     def open(cls, index: int) -> Seat:
-        """A new seat; DataplaneError where control has not built it."""
-        tun = open_tun(index)
+        """A new seat; DataplaneError where control has not built it.
+
+        Where the kernel has no TUN devices it is one without: its worker accepts first.
+        """
+        tun = open_tun(index) if has_tun() else NO_TUN
         try:
             return cls(index, tun, open_listener(index))
         except BaseException:
-            os.close(tun)
+            if tun != NO_TUN:
+                os.close(tun)
             raise
 
     def vacate(self) -> None:
@@ -111,12 +118,14 @@ class Seat:
 
     def close(self) -> None:
         """Give the seat up; a worker that drains has its own copies of the descriptors."""
-        os.close(self.tun)
+        if self.tun != NO_TUN:
+            os.close(self.tun)
         self.listener.close()
 
     def as_heirloom(self) -> dict[str, Any]:
         """What the next program needs of it; the descriptors survive the exec."""
-        os.set_inheritable(self.tun, True)
+        if self.tun != NO_TUN:
+            os.set_inheritable(self.tun, True)
         os.set_inheritable(self.listener.fileno(), True)
         return {
             "index": self.index,
@@ -130,7 +139,8 @@ class Seat:
     def from_heirloom(cls, found: dict[str, Any]) -> Seat:
         """The seat again, after the exec."""
         for fd in (found["tun"], found["listener"]):
-            os.set_inheritable(fd, False)
+            if fd != NO_TUN:
+                os.set_inheritable(fd, False)
         seat = cls(found["index"], found["tun"], socket(fileno=found["listener"]))
         seat.restarts = found["restarts"]
         if found["process"] is not None:
