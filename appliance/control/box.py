@@ -107,6 +107,7 @@ class Box:
             upstreams=self.config.dns.upstreams or self._lease_dns(wan),
             workers=worker_count(self.config.proxy.workers, observe.cpus()),
             has_networkd=self.networkd,
+            has_tun=observe.has_tun(),
         )
         return plan(self.config, self.facts)
 
@@ -216,6 +217,7 @@ class Box:
             health.port("wan", wan_name, wan is not None, bool(wan and wan.carrier)),
             health.wan_address(wan_address, gateway),
             health.proxy(proxy),
+            *health.devices(facts is None or facts.has_tun),
             *health.published(proxy["targets"] if proxy else []),
             *health.limits(proxy["limits"] if proxy else []),
             health.dns64(own),

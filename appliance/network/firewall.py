@@ -29,8 +29,11 @@ def _own_ports(config: Config) -> list[int]:
     return sorted(found | ({explicit.pac_port} if explicit.pac_port else set()))
 
 
-def ruleset(config: Config, lan: str, wan: str, workers: int) -> str:
-    """One nft transaction that replaces the table ``inet isthmus`` whole."""
+def ruleset(config: Config, lan: str, wan: str, workers: int, has_tun: bool = True) -> str:
+    """One nft transaction that replaces the table ``inet isthmus`` whole.
+
+    Without TUN devices SYNs go to the workers' listeners at once, and ping is refused.
+    """
     prefix_set = ", ".join(str(entry.prefix) for entry in config.translation)
     ports = ", ".join(str(port) for port in _own_ports(config))
     client_prefix = config.lan.client_prefix
@@ -56,15 +59,28 @@ socket transparent 1 meta mark set {MARK_LOCAL} accept"""
     # Without TUN, to a listener of the client's worker at once: datagrams, and, where clients are
     # accepted first, SYNs.
     syn, chains = f"{steer} accept", _listeners("udp", workers)
-    if config.proxy.accept_first:
+    if config.proxy.accept_first or not has_tun:
         syn, chains = _by_client("first", workers), chains + _listeners("first", workers)
     chains += _listeners("origins", workers)
     services = ", ".join(str(service.port) for service in config.published if service.protocol == "udp")
     not_ours = f"    udp dport {{ {services} }} notrack accept\n" if services else ""
     # One prefix is compared with; a set of them is looked up, at several times the price.
     prefixes = f"{config.translation[0].prefix}" if len(config.translation) == 1 else "@prefixes"
-    by_device = "".join(f', "{tun_name(worker)}" : goto from_worker_{worker}' for worker in range(workers))
-    devices = ", ".join(f'"{tun_name(worker)}"' for worker in range(workers))
+    tuns = range(workers if has_tun else 0)
+    by_device = "".join(f', "{tun_name(worker)}" : goto from_worker_{worker}' for worker in tuns)
+    devices = ", ".join(f'"{tun_name(worker)}"' for worker in tuns)
+    between = (
+        f"""
+    iifname "{lan}" oifname {{ {devices} }} accept
+    iifname {{ {devices} }} oifname "{lan}" accept"""
+        if has_tun
+        else ""
+    )
+    ping = (
+        f"icmpv6 type {_ICMPV6_TO_WORKER} {steer} accept"
+        if has_tun
+        else "meta l4proto icmpv6 reject with icmpv6 admin-prohibited"
+    )
     from_workers = "".join(
         f"""
   # A released SYN: to the listener of the worker that released it.
@@ -74,7 +90,7 @@ socket transparent 1 meta mark set {MARK_LOCAL} accept"""
 tproxy ip6 to [::1]:{listener_port(worker)} meta mark set {MARK_LOCAL} accept
   }}
 """
-        for worker in range(workers)
+        for worker in tuns
     )
     return f"""\
 add table inet {TABLE}
@@ -124,7 +140,7 @@ table inet {TABLE} {{
     # TIME_WAIT here, and the origin has to be asked again.
     tcp flags & (fin | syn | rst | ack) == syn {syn}
     meta l4proto {{ tcp, icmpv6 }} socket transparent 1 meta mark set {MARK_LOCAL} accept
-    icmpv6 type {_ICMPV6_TO_WORKER} {steer} accept
+    {ping}
     meta l4proto tcp reject with tcp reset
     drop
   }}
@@ -147,9 +163,7 @@ table inet {TABLE} {{
   }}
 
   chain forward {{
-    type filter hook forward priority filter; policy drop
-    iifname "{lan}" oifname {{ {devices} }} accept
-    iifname {{ {devices} }} oifname "{lan}" accept
+    type filter hook forward priority filter; policy drop{between}
     iifname "{lan}" meta nfproto ipv6 reject with icmpv6 no-route
   }}
 }}

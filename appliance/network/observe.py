@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pyroute2 import IPRoute
 
 from appliance.errors import IsthmusError
 
+_TUNGETFEATURES = 0x800454CF
 SYS_NET = Path("/sys/class/net")
 LEASES = Path("/run/systemd/netif/leases")
 SYSTEMD = Path("/run/systemd/system")
@@ -122,6 +124,21 @@ def lease_dns(index: int) -> tuple[IPv4Address, ...]:
     found = re.search(r"^DNS=(.*)$", text, re.MULTILINE)
     servers = found[1].split() if found else []
     return tuple(a for a in map(ip_address, servers) if isinstance(a, IPv4Address))
+
+
+def has_tun() -> bool:
+    """Whether the kernel makes TUN devices here."""
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.ioctl(fd, _TUNGETFEATURES, bytes(4))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def cpus() -> int:

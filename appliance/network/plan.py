@@ -21,6 +21,7 @@ class Facts:
     upstreams: tuple[IPv4Address, ...]  # of the configuration, else those DHCP named
     workers: int
     has_networkd: bool
+    has_tun: bool = True  # the kernel makes TUN devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,10 @@ def plan(config: Config, facts: Facts) -> list[Step]:
     else:
         steps.append(AddAddress(facts.lan, f"{facts.lan_prefix[1]}/64"))
     steps.append(LocalDelivery(MARK_LOCAL, TABLE_LOCAL))
-    steps += [MakeTun(tun_name(n), tun_mark(n), tun_table(n)) for n in range(facts.workers)]
+    if facts.has_tun:
+        steps += [MakeTun(tun_name(n), tun_mark(n), tun_table(n)) for n in range(facts.workers)]
     text = unbound.configuration(facts.upstreams, config.dns.dnssec, 1, config.translation)
     steps.append(WriteFile("runtime", "unbound.conf", text))
     # Last: nft takes it whole or not at all, so what fails before or in it can all be undone.
-    steps.append(Firewall(firewall.ruleset(config, facts.lan, facts.wan, facts.workers)))
+    steps.append(Firewall(firewall.ruleset(config, facts.lan, facts.wan, facts.workers, facts.has_tun)))
     return steps

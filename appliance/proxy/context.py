@@ -225,7 +225,7 @@ class Context(Loop):
 
     def write(self, packet: bytes) -> None:
         """Send a packet into the kernel through the TUN; a full queue drops it, as a network may."""
-        if self.kernel.write_packet(self.tun, packet) < 0:
+        if self.tun >= 0 and self.kernel.write_packet(self.tun, packet) < 0:
             self.counters.malformed += 1
 
     def answer_error(self, failure: Failure, offending: bytes, mtu: int = 0) -> None:

@@ -82,7 +82,10 @@ class Loop:
         if self._later:
             later, self._later = self._later, []
             for reader in later:
-                reader.on_event(EPOLLIN)
+                try:
+                    reader.on_event(EPOLLIN)
+                except MemoryError:
+                    self.out_of_memory(reader)
         for index in range(count):
             handler = handlers[kernel.event_fd(index)]
             if handler is not None:

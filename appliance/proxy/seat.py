@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from socket import send_fds, socket
 from typing import Any
 
-from appliance.proxy.tun import open_from_clients, open_from_origins, open_listener, open_tun
+from appliance.proxy.tun import has_tun, open_from_clients, open_from_origins, open_listener, open_tun
 
 # How long a worker may take to answer; it serves thousands of sessions meanwhile.
 ANSWER_TIMEOUT = 1.0
@@ -78,6 +78,9 @@ class Process:
         return cls(found["index"], found["pid"], socket(fileno=found["line"]), found["started"])
 
 
+NO_TUN = -1  # in place of a seat's descriptor
+
+
 class Seat:
     """A worker's place: its devices, which outlive it, and who sits there now.
 
@@ -99,10 +102,15 @@ class Seat:
 
     @classmethod
     def open(cls, index: int) -> Seat:
-        """A new seat; DataplaneError where control has not built it."""
+        """A new seat; DataplaneError where control has not built it.
+
+        Where the kernel has no TUN devices it is one without: its worker accepts first.
+        """
         with ExitStack() as undo:
-            tun = open_tun(index)
-            undo.callback(os.close, tun)
+            tun = NO_TUN
+            if has_tun():
+                tun = open_tun(index)
+                undo.callback(os.close, tun)
             listener = undo.enter_context(open_listener(index))
             from_clients = undo.enter_context(open_from_clients(index))
             seat = cls(index, tun, listener, from_clients, open_from_origins(index))
@@ -121,7 +129,8 @@ class Seat:
 
     def close(self) -> None:
         """Give the seat up; a worker that drains has its own copies of the descriptors."""
-        os.close(self.tun)
+        if self.tun != NO_TUN:
+            os.close(self.tun)
         for sock in (self.listener, self.from_clients, self.from_origins):
             sock.close()
 
@@ -134,7 +143,8 @@ class Seat:
             "from_origins": self.from_origins.fileno(),
         }
         for fd in descriptors.values():
-            os.set_inheritable(fd, True)
+            if fd != NO_TUN:
+                os.set_inheritable(fd, True)
         return {
             "index": self.index,
             **descriptors,
@@ -147,7 +157,8 @@ class Seat:
         """The seat again, after the exec."""
         names = ("listener", "from_clients", "from_origins")
         for fd in (found["tun"], *(found[name] for name in names)):
-            os.set_inheritable(fd, False)
+            if fd != NO_TUN:
+                os.set_inheritable(fd, False)
         seat = cls(found["index"], found["tun"], *(socket(fileno=found[name]) for name in names))
         seat.restarts = found["restarts"]
         if found["process"] is not None:

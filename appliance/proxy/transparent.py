@@ -108,7 +108,7 @@ class Transparent(Handler):
     def configure(self) -> None:
         """Take up what the context was configured with."""
         proxy = self._context.config.proxy
-        self._accept_first = proxy.accept_first
+        self._accept_first = proxy.accept_first or self._context.tun < 0
         self._dial_timeout = proxy.timers.dial
         self._max_half_open = proxy.max_half_open
         self._max_half_open_per_client = proxy.max_half_open_per_client

@@ -29,6 +29,7 @@ from appliance.dataplane import listener_port, tun_name
 from appliance.errors import IsthmusError
 
 _TUNSETIFF = 0x400454CA
+_TUNGETFEATURES = 0x800454CF
 _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
 _IP_TRANSPARENT = 19
@@ -46,6 +47,21 @@ class DataplaneError(IsthmusError):
     """What control should have built is not there, or not ours to use."""
 
     code = "dataplane-missing"
+
+
+def has_tun() -> bool:
+    """Whether the kernel makes TUN devices here; control asks the same, and builds without where not."""
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.ioctl(fd, _TUNGETFEATURES, bytes(4))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def open_tun(worker: int) -> int:

@@ -96,9 +96,10 @@ class Worker:
         self._idle_mark: dict[int, int] = {}
         self._configure(config)
         line.setblocking(False)
-        os.set_blocking(tun, False)
+        if tun >= 0:
+            os.set_blocking(tun, False)
+            self.context.watch(tun, self._packets, EPOLLIN)
         self.context.watch(self._listener, self.transparent, EPOLLIN)
-        self.context.watch(tun, self._packets, EPOLLIN)
         self.context.watch(line.fileno(), _Line(self), EPOLLIN)
 
     def _configure(self, config: Config) -> None:
@@ -194,8 +195,9 @@ class Worker:
         self.published_tcp.drain()
         self.explicit.drain()
         self.datagrams.drain()
-        for fd in (context.tun, self._listener):
-            context.ignore(fd)
+        context.ignore(self._listener)
+        if context.tun >= 0:
+            context.ignore(context.tun)
         with socket(fileno=heir) as estate:
             estate.settimeout(HAND_OVER_TIMEOUT)
             try:
@@ -208,8 +210,9 @@ class Worker:
                 pass  # the heir died: what it did not get is lost, as with any dead worker
         context.close_buried()
         # A device or a port that is still open could not be had anew by a later worker of this number.
-        os.close(context.tun)
-        context.tun = -1
+        if context.tun >= 0:
+            os.close(context.tun)
+            context.tun = -1
         context.kernel.close(self._listener)
 
     def _drained(self, until: float) -> None:

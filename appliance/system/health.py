@@ -153,6 +153,21 @@ def proxy(status: dict[str, Any] | None) -> Check:
     return Check("proxy", "ok", "Proxy is up", f"{len(status['workers'])} workers")
 
 
+def devices(has_tun: bool) -> list[Check]:
+    """Without TUN devices clients are accepted first, and only TCP is carried; nothing to say with them."""
+    if has_tun:
+        return []
+    return [
+        Check(
+            "devices",
+            "warn",
+            "The kernel has no TUN devices",
+            "TCP goes on, but a closed port looks open at first. UDP and ping are refused.",
+            "Load the kernel's tun module and restart the box.",
+        )
+    ]
+
+
 def published(targets: list[dict[str, Any]]) -> list[Check]:
     """Published services whose servers do not answer; nothing to say where there are none."""
     found = []

@@ -177,7 +177,8 @@ def test_errors_are_words(own: Box) -> None:
 @pytest.mark.parametrize(
     "target",
     ["127.0.0.1", "203.0.113.2", "169.254.169.254", "0.0.0.0", "[::1]", "[fd00:1::1]", "[fe80::1]",
-     "[ff02::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1", "255.255.255.255"],
+     "[ff02::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1",
+     "255.255.255.255"],
 )  # fmt: skip
 def test_what_is_never_reached(own: Box, target: str) -> None:
     done = curl(own, "-x", SCHEMES["http"], "-i", f"http://{target}:443/")

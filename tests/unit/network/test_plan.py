@@ -133,3 +133,13 @@ def test_nft_reads_the_ruleset(workers: int) -> None:
         ["nft", "-c", "-f", "-"], input=step.text, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_without_tun_devices_there_are_none_in_the_plan() -> None:
+    """SYNs go to the listeners; nothing names a device that is not there."""
+    bare = Facts("lan0", "wan0", PREFIX, (), 2, False, has_tun=False)
+    steps = plan(parse(""), bare)
+    assert not any(isinstance(step, MakeTun) for step in steps)
+    (firewall,) = (step for step in steps if isinstance(step, Firewall))
+    assert "isth0" not in firewall.text and "first_1" in firewall.text
+    assert "{ udp, icmpv6 } reject with icmpv6 admin-prohibited" in firewall.text

@@ -31,3 +31,16 @@ def test_upstreams_proxy_and_configuration() -> None:
     assert health.proxy({"workers": [{"index": 0, "pid": 0}], "warnings": []}).state == "warn"
     assert health.proxy({"workers": [{"index": 0, "pid": 7}], "warnings": []}).state == "ok"
     assert "And 1 more." in health.configuration(["a", "b"]).detail
+
+
+def test_limits_and_devices() -> None:
+    """Only what happened in the last minute; which limit it was, and what helps against it."""
+    past = {"reason": "rate", "count": 3, "recent": False}
+    assert health.limits([]) == health.limits([past]) == health.devices(True) == []
+    (cap,) = health.limits([past, {"reason": "half-open", "count": 2, "recent": True}])
+    assert cap.state == "warn" and "oo many half-open sessions (2 since the start)" in cap.detail
+    assert "[proxy]" in cap.fix and "new sessions" not in cap.detail
+    (short,) = health.limits([{"reason": "ports", "count": 1, "recent": True}])
+    assert "Out of ports" in short.detail and "source addresses" in short.fix
+    (bare,) = health.devices(False)
+    assert "UDP and ping are refused" in bare.detail
