@@ -40,6 +40,7 @@ cdef class Context(Loop):
     cdef public tuple ways
     cdef public set published
     cdef public int tun
+    cdef public int raw
     cdef public Counters counters
     cdef public object timers
     cdef public object recorder

@@ -15,6 +15,7 @@ from appliance.config.schema import Config
 from appliance.dataplane import MARK_WAN
 from appliance.errors import CAPS, SHORTAGES, WIRE, Failure
 from appliance.protocol.packet import icmpv6_error
+from appliance.proxy.batch import send_packet
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
 from appliance.proxy.timers import Timers
@@ -137,6 +138,7 @@ class Context(Loop):
         self.ways: tuple[Way, ...] = ()
         self.published: set[tuple[str, int]] = set()  # protocols and ports that lead back to the LAN
         self.tun = tun
+        self.raw = -1  # a raw socket to the LAN, once the worker has one
         self.counters = Counters()
         self.timers = Timers(int(self.now))
         self.recorder = recorder
@@ -224,8 +226,13 @@ class Context(Loop):
     # -- the TUN -------------------------------------------------------------------------------
 
     def write(self, packet: bytes) -> None:
-        """Send a packet into the kernel through the TUN; a full queue drops it, as a network may."""
-        if self.tun >= 0 and self.kernel.write_packet(self.tun, packet) < 0:
+        """Send a packet to a client through the TUN; a full queue drops it, as a network may.
+
+        Without a TUN it goes by the raw socket, which no SYN that is released could.
+        """
+        if self.tun < 0:
+            send_packet(self.raw, packet[24:40], packet)
+        elif self.kernel.write_packet(self.tun, packet) < 0:
             self.counters.malformed += 1
 
     def answer_error(self, failure: Failure, offending: bytes, mtu: int = 0) -> None:

@@ -155,6 +155,7 @@ class Datagrams(Handler):
         self._to_clients.bind(("::1", 0))
         self._to_clients.setsockopt(SOL_SOCKET, _SO_MARK, MARK_TO_CLIENT)
         self._out = self._to_clients.fileno()
+        context.raw = self._out
         # Speaks for the box itself, by an address of the kernel's choice; it hears nothing.
         self._own = socket(AF_INET6, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_ICMPV6)
         self._own.setsockopt(IPPROTO_ICMPV6, _ICMP6_FILTER, b"\xff" * 32)

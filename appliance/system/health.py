@@ -162,7 +162,7 @@ def devices(has_tun: bool) -> list[Check]:
             "devices",
             "warn",
             "The kernel has no TUN devices",
-            "TCP goes on, but a closed port looks open at first. UDP and ping are refused.",
+            "TCP and UDP go on, but a closed port looks open at first. Ping is refused.",
             "Load the kernel's tun module and restart the box.",
         )
     ]

@@ -142,4 +142,4 @@ def test_without_tun_devices_there_are_none_in_the_plan() -> None:
     assert not any(isinstance(step, MakeTun) for step in steps)
     (firewall,) = (step for step in steps if isinstance(step, Firewall))
     assert "isth0" not in firewall.text and "first_1" in firewall.text
-    assert "{ udp, icmpv6 } reject with icmpv6 admin-prohibited" in firewall.text
+    assert "meta l4proto icmpv6 reject with icmpv6 admin-prohibited" in firewall.text

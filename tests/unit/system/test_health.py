@@ -43,4 +43,4 @@ def test_limits_and_devices() -> None:
     (short,) = health.limits([{"reason": "ports", "count": 1, "recent": True}])
     assert "Out of ports" in short.detail and "source addresses" in short.fix
     (bare,) = health.devices(False)
-    assert "UDP and ping are refused" in bare.detail
+    assert "Ping is refused" in bare.detail
