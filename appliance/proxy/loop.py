@@ -33,7 +33,7 @@ class Handler:
 
 
 class Timer(Handler):
-    """One call to come; from ``Loop.at``. A handler, to be told when memory runs out in the call."""
+    """One call to come, from ``Loop.at``. When memory runs out in a handler's method, that one is told."""
 
     __slots__ = ("action", "loop")
 
@@ -156,7 +156,8 @@ class Loop:
                 try:
                     action()
                 except MemoryError:
-                    self.out_of_memory(timer)
+                    owner = getattr(action, "__self__", None)
+                    self.out_of_memory(owner if isinstance(owner, Handler) else timer)
 
     def forget_one(self) -> None:
         """A timer of the heap was cancelled."""

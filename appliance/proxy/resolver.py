@@ -20,10 +20,10 @@ from appliance.proxy.loop import Handler, Loop, Timer
 from appliance.proxy.relay import EPOLLIN
 
 # Seconds until a question is sent once more. What is lost on loopback was lost to a full buffer, or to an
-# unbound that is being started. Shorter would double the load of slow names, longer eat the client's patience.
+# unbound that is being started. Shorter would double the load of slow names, longer eat clients' patience.
 RETRANSMIT = 1.0
-# Seconds until it is given up. unbound needs two to find that one of its upstreams is dead; a client that gets
-# an error later than this has mostly gone.
+# Seconds until it is given up. unbound needs two to find that one of its upstreams is dead; a client that
+# gets an error later than this has mostly gone.
 NAME_TIMEOUT = 5.0
 # Questions on their way. More would make the random ids of 16 bits easier to hit, fewer would fail the good
 # names of a worker whose upstreams hang: 1,600 new names a second fill it in NAME_TIMEOUT.
@@ -31,9 +31,9 @@ MAX_PENDING = 16_384
 # Answers that are remembered, the failures to answer not among them; the oldest half goes when it is full. An
 # entry is about 400 octets. unbound's cache is 50 µs away: this one only spares a busy worker those.
 MAX_CACHED = 16_384
-# Seconds that an answer is kept, whatever its TTL. The floor spares a name with TTL 0 a question for each session
-# of a page; a higher one would hold on to an address that was moved. The ceiling is how long an operator's
-# change in unbound may take to be seen.
+# Seconds that an answer is kept, whatever its TTL. The floor spares a name with TTL 0 a question for each
+# session of a page; a higher one would hold on to an address that was moved. The ceiling is how long an
+# operator's change in unbound may take to be seen.
 MIN_TTL = 1
 MAX_TTL = 300
 MAX_NEGATIVE_TTL = 30  # a name that was just made should not stay away for long
