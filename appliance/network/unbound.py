@@ -74,6 +74,8 @@ server:
   hide-identity: yes
   hide-version: yes
   minimal-responses: no
+  # Of what the box itself asks on loopback nothing need be cut; others get the size that they ask for.
+  max-udp-size: 65507
   # A server that says nothing is given up for another one after 200, then 400 ms (376 by default:
   # with a dead one first, a name could take over two seconds).
   unknown-server-time-limit: 200

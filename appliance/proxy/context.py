@@ -6,7 +6,7 @@ import os
 import resource
 from ipaddress import IPv4Address, IPv4Network
 from mmap import mmap
-from socket import AF_INET, IPPROTO_IP, SOCK_DGRAM, SOL_SOCKET, inet_ntop, socket
+from socket import AF_INET, AF_INET6, IPPROTO_IP, SOCK_DGRAM, SOL_SOCKET, inet_ntop, socket
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -300,19 +300,23 @@ class Context(Loop):
         return found
 
     def is_own(self, origin: str) -> bool:
-        """True where ``origin`` is an address of this box: one that a socket can be bound to.
+        """True where ``origin`` (IPv4 or IPv6) is an address of this box: one that a socket can be bound to.
 
         Remembered for the second: an address does not come and go between two sessions.
         """
         known = self._own.get(origin)
         if known is None:
+            try:
+                probe = socket(AF_INET6 if ":" in origin else AF_INET, SOCK_DGRAM)
+            except OSError:
+                return True  # no descriptor: what cannot be told is refused
             # A connected socket's name would not do: of several addresses of one network it says the first.
             try:
-                with socket(AF_INET, SOCK_DGRAM) as probe:
-                    probe.bind((origin, 0))
+                probe.bind((origin, 0))
                 known = True
             except OSError:
                 known = False
+            probe.close()
             self._own[origin] = known
         return known
 

@@ -11,6 +11,7 @@ cdef class Kernel:
     cpdef int watch(self, int fd, unsigned int events)
     cpdef int ignore(self, int fd)
     cpdef int wait(self, double seconds)
+    cpdef double clock(self)
     cpdef int event_fd(self, int index)
     cpdef unsigned int event_mask(self, int index)
     cpdef object adopt(self, int fd)

@@ -91,6 +91,10 @@ class Kernel:
         self.now = time.monotonic()
         return len(self._events)
 
+    def clock(self) -> float:
+        """Monotonic seconds of this very moment; ``now`` is that of the batch."""
+        return time.monotonic()
+
     def event_fd(self, index: int) -> int:
         """The descriptor of one of the events."""
         return self._events[index][0]

@@ -230,6 +230,9 @@ cdef class Kernel:
         self.now = k_now()
         return max(count, 0)  # interrupted by a signal: as if nothing had happened
 
+    cpdef double clock(self):
+        return k_now()
+
     cpdef int event_fd(self, int index):
         return event_descriptor(&(<Event*> self._events)[index])
 

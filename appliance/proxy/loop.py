@@ -1,12 +1,22 @@
-"""The loop of a worker: descriptors, and who hears of them."""
+"""The loop of a worker: descriptors, and who hears of them; and timers finer than a second.
+
+``context.timers`` is for what lives long and is many: it costs nothing to move. The timers here are for short
+waits that mostly end before their time, and are exact to the millisecond.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 from select import EPOLLIN
 from socket import socket
 
 from appliance.proxy.kernel import Kernel
+
+# Cancelled timers stay in the heap until they are due, or until they are so many and half of it. Fewer would
+# have it swept for each handful, more would hold memory for what is over.
+MAX_CANCELLED = 1_024
 
 
 class Handler:
@@ -22,6 +32,22 @@ class Handler:
         """Memory ran out in the middle of ``on_event``: what it was doing may be half done."""
 
 
+class Timer(Handler):
+    """One call to come, from ``Loop.at``. When memory runs out in a handler's method, that one is told."""
+
+    __slots__ = ("action", "loop")
+
+    def __init__(self, loop: Loop, action: Callable[[], object]) -> None:
+        self.loop = loop
+        self.action: Callable[[], object] | None = action  # None: called, or cancelled
+
+    def cancel(self) -> None:
+        """Call nothing. Without effect when that is done already."""
+        if self.action is not None:
+            self.action = None
+            self.loop.forget_one()
+
+
 class Loop:
     """Waits for events and passes them on. ``now``: monotonic seconds, fresh once for each batch."""
 
@@ -32,6 +58,9 @@ class Loop:
         self._graves: list[int] = []
         self._sockets: list[socket] = []
         self._later: list[Handler] = []
+        self._timers: list[tuple[float, int, Timer]] = []  # a heap: due, number, what
+        self._number = 0  # of the last timer: those of the same moment are called in their order
+        self._cancelled = 0  # of the heap's
 
     def later(self, handler: Handler) -> None:
         """Ask it to read on in the next batch: its turn is over, though there may be more."""
@@ -70,8 +99,14 @@ class Loop:
             self._sockets.append(sock)
 
     def wait(self, seconds: float) -> int:
-        """Wait at most so long for a batch of events; how many there are."""
-        count = self.kernel.wait(0.0 if self._later else seconds)
+        """Wait at most so long, or to the next timer, for a batch of events; how many there are."""
+        timers = self._timers
+        while timers and timers[0][2].action is None:
+            heappop(timers)
+            self._cancelled -= 1
+        if timers:
+            seconds = min(seconds, timers[0][0] - self.kernel.clock())
+        count = self.kernel.wait(0.0 if self._later else max(seconds, 0.0))
         self.now = self.kernel.now
         return count
 
@@ -93,10 +128,47 @@ class Loop:
                     handler.on_event(kernel.event_mask(index))
                 except MemoryError:
                     self.out_of_memory(handler)
+        if self._timers:
+            self._call_due()
 
     def out_of_memory(self, handler: Handler) -> None:
         """One handler ran out of memory; the others go on."""
         handler.abandon()
+
+    # -- timers --------------------------------------------------------------------------------
+
+    def at(self, seconds: float, action: Callable[[], object]) -> Timer:
+        """Call ``action`` so many seconds after ``now``, at the end of a batch; never before this returns."""
+        timer = Timer(self, action)
+        self._number += 1
+        heappush(self._timers, (self.now + seconds, self._number, timer))
+        return timer
+
+    def _call_due(self) -> None:
+        """What happened in a batch counts before what would have happened without it."""
+        timers = self._timers
+        now = self.now
+        last = self._number  # those that are made meanwhile wait for the next batch
+        while timers and timers[0][0] <= now and timers[0][1] <= last:
+            timer = heappop(timers)[2]
+            action = timer.action
+            if action is None:
+                self._cancelled -= 1
+            else:
+                timer.action = None
+                try:
+                    action()
+                except MemoryError:
+                    owner = getattr(action, "__self__", None)
+                    self.out_of_memory(owner if isinstance(owner, Handler) else timer)
+
+    def forget_one(self) -> None:
+        """A timer of the heap was cancelled."""
+        self._cancelled += 1
+        if self._cancelled > MAX_CANCELLED and 2 * self._cancelled > len(self._timers):
+            self._timers[:] = [entry for entry in self._timers if entry[2].action is not None]
+            heapify(self._timers)
+            self._cancelled = 0
 
     def close_buried(self) -> None:
         """End of a batch."""

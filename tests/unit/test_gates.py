@@ -17,10 +17,11 @@ BIN = Path(sys.executable).parent
 SHARED = {"appliance", "appliance.errors", "appliance.addressing", "appliance.dataplane", "appliance.engine"}
 MAY_IMPORT = {
     "protocol": set[str](),
+    "policy": set[str](),
     "session": set[str](),
     "config": set[str](),
     "dns64": {"config", "protocol"},
-    "proxy": {"config", "protocol", "session"},
+    "proxy": {"config", "policy", "protocol", "session"},
     "network": {"config"},
     "system": {"config", "network", "protocol"},
     "control": {"config", "network", "system", "session", "protocol"},
@@ -28,7 +29,13 @@ MAY_IMPORT = {
 # Entry points join implementations; they alone may.
 ENTRY_POINTS = {"appliance/cli.py", *(f"appliance/{p}/main.py" for p in MAY_IMPORT)}
 # No I/O, event loop, socket or clock in here.
-PURE = ("appliance/protocol", "appliance/addressing.py", "appliance/config/schema.py", "appliance/errors.py")
+PURE = (
+    "appliance/protocol",
+    "appliance/policy",
+    "appliance/addressing.py",
+    "appliance/config/schema.py",
+    "appliance/errors.py",
+)
 IMPURE_MODULES = {
     "socket",
     "select",
