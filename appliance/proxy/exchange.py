@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from email.utils import formatdate
 
 from appliance.errors import Failure
 from appliance.protocol.error_page import Page, failure_page, login_page, refused_page, wants_html
@@ -29,6 +30,7 @@ from appliance.protocol.http1 import (
     answer,
     own_answer,
 )
+from appliance.proxy.body import MIN_LENGTH, SplicedBody
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.pool import Pooled
@@ -65,6 +67,7 @@ class HttpClient(Owner):
         self._closing = False
         self._deadline = int(self._context.now) + HEAD_TIMEOUT
         self._watched = False
+        self.relay = gate.relay
         stream.owner = self
         self._watch(self._deadline)
 
@@ -303,6 +306,7 @@ class HttpClient(Owner):
         self._answer(refused_page(refused, as_html=self._html()), "malformed")
 
     def _answer(self, page: Page, end: str = "answered") -> None:
+        page.fields.append(("Date", formatdate(usegmt=True)))  # RFC 9110 section 6.6.1
         # After a bad request nothing that follows can be trusted to begin where it seems to.
         keep = self._keeps() and page.status not in (400, 403)
         head_only = self.request is not None and self.request.method == "HEAD"
@@ -389,6 +393,7 @@ class Exchange(Owner):
         "_request",
         "_response",
         "_session",
+        "_spliced",
         "leg",
         "started",
         "stream",
@@ -411,6 +416,7 @@ class Exchange(Owner):
         self._pooled = pooled  # nothing came on it since it was taken from the pool
         self._response: Response | None = None
         self._binds = False
+        self._spliced: SplicedBody | None = None
         self.started = False
         stream.owner = self
 
@@ -430,6 +436,9 @@ class Exchange(Owner):
 
     def abort(self) -> None:
         """Nobody wants the response any more."""
+        if self._spliced is not None:
+            self._spliced.stop()
+            self._spliced = None
         self.stream.abort()
 
     def on_drained(self, stream: Stream) -> None:
@@ -470,8 +479,27 @@ class Exchange(Owner):
             return
         if self.leg.state is State.DONE:
             self._finish()
+        elif self.leg.left >= MIN_LENGTH and splices(stream, http.stream):
+            self._splice(stream, http.stream)
         elif http.stream.full:
             stream.paused = True
+
+    def _splice(self, origin: Stream, client: Stream) -> None:
+        """The rest of the response's body goes by without being looked at."""
+        session = self._session
+
+        def count(octets: int) -> None:
+            session.to_lan += octets
+
+        def over() -> None:
+            self._spliced = None
+            if self.leg.state is State.DONE:
+                self._finish()
+
+        spliced = SplicedBody(self._http.relay, origin, client, self.leg, count, over)
+        self._spliced = spliced
+        if not spliced.begin():
+            self._spliced = None
 
     def on_end(self, stream: Stream) -> None:
         """The origin will send no more."""
@@ -507,6 +535,11 @@ class Exchange(Owner):
             self.stream.owner = Owner()
             self.stream.close()
         self._http.finished(response)
+
+
+def splices(source: Stream, target: Stream) -> bool:
+    """Whether octets can go from one socket to the other without passing through here."""
+    return source.tls is None and target.tls is None and not (target.unsent or target.closed or source.ended)
 
 
 def _basic(value: bytes | None) -> tuple[str, bytes] | None:

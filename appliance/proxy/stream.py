@@ -86,7 +86,7 @@ class Stream(Handler):
             # Neither a read nor a write would meet it.
             code = self.kernel.error_of(self.fd)
             if code or events & EPOLLERR:
-                self._break("reset")
+                self.broken("reset")
 
     def read(self) -> None:
         """Take what there is, for the owner, until nothing is left or it is paused."""
@@ -97,7 +97,7 @@ class Stream(Handler):
                 if size == 0:
                     self._end()
                 elif size != _WOULD_BLOCK:
-                    self._break("reset")
+                    self.broken("reset")
                 return
             data = kernel.received(0, size)
             if self.tls is None:
@@ -121,11 +121,12 @@ class Stream(Handler):
         if not self.ended:
             self.ended = True
             if self.tls is not None and not self.tls.finished:
-                self._break("cut off inside TLS")
+                self.broken("cut off inside TLS")
             else:
                 self.owner.on_end(self)
 
-    def _break(self, why: str) -> None:
+    def broken(self, why: str) -> None:
+        """Close with a reset, and tell the owner."""
         if not self.closed:
             self.abort()
             self.owner.on_broken(self, why)
@@ -153,7 +154,7 @@ class Stream(Handler):
         sent = self.kernel.send(self.fd, data)
         if sent < 0:
             if sent != _WOULD_BLOCK:
-                self._break("reset")
+                self.broken("reset")
                 return
             sent = 0
         if sent < len(data):
@@ -165,7 +166,7 @@ class Stream(Handler):
             sent = self.kernel.send(self.fd, self.unsent)
             if sent < 0:
                 if sent != _WOULD_BLOCK:
-                    self._break("reset")
+                    self.broken("reset")
                 return
             self.unsent = self.unsent[sent:]
         if self.finishing:
@@ -185,7 +186,7 @@ class Stream(Handler):
 
     def _half_close(self) -> None:
         if self.kernel.half_close(self.fd) < 0:
-            self._break("reset")
+            self.broken("reset")
             return
         if self.ended:
             self.close()
@@ -241,11 +242,11 @@ class Tls:
         except ssl.SSLWantReadError:
             self._flush(stream)
             if self._taken > MAX_HANDSHAKE:
-                stream._break("a TLS handshake without end")
+                stream.broken("a TLS handshake without end")
             return False
         except (ssl.SSLError, ValueError) as error:
             self._flush(stream)  # the alert
-            stream._break(f"no TLS: {getattr(error, 'reason', None) or 'malformed'}")
+            stream.broken(f"no TLS: {getattr(error, 'reason', None) or 'malformed'}")
             return False
         self.done = True
         self._flush(stream)
@@ -269,7 +270,7 @@ class Tls:
             self._over(stream)
         except ssl.SSLError as error:
             self._flush(stream)
-            stream._break(f"no TLS: {error.reason or 'malformed'}")
+            stream.broken(f"no TLS: {error.reason or 'malformed'}")
 
     def _over(self, stream: Stream) -> None:
         self.finished = True
