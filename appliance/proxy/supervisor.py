@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 from typing import Any
@@ -24,7 +25,9 @@ from appliance.config import load
 from appliance.config.schema import Config, as_plain
 from appliance.dataplane import worker_count
 from appliance.errors import IsthmusError
+from appliance.proxy.passwords import Helper
 from appliance.proxy.seat import ANSWER_TIMEOUT, Process, Seat
+from appliance.proxy.verifier import COUNTS
 from appliance.proxy.worker import MAX_LISTED, run_worker
 
 STOP_TIMEOUT = 2.0
@@ -36,6 +39,8 @@ MAX_MESSAGE = 65_536
 MAX_CLIENTS = 32
 # Loading the new program and the configuration, on a box that is busy.
 CHECK_TIMEOUT = 30.0
+# The password helper's, in the proxy's part of the runtime folder.
+HELPER_SOCKET = "verify.sock"
 # Environment variable by which one program's descriptors reach the next.
 _HEIRLOOMS = "ISTHMUS_HEIRLOOMS"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
@@ -105,6 +110,7 @@ class Supervisor:
             self._socket = self._listen(runtime / "proxy.sock")
         else:
             self._inherit(json.loads(inherited), workers)
+        self._helper = Helper(runtime / HELPER_SOCKET)
 
     def _listen(self, path: Path) -> socket:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -129,6 +135,7 @@ class Supervisor:
         self._poll.register(self._socket.fileno(), select.POLLIN)
         for process in self._processes():  # of the program before
             self._poll.register(process.pidfd, select.POLLIN)
+        self._start_helper()
         for seat in self._seats:
             self._fill(seat)
         try:
@@ -136,14 +143,16 @@ class Supervisor:
                 self._turn(wake_read)
         finally:
             self._end_workers()
-            (self._runtime / "proxy.sock").unlink(missing_ok=True)
+            for name in ("proxy.sock", HELPER_SOCKET):
+                (self._runtime / name).unlink(missing_ok=True)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._signals.add(number)
 
     def _turn(self, wake_read: int) -> None:
         now = time.monotonic()
-        due = [seat.start_at - now for seat in self._seats if seat.process is None]
+        places: tuple[Seat | Helper, ...] = (*self._seats, self._helper)
+        due = [place.start_at - now for place in places if place.process is None]
         wait = max(min([POLL_INTERVAL, *due]), 0.0)
         for fd, _event in self._poll.poll(wait * 1000):
             if fd == wake_read:
@@ -164,7 +173,15 @@ class Supervisor:
         for seat in self._seats:
             if seat.process is None and seat.start_at <= now:
                 self._fill(seat)
+        if self._helper.process is None and self._helper.start_at <= now:
+            self._start_helper()
         self._rotate_log()
+
+    def _start_helper(self) -> None:
+        """Start the process that verifies passwords."""
+        self._helper.start(lambda: self._let_go(None))
+        assert self._helper.process is not None
+        self._poll.register(self._helper.process.pidfd, select.POLLIN)
 
     def _fill(self, seat: Seat) -> None:
         """Put a new worker on a seat; one that sits there hands over to it, and drains."""
@@ -176,7 +193,8 @@ class Supervisor:
             code = 1
             try:
                 signal.set_wakeup_fd(-1)
-                self._close_in_worker(seat, ours, estate)
+                self._let_go(seat, ours, estate)
+                self._helper.close()
                 run_worker(
                     seat.index,
                     self._config,
@@ -187,6 +205,7 @@ class Supervisor:
                     theirs,
                     self._log_path,
                     self._certificates,
+                    self._runtime / HELPER_SOCKET,
                     heir,
                 )
                 code = 0
@@ -202,8 +221,8 @@ class Supervisor:
             heir.close()
             self._drain(before, estate)
 
-    def _close_in_worker(self, seat: Seat, *ours: socket | None) -> None:
-        """In the child: nothing of the supervisor's and of other workers' stays open."""
+    def _let_go(self, seat: Seat | None, *ours: socket | None) -> None:
+        """In a child: nothing of the supervisor's and of other workers' stays open, nor another's seat."""
         for sock in (*ours, self._socket, *(client for client, _rest in self._clients.values())):
             if sock is not None:
                 sock.close()
@@ -216,6 +235,13 @@ class Supervisor:
             process.close()
 
     def _reap(self, pidfd: int) -> None:
+        helper = self._helper.process
+        if helper is not None and helper.pidfd == pidfd:
+            self._poll.unregister(pidfd)
+            self._wait(helper)
+            self._helper.vacate()
+            print("the password helper ended; a new one takes over", file=sys.stderr)
+            return
         for process in self._draining:
             if process.pidfd == pidfd:
                 self._poll.unregister(pidfd)
@@ -241,6 +267,7 @@ class Supervisor:
             return 0
 
     def _end_workers(self) -> None:
+        self._helper.end()
         processes = [*self._draining, *(seat.process for seat in self._seats if seat.process is not None)]
         for process in processes:
             process.line.close()  # a worker whose line ends, ends
@@ -314,6 +341,7 @@ class Supervisor:
             print(f"the new program cannot serve; this one stays:\n{tried.stderr}", file=sys.stderr)
             return
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._helper.end()  # the next program starts its own; workers put their questions again
         os.set_inheritable(self._socket.fileno(), True)
         heirlooms = {
             "socket": self._socket.fileno(),
@@ -360,6 +388,7 @@ class Supervisor:
         counted: dict[int, int] = {}
         targets: list[dict[str, Any]] = []
         limits: dict[str, dict[str, Any]] = {}
+        passwords: Counter[str] = Counter()
         for process in self._processes():
             answer = process.ask({"ask": "status"})
             if answer is None:
@@ -371,6 +400,7 @@ class Supervisor:
                 known = limits.setdefault(limit["reason"], {**limit, "count": 0, "recent": False})
                 known["count"] += limit["count"]
                 known["recent"] |= limit["recent"]
+            passwords.update(answer["passwords"])
             counted[process.pid] = answer["tcp"] + answer["udp"] + answer["icmp"]
             if answer["dial_ms_median"] is not None:
                 medians.append(answer["dial_ms_median"])
@@ -389,6 +419,7 @@ class Supervisor:
             "workers": workers,
             "counters": totals,
             "limits": list(limits.values()),
+            "passwords": {name: passwords[name] for name in COUNTS},
             "warnings": warnings,
             "targets": targets,
         }

@@ -20,7 +20,7 @@ from appliance.proxy.context import Context
 from appliance.proxy.datagram import Datagrams
 from appliance.proxy.dialer import Dialer
 from appliance.proxy.explicit import Explicit, server_context
-from appliance.proxy.gatekeeper import Gatekeeper, NobodyKnown
+from appliance.proxy.gatekeeper import Gatekeeper
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler
 from appliance.proxy.packets import Packets
@@ -31,6 +31,7 @@ from appliance.proxy.relay import EPOLLIN, READ_SIZE, Pipes, RelayContext
 from appliance.proxy.resolver import Resolver
 from appliance.proxy.targets import Targets
 from appliance.proxy.transparent import Transparent
+from appliance.proxy.verifier import Verifier
 from appliance.session.log import Log
 from appliance.session.record import Session, address_text
 
@@ -65,6 +66,7 @@ class Worker:
         line: socket,
         log_path: Path | None,
         certificates: Path,
+        helper: Path,
     ) -> None:
         self.index = index
         self._certificates = certificates
@@ -86,7 +88,8 @@ class Worker:
         self.published_tcp = PublishedTcp(self.context, self.relay, self.targets)
         self.published_udp = PublishedUdp(self.context, self.targets)
         dialer = Dialer(self.context, Resolver(self.context))
-        self._gate = Gatekeeper(self.context, self.relay, dialer, NobodyKnown())
+        self._verifier = Verifier(self.context, helper)
+        self._gate = Gatekeeper(self.context, self.relay, dialer, self._verifier)
         self.explicit = Explicit(self.context, self._gate)
         self._packets = Packets(self.context, self.transparent, self.pings)
         self._line = line
@@ -111,6 +114,7 @@ class Worker:
         self.datagrams.configure(self.index, workers)
         self.published_tcp.configure(config, workers)
         self.published_udp.configure(config, workers)
+        self._verifier.configure(config)
         self.explicit.configure(config, workers, server_context(self._certificates))
 
     def run(self) -> None:
@@ -288,6 +292,7 @@ class Worker:
             "denied": counters.denied,
             "limited": counters.limited,
             "limits": self.context.limits(),
+            "passwords": self._verifier.counts(),
             "bytes_to_wan": to_wan,
             "bytes_to_lan": to_lan,
             "dial_ms_median": statistics.median(counters.dial_ms) if counters.dial_ms else None,
@@ -339,11 +344,13 @@ def run_worker(
     line: socket,
     log_path: Path | None,
     certificates: Path,
+    helper: Path,
     estate: socket | None,
 ) -> None:
     """Be a worker; returns when it is to end.
 
-    ``certificates``: the folder with the box's own; ``estate``: from which a worker before hands over.
+    ``certificates``: the folder with the box's own; ``helper``: the password helper's socket; ``estate``:
+    from which a worker before hands over.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -351,7 +358,9 @@ def run_worker(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    worker = Worker(index, config, tun, listener, from_clients, from_origins, line, log_path, certificates)
+    worker = Worker(
+        index, config, tun, listener, from_clients, from_origins, line, log_path, certificates, helper
+    )
     if estate is not None:
         worker.adopt(estate)
     worker.run()

@@ -6,13 +6,13 @@ import json
 import os
 import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHash, VerificationError
 
 from appliance.errors import IsthmusError
+from appliance.policy.throttle import Throttle
 
 FIRST_USER = "admin"
 MIN_LENGTH = 10
@@ -20,13 +20,6 @@ MIN_LENGTH = 10
 MAX_LENGTH = 1024
 # RFC 9106's second recommendation, on one lane: 64 MiB, three passes, some 140 ms.
 _HASHER = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
-# So many wrong passwords are free, then each costs a wait that doubles.
-FREE_FAILURES = 5
-FIRST_WAIT = 2.0
-MAX_WAIT = 900.0
-# Failures are forgotten after this long without one.
-FORGET_AFTER = 3_600.0
-MAX_TRACKED = 4_096
 
 
 class PasswordTooWeakError(IsthmusError):
@@ -39,43 +32,6 @@ class PasswordAlreadySetError(IsthmusError):
     """There is a first password already."""
 
     code = "password-already-set"
-
-
-@dataclass(slots=True)
-class _Failures:
-    count: int = 0
-    last: float = 0.0
-
-
-@dataclass(slots=True)
-class Throttle:
-    """Wrong passwords by key (an account, an address); bounded, the oldest are forgotten first."""
-
-    _failures: dict[str, _Failures] = field(default_factory=dict)
-
-    def wait(self, key: str, now: float) -> float:
-        """Seconds until the key may try again; 0 when it may now."""
-        failures = self._failures.get(key)
-        if failures is None or failures.count < FREE_FAILURES:
-            return 0.0
-        if now - failures.last > FORGET_AFTER:
-            del self._failures[key]
-            return 0.0
-        pause = min(FIRST_WAIT * 2.0 ** (failures.count - FREE_FAILURES), MAX_WAIT)
-        return max(failures.last + pause - now, 0.0)
-
-    def failed(self, key: str, now: float) -> None:
-        """Book a wrong password."""
-        failures = self._failures.pop(key, None) or _Failures()
-        failures.count += 1
-        failures.last = now
-        self._failures[key] = failures
-        while len(self._failures) > MAX_TRACKED:
-            del self._failures[next(iter(self._failures))]
-
-    def succeeded(self, key: str) -> None:
-        """Forget the key's failures."""
-        self._failures.pop(key, None)
 
 
 class Passwords:

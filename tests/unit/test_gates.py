@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "dns64": {"config", "protocol"},
     "proxy": {"config", "policy", "protocol", "session"},
     "network": {"config"},
-    "system": {"config", "network", "protocol"},
+    "system": {"config", "network", "policy", "protocol"},
     "control": {"config", "network", "system", "session", "protocol"},
 }
 # Entry points join implementations; they alone may.

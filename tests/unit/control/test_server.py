@@ -16,7 +16,8 @@ import pytest
 from appliance.config import Config, parse
 from appliance.control.client import ControlClient, ControlError, call
 from appliance.control.server import ControlServer, Interface
-from appliance.system.passwords import FREE_FAILURES, Passwords
+from appliance.policy.throttle import FREE_FAILURES
+from appliance.system.passwords import Passwords
 
 STRANGER = 54_321
 

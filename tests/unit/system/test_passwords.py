@@ -8,17 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.system.passwords import (
-    FIRST_WAIT,
-    FORGET_AFTER,
-    FREE_FAILURES,
-    MAX_TRACKED,
-    MAX_WAIT,
-    PasswordAlreadySetError,
-    Passwords,
-    PasswordTooWeakError,
-    Throttle,
-)
+from appliance.policy.throttle import FIRST_WAIT, FREE_FAILURES
+from appliance.system.passwords import PasswordAlreadySetError, Passwords, PasswordTooWeakError
 
 
 def test_first_password_once(tmp_path: Path) -> None:
@@ -44,20 +35,6 @@ def test_wrong_passwords_cost_a_wait(tmp_path: Path) -> None:
     assert wait is not None
     assert 0 < wait <= FIRST_WAIT
     assert passwords.authenticate("nobody", "x", "::1")[1]  # the address waits too
-
-
-def test_the_throttle_doubles_forgets_and_is_bounded() -> None:
-    throttle = Throttle()
-    for _ in range(FREE_FAILURES + 1):
-        throttle.failed("a", 100.0)
-    assert throttle.wait("a", 100.0) == FIRST_WAIT * 2
-    for _ in range(40):
-        throttle.failed("a", 100.0)
-    assert throttle.wait("a", 100.0) == MAX_WAIT
-    assert throttle.wait("a", 101.0 + FORGET_AFTER) == 0
-    for number in range(MAX_TRACKED + 10):
-        throttle.failed(str(number), 0.0)
-    assert len(throttle._failures) == MAX_TRACKED
 
 
 def at_once(count: int, action: Callable[[int], None]) -> None:
