@@ -53,6 +53,7 @@ class SplicedBody(Handler):
         if self._pipe is None:
             return False
         for stream in (self._source, self._target):
+            stream.paused = True  # or a read that is under way would go on, past what is in the pipe
             self._source.loop.hand_to(stream.fd, self)
         self.on_event(EPOLLIN)
         return True
@@ -94,9 +95,9 @@ class SplicedBody(Handler):
         if lost:
             self._target.broken("reset")  # what was in the pipe did not reach it
             return
-        self._over()
         for stream in (self._source, self._target):
-            self._source.loop.later(stream)  # what happened meanwhile
+            stream.resume()  # what happened meanwhile is looked at in the next batch
+        self._over()
 
     def stop(self) -> None:
         """Give up, when the exchange is over for another reason; both streams are closed by then."""

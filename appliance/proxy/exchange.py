@@ -111,7 +111,9 @@ class HttpClient(Owner):
             self._begin(event)
 
     def on_end(self, stream: Stream) -> None:
-        """The client will send no more; the response that it waits for is sent yet."""
+        """The client will send no more; the responses that it waits for are sent yet."""
+        if self.request is not None and self.leg.state is State.DONE:
+            return  # ``_done`` sees to it
         if not self.leg.eof() or self.request is None:
             self._end("closed by the client")
             self._close()
@@ -330,7 +332,7 @@ class HttpClient(Owner):
         except Refused as refused:
             self._refuse(refused)
             return
-        if self.leg.state is State.CLOSED:
+        if self.leg.state is State.CLOSED or (following is None and self.stream.ended):
             self._close()
             return
         self._watch(int(self._context.now) + IDLE_TIMEOUT)

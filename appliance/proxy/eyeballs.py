@@ -11,9 +11,9 @@ from appliance.errors import Failure
 # The failure that is told of several attempts is the one that says most about the destination, and so about
 # what a person could do: that the box has run out of something (nothing was learnt about the destination at
 # all); then what somebody answered, the host itself (refused) before a router on the way (prohibited,
-# unreachable); then that nobody did. What was not tried, because policy forbids it, comes after what was. Last,
-# what one family alone may lack: that a name failed for it, that the box has no route for it (most have none
-# for IPv6), that there is no address of it.
+# unreachable); then that nobody did. What was not tried, because policy forbids it, comes after what was.
+# Last, what one family alone may lack: that a name failed for it, that the box has no route for it (most have
+# none for IPv6), that there is no address of it.
 MOST_TELLING_FIRST = (
     Failure.MEMORY,
     Failure.DESCRIPTORS,

@@ -145,7 +145,7 @@ class Box:
         """isthmus-proxy with its session log."""
         self.start(
             "proxy", BIN / "isthmus-proxy", "--config", self.config,
-            "--runtime", self.runtime, "--log", self.sessions_log,
+            "--runtime", self.runtime, "--state", self.state, "--log", self.sessions_log,
         )  # fmt: skip
         wait_for((self.runtime / "proxy" / "proxy.sock").exists, f"proxy's socket\n{self.log('proxy')}")
 

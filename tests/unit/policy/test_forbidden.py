@@ -58,12 +58,15 @@ ipv6 = st.ip_addresses(v=6).map(lambda address: address.packed)
 
 def _within(networks: tuple[IPv4Network, ...] | tuple[IPv6Network, ...]) -> st.SearchStrategy[bytes]:
     """Addresses of the networks, their first and last ones rather often."""
-    return st.sampled_from(networks).flatmap(
-        lambda network: st.one_of(
+
+    def inside(network: IPv4Network | IPv6Network) -> st.SearchStrategy[bytes]:
+        return st.one_of(
             st.sampled_from([network[0].packed, network[-1].packed]),
             st.ip_addresses(network=network).map(lambda address: address.packed),
         )
-    )
+
+    chosen: st.SearchStrategy[IPv4Network | IPv6Network] = st.sampled_from([*networks])
+    return chosen.flatmap(inside)
 
 
 bad_ipv4 = _within(NEVER_DIALLED_IPV4 + METADATA_IPV4) | st.sampled_from(
