@@ -157,7 +157,7 @@ class HttpClient(Owner):
 
     def _ask_user(self, request: Request) -> None:
         if not self._gate.may_ask_password(self.client):
-            self._answer(login_page(REALM, as_html=self._html(), offer=False))
+            self._fail(Failure.DENIED)  # only a certificate would have said it
             return
         found = _basic(request.credentials)
         if found is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from socket import (
     AF_INET6,
@@ -26,6 +27,7 @@ from socket import (
     TCP_NODELAY,
     socket,
 )
+from typing import Any
 
 from appliance.config.schema import Config, Listener
 from appliance.errors import Failure
@@ -49,14 +51,19 @@ _IPV6_FREEBIND = 78
 _PAC_NAME = "-pac"  # which no configured listener can have
 
 
-def server_context(folder: Path) -> ssl.SSLContext | None:
+def server_context(folder: Path, authority: str | None = None) -> ssl.SSLContext | None:
     """TLS 1.2 and later with the box's certificate of ``folder``; None where there is none to be had.
 
+    ``authority``: a PEM file; clients are asked for a certificate that it signed, and may have none.
     Tickets let a client resume without another signature; they are good with this worker alone.
+    OSError or ssl.SSLError where the authority's file is not there or is none.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    if authority is not None:
+        context.load_verify_locations(authority)
+        context.verify_mode = ssl.CERT_OPTIONAL
     for name in ("uploaded", "proxy", "console"):
         try:
             context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
@@ -127,6 +134,13 @@ class Greeting(Owner):
         """It is gone, or spoke no TLS."""
         self._leave()
 
+    def on_secured(self, stream: Stream) -> None:
+        """A certificate says who it is; one of nobody we know says nothing."""
+        if stream.tls is not None and "certificate" in self._client.settings.authentication:
+            name = common_name(stream.tls.engine.getpeercert() or {})
+            if self._explicit.gate.is_user(name):
+                self._client.user = name
+
     def on_data(self, stream: Stream, data: bytes) -> None:
         """First octets."""
         mode = self._client.settings.mode
@@ -158,6 +172,16 @@ class Greeting(Owner):
         owner.on_data(stream, data)
 
 
+def common_name(certificate: Mapping[str, Any]) -> str:
+    """The last CN of a subject as ``SSLObject.getpeercert`` gives it; "" where there is none."""
+    found = ""
+    for part in certificate.get("subject", ()):
+        for kind, value in part:
+            if kind == "commonName":
+                found = value
+    return found
+
+
 class Explicit:
     """The explicit proxy of a worker."""
 
@@ -165,14 +189,21 @@ class Explicit:
         self.context = context
         self.gate = gate
         self.certificate: ssl.SSLContext | None = None
+        self._asking: ssl.SSLContext | None = None  # the same, and clients are asked for theirs
         self.waiting = 0  # clients that have yet to say what they speak
         self._ports: dict[Listener, Port] = {}
         self.problems: list[str] = []
 
-    def configure(self, config: Config, workers: int, certificate: ssl.SSLContext | None) -> None:
+    def configure(self, config: Config, workers: int, certificates: Path) -> None:
         """Listeners that stay are left alone, so that nothing in their queues is lost."""
-        self.certificate = certificate
+        self.certificate = certificate = server_context(certificates)
         self.gate.configure(config)
+        self._asking, trouble = None, ""
+        if config.explicit.client_authority is not None:
+            try:
+                self._asking = server_context(certificates, config.explicit.client_authority)
+            except (OSError, ssl.SSLError) as error:
+                trouble = f"explicit.client_authority cannot be read: {error.strerror or 'no certificate'}."
         wanted = list(config.explicit.listeners)
         if config.explicit.pac_port:
             wanted.append(
@@ -185,6 +216,8 @@ class Explicit:
             if settings.tls and certificate is None:
                 self.problems.append(f"Listener “{settings.name}”: there is no certificate yet.")
                 continue
+            if "certificate" in settings.authentication and trouble:
+                self.problems.append(f"Listener “{settings.name}”: {trouble}")
             port = self._ports.get(settings)
             try:
                 if port is None:
@@ -222,6 +255,8 @@ class Explicit:
         stream = Stream(context, fd, Owner())
         stream.owner = Greeting(self, client, stream)
         if settings.tls:
-            assert self.certificate is not None
-            stream.tls = Tls(self.certificate)
+            asks = "certificate" in settings.authentication and self._asking is not None
+            certificate = self._asking if asks else self.certificate
+            assert certificate is not None
+            stream.tls = Tls(certificate)
         context.watch(fd, stream, LEG_EVENTS)

@@ -81,12 +81,14 @@ class Gatekeeper:
         self._config: Config = context.config
         self._connect_ports: frozenset[int] = frozenset()
         self._socks_ports: frozenset[int] = frozenset()
+        self._users: frozenset[str] = frozenset()
 
     def configure(self, config: Config) -> None:
         """Take a configuration up; exchanges that run go on."""
         self._config = config
         self.dialer.configure()
         self.hop = Hop(config.explicit.pseudonym or None)
+        self._users = frozenset(user.name for user in config.user)
         self._connect_ports = frozenset(config.explicit.connect_ports)
         self._socks_ports = frozenset(config.explicit.socks_ports)
 
@@ -95,6 +97,10 @@ class Gatekeeper:
     def needs_user(self, client: Client) -> bool:
         """Whether the client has to say who it is, and has not yet."""
         return bool(client.settings.authentication) and not client.user
+
+    def is_user(self, name: str) -> bool:
+        """Whether the configuration has this user."""
+        return name in self._users
 
     def may_ask_password(self, client: Client) -> bool:
         """Whether a password may cross this connection."""

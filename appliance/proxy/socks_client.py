@@ -22,8 +22,11 @@ class SocksClient(Owner):
         self._context = gate.context
         self.client = client
         self.stream = stream
-        asks = gate.needs_user(client)
-        self._server = SocksServer((Method.PASSWORD,) if asks else (Method.NONE, Method.PASSWORD))
+        methods: tuple[Method, ...] = (Method.NONE, Method.PASSWORD)
+        if gate.needs_user(client):
+            # Where only a certificate would do, there is none left to offer.
+            methods = (Method.PASSWORD,) if gate.may_ask_password(client) else ()
+        self._server = SocksServer(methods)
         self._dial: Dial | None = None
         self._session: Session | None = None
         self._over = False

@@ -19,7 +19,7 @@ from appliance.dataplane import worker_count
 from appliance.proxy.context import Context
 from appliance.proxy.datagram import Datagrams
 from appliance.proxy.dialer import Dialer
-from appliance.proxy.explicit import Explicit, server_context
+from appliance.proxy.explicit import Explicit
 from appliance.proxy.gatekeeper import Gatekeeper
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler
@@ -115,7 +115,7 @@ class Worker:
         self.published_tcp.configure(config, workers)
         self.published_udp.configure(config, workers)
         self._verifier.configure(config)
-        self.explicit.configure(config, workers, server_context(self._certificates))
+        self.explicit.configure(config, workers, self._certificates)
 
     def run(self) -> None:
         """Serve until the supervisor says stop or goes away."""

@@ -50,9 +50,11 @@ listeners = [
   {{ name = "socks", port = 1080, mode = "socks" }},
   {{ name = "auto", port = 8080 }},
   {{ name = "users", port = 3130, tls = true, authentication = ["password"] }},
+  {{ name = "certificates", port = 3132, tls = true, authentication = ["certificate"] }},
   {{ name = "plain", port = 3131, authentication = ["password"], plaintext_passwords = true }},
 ]
 connect_ports = [443, 7002, 81]
+client_authority = "{authority}"
 """
 
 
@@ -63,7 +65,11 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     (folder / "dnsmasq.conf").write_text(DNSMASQ)
     hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
     with Box(folder / "box") as box:
-        box.config.write_text(CONFIG + SETTINGS.format(password=hasher.hash(ALICE.partition(":")[2])))
+        password = hasher.hash(ALICE.partition(":")[2])
+        for name in ("alice", "mallory"):
+            client_certificate(folder, name)
+        text = SETTINGS.format(password=password, authority=folder / "authority.crt")
+        box.config.write_text(CONFIG + text)
         certificate, key = folder / "web.crt", folder / "web.key"
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
@@ -85,6 +91,24 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
             lambda: curl(box, "-x", f"http://{BOX}:3128", f"http://{NAME}/").returncode == 0, "the proxy"
         )
         yield box
+
+
+def client_certificate(folder: Path, name: str) -> None:
+    """NAME.pem, key and certificate, signed by authority.crt, which is made where it is not there."""
+    authority = folder / "authority"
+    new = ("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
+    if not authority.with_suffix(".crt").exists():
+        subprocess.run(
+            [*new, "-x509", "-subj", "/CN=test", "-keyout", f"{authority}.key", "-out", f"{authority}.crt"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    signed = ["-CA", f"{authority}.crt", "-CAkey", f"{authority}.key"]
+    key, certificate = folder / f"{name}.key", folder / f"{name}.crt"
+    subprocess.run(
+        [*new, "-x509", *signed, "-subj", f"/CN={name}", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (folder / f"{name}.pem").write_bytes(key.read_bytes() + certificate.read_bytes())
 
 
 def curl(box: Box, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -204,6 +228,14 @@ class TestUsers:
         assert 'Proxy-Authenticate: Basic realm="Isthmus", charset="UTF-8"' in done.stdout
         assert "from IPv4" not in done.stdout
         assert curl(own, "-x", f"socks5h://{who}{BOX}:3131", f"http://{NAME}/").returncode == 97
+
+    def test_a_certificate_says_who(self, own: Box) -> None:
+        way = ("-x", f"https://{BOX}:3132", "-i", f"http://{NAME}/download/5")
+        folder = own.config.parents[1]
+        assert curl(own, "--proxy-cert", folder / "alice.pem", *way).stdout.startswith("HTTP/1.1 200")
+        assert curl(own, *way).stdout.startswith("HTTP/1.1 403")
+        # Signed as well, but nobody that the configuration knows.
+        assert curl(own, "--proxy-cert", folder / "mallory.pem", *way).stdout.startswith("HTTP/1.1 403")
 
     def test_the_record_says_who(self, own: Box) -> None:
         assert curl(own, "-x", SCHEMES["user-http"], f"http://{NAME}/download/3").returncode == 0
