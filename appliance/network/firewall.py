@@ -158,6 +158,7 @@ table inet {TABLE} {{
     iifname "{lan}" meta l4proto icmpv6 accept
     iifname "{lan}" meta l4proto {{ tcp, udp }} th dport 53 accept
     iifname "{lan}" tcp dport {{ {ports} }} accept
+    iifname "{lan}" meta l4proto udp socket mark {MARK_WAN} accept
     iifname "{lan}" meta nfproto ipv6 meta l4proto tcp reject with tcp reset
 {published}    iifname "{wan}" counter drop
   }}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from appliance.errors import Failure
+from appliance.errors import Failure, failure_of
 from appliance.protocol.socks import Command, Credentials, Method, SocksRequest, SocksServer, State
+from appliance.proxy.associate import Association
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.stream import Owner, Stream
@@ -30,6 +31,7 @@ class SocksClient(Owner):
         self._dial: Dial | None = None
         self._session: Session | None = None
         self._over = False
+        self._association: Association | None = None
         stream.owner = self
         self._context.timers.add(int(self._context.now) + HANDSHAKE_TIMEOUT, self._deadline)
 
@@ -39,8 +41,10 @@ class SocksClient(Owner):
         return 0
 
     def on_data(self, stream: Stream, data: bytes) -> None:
-        """Octets of the client."""
+        """Octets of the client; what it says beside its association means nothing."""
         server = self._server
+        if self._association is not None:
+            return
         event = server.feed(data)
         while event is not None:
             if isinstance(event, Credentials):
@@ -80,6 +84,8 @@ class SocksClient(Owner):
 
     def _fail(self, reason: str) -> None:
         self._over = True
+        if self._association is not None:
+            self._association.close()
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None
@@ -107,8 +113,8 @@ class SocksClient(Owner):
 
     def _request(self, request: SocksRequest) -> None:
         context = self._context
-        if request.command is not Command.CONNECT:
-            self._answer_failure(request, Failure.DENIED)
+        if request.command is Command.UDP_ASSOCIATE:
+            self._associate(request)
             return
         failure = self._gate.may_go(self.client, request.port, socks=True)
         if failure is not None:
@@ -143,6 +149,15 @@ class SocksClient(Owner):
         self._dial = self._gate.dialer.dial(
             self.client.address, self.client.own, request.host, request.port, dialled
         )
+
+    def _associate(self, request: SocksRequest) -> None:
+        try:
+            self._association = Association(self._gate, self.client, request.port)
+        except OSError as error:
+            self._answer_failure(request, failure_of(error.errno or 0))
+            return
+        self._over = True
+        self.stream.write(self._server.granted(self.client.own, self._association.port))
 
     def _answer_failure(self, request: SocksRequest, failure: Failure) -> None:
         self.stream.write(self._server.failed(failure))

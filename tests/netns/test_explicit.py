@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -301,6 +302,82 @@ def test_the_pac_file(own: Box) -> None:
     assert own.client.run("curl", "-sS", "-i", f"http://{BOX}/else").stdout.startswith("HTTP/1.1 404")
     # The port of the PAC file is no proxy.
     assert curl(own, "-x", f"http://{BOX}:80", "-i", f"http://{NAME}/").stdout.startswith("HTTP/1.1 403")
+
+
+class TestAssociate:
+    """UDP ASSOCIATE (RFC 1928 section 7), from an IPv6 client to IPv4 peers."""
+
+    @pytest.fixture
+    def association(self, own: Box) -> Iterator[tuple[socket.socket, socket.socket, tuple[str, int]]]:
+        """The control connection, a datagram socket, and where datagrams are awaited."""
+
+        def ask() -> tuple[socket.socket, socket.socket, tuple[str, int]]:
+            control = socket.create_connection(("fd00:1::1", 1080), 5, ("fd00:1::2", 0))
+            control.sendall(b"\x05\x01\x00")
+            assert control.recv(2) == b"\x05\x00"
+            control.sendall(b"\x05\x03\x00\x04" + bytes(18))
+            reply = control.recv(100)
+            assert reply[:4] == b"\x05\x00\x00\x04"
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            sock.bind(("fd00:1::2", 0))
+            sock.settimeout(3)
+            where = socket.inet_ntop(socket.AF_INET6, reply[4:20]), int.from_bytes(reply[20:22], "big")
+            return control, sock, where
+
+        control, sock, where = own.client.call(ask)
+        with control, sock:
+            yield control, sock, where
+
+    @staticmethod
+    def header(host: str, port: int) -> bytes:
+        raw = socket.inet_aton(host) if host[0].isdigit() else bytes((len(host),)) + host.encode()
+        return b"\0\0\0" + (b"\1" if host[0].isdigit() else b"\3") + raw + port.to_bytes(2, "big")
+
+    @pytest.mark.parametrize("host", [SERVER, NAME])
+    def test_there_and_back(self, own: Box, host: str, association: Any) -> None:
+        _control, sock, where = association
+        assert where[0] == "fd00:1::1"
+        for number in range(3):
+            sock.sendto(self.header(host, 7101) + b"ping %d" % number, where)
+            data = sock.recv(1000)
+            assert data.startswith(self.header(SERVER, 7101))
+            assert data.endswith(b"ping %d" % number)
+        found = sessions(own, "--search", "udp")["sessions"]
+        assert [one["name"] for one in found if one["service"] == "socks"][:1] == [host]
+
+    def test_what_is_dropped(self, own: Box, association: Any) -> None:
+        """Fragments, what is malformed, strangers, and peers that are never reached."""
+        _control, sock, where = association
+        good = self.header(SERVER, 7101) + b"good"
+        sock.sendto(good, where)
+        assert sock.recv(100).endswith(b"good")
+        sock.sendto(b"\0\0\1" + good[3:], where)
+        sock.sendto(b"\0\0\0\7", where)
+        sock.sendto(self.header("127.0.0.1", 53) + b"no", where)
+        sock.sendto(self.header("203.0.113.2", 53) + b"no", where)
+        stranger = own.client.call(lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+        with stranger:
+            stranger.bind(("fd00:1::3", 0))
+            stranger.sendto(good, where)
+            stranger.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                stranger.recv(100)
+        sock.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            sock.recv(100)
+        sock.sendto(good, where)
+        assert sock.recv(100).endswith(b"good")
+
+    def test_it_ends_with_its_connection(self, own: Box, association: Any) -> None:
+        control, sock, where = association
+        sock.sendto(self.header(SERVER, 7101) + b"x", where)
+        assert sock.recv(100).endswith(b"x")
+        control.close()
+        wait_for(lambda: sessions(own, "--search", "udp")["total"] == 0, "the end of its sessions", 3)
+        sock.settimeout(0.3)
+        sock.sendto(self.header(SERVER, 7101) + b"x", where)
+        with pytest.raises((TimeoutError, ConnectionRefusedError)):
+            sock.recv(100)
 
 
 def test_nothing_stays_behind(own: Box) -> None:
