@@ -90,6 +90,11 @@ class HttpClient(Owner):
         self._watched = True
         return max(self._deadline, second + 1)
 
+    @property
+    def draining(self) -> bool:
+        """Whether this is to be the last answer of the connection."""
+        return self._gate.draining
+
     # -- the client ----------------------------------------------------------------------------
 
     def on_data(self, stream: Stream, data: bytes) -> None:
@@ -143,7 +148,7 @@ class HttpClient(Owner):
             self._admit(request)
 
     def _keeps(self) -> bool:
-        return self.leg.keep and self.leg.state is State.DONE
+        return self.leg.keep and self.leg.state is State.DONE and not self._gate.draining
 
     def _own_page(self, request: Request) -> None:
         path = request.target.partition(b"?")[0]
@@ -450,8 +455,10 @@ class Exchange(Owner):
     def on_data(self, stream: Stream, data: bytes) -> None:
         """Octets of the origin."""
         http = self._http
-        if http.leg.state is not State.DONE:
-            self.leg.closing = True  # the rest of the request's body cannot be told from a next request
+        if http.leg.state is not State.DONE or http.draining:
+            # The rest of the request's body cannot be told from a next request; and a worker that drains
+            # serves no next one.
+            self.leg.closing = True
         self._pooled = False
         try:
             event = self.leg.feed(data)

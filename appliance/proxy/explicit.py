@@ -237,7 +237,8 @@ class Explicit:
         self.context.kernel.close(port.fd)
 
     def drain(self) -> None:
-        """Take up nothing new."""
+        """Take up nothing new, and let clients go when they have their answers."""
+        self.gate.draining = True
         for port in self._ports.values():
             self._close(port)
         self._ports.clear()

@@ -78,6 +78,7 @@ class Gatekeeper:
         self.verifier = verifier
         self.pool = Pool(context)
         self.hop = Hop(None)
+        self.draining = False  # another worker has taken over: connections end after their next answer
         self._config: Config = context.config
         self._connect_ports: frozenset[int] = frozenset()
         self._socks_ports: frozenset[int] = frozenset()
