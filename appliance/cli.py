@@ -105,7 +105,8 @@ def print_sessions(found: list[dict[str, Any]], total: int) -> None:
     print(f"{'KIND':<5}{'STATE':<10}{'CLIENT':<42}{'ORIGIN':<42}{'AGE':>9}{'TO WAN':>11}{'TO LAN':>11}")
     for session in found:
         client = endpoint(session["client"], session["client_port"])
-        origin = endpoint(session["origin"], session["origin_port"])
+        # The name that was asked for says more than the address that it led to.
+        origin = endpoint(session.get("name") or session["origin"], session["origin_port"])
         print(
             f"{session['kind']:<5}{session['state']:<10}{client:<42}{origin:<42}{age(session['age']):>9}"
             f"{size(session['bytes_to_wan']):>11}{size(session['bytes_to_lan']):>11}"

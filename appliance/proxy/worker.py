@@ -316,6 +316,8 @@ class Worker:
 def _matches(session: Session, search: str) -> bool:
     return (
         search in session.origin
+        or search in session.name
+        or search == session.user
         or search in address_text(session.client)
         or search in address_text(session.server)
         or search == session.kind
