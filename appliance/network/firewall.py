@@ -119,11 +119,11 @@ table inet {TABLE} {{
 
   chain output {{
     type filter hook output priority raw; policy accept
+    meta l4proto tcp notrack accept
     meta l4proto udp meta mark {MARK_WAN} notrack accept
     # A client that forged its address reaches by the answers neither the WAN nor the box itself.
     meta mark {MARK_TO_CLIENT} oifname "{lan}" notrack accept
     meta mark {MARK_TO_CLIENT} drop
-    meta l4proto tcp notrack accept
     oifname "lo" notrack
     ip6 saddr {untracked} notrack
   }}

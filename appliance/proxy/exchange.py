@@ -63,7 +63,8 @@ class HttpClient(Owner):
         self._origin: Exchange | None = None
         self._dial: Dial | None = None
         self._session: Session | None = None
-        self._asking = False  # who the user is
+        self._following: Request | None = None  # the next one, if it is here already
+        self._serving = False
         self._closing = False
         self._deadline = int(self._context.now) + HEAD_TIMEOUT
         self._watched = False
@@ -173,14 +174,12 @@ class HttpClient(Owner):
         def verified(right: bool) -> None:
             if self.request is not request or self.stream.closed:
                 return
-            self._asking = False
             if right:
                 self.client.user = user
                 self._admit(request)
             else:
                 self._answer(login_page(REALM, as_html=self._html(), wrong=True))
 
-        self._asking = True
         self._gate.verify(user, password, self.client, verified)
 
     def _admit(self, request: Request) -> None:
@@ -341,8 +340,21 @@ class HttpClient(Owner):
             self._close()
             return
         self._watch(int(self._context.now) + IDLE_TIMEOUT)
-        if following is not None:
-            self._on_event(following)
+        self._following = following
+        if not self._serving:
+            self._serve_following()
+
+    def _serve_following(self) -> None:
+        """Requests that came already, one after the other: one that is answered at once ends up here again,
+        and thousands may have been pipelined.
+        """
+        self._serving = True
+        try:
+            while self._following is not None:
+                following, self._following = self._following, None
+                self._on_event(following)
+        finally:
+            self._serving = False
         self.stream.resume()
 
     def _end(self, reason: str) -> None:

@@ -11,6 +11,7 @@ waits in ``unsent``, and the owner asks ``full`` before it has more written.
 from __future__ import annotations
 
 import ssl
+import traceback
 from errno import EAGAIN
 
 from appliance.proxy.kernel import Kernel
@@ -77,7 +78,19 @@ class Stream(Handler):
     # -- events --------------------------------------------------------------------------------
 
     def on_event(self, events: int) -> None:
-        """What epoll reports; both directions are edge-triggered."""
+        """What epoll reports; both directions are edge-triggered.
+
+        A fault of ours in what is made of a peer's octets costs this connection, and no other.
+        """
+        try:
+            self._on_event(events)
+        except MemoryError:
+            raise  # the loop knows what to do
+        except Exception:
+            traceback.print_exc()
+            self.broken("a fault in the proxy")
+
+    def _on_event(self, events: int) -> None:
         if events & _OUT and not self.closed and (self.unsent or self.finishing):
             self.flush()
         if events & _READABLE and not (self.closed or self.paused or self.ended):

@@ -278,6 +278,12 @@ def test_pipelined_requests_are_answered_in_order(own: Box) -> None:
     assert [int(n) for n in re.findall(rb"Content-Length: (\d+)", out)] == list(range(1, 9))
 
 
+def test_thousands_of_pipelined_requests(own: Box) -> None:
+    """Each is answered at once: none may be answered from within the answer to the one before."""
+    out = raw(own, 3128, b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n" * 2_000)
+    assert out.count(b"HTTP/1.1 404") == 2_000
+
+
 @pytest.mark.parametrize("port", [3128, 8080])
 def test_malformed_requests_are_refused(own: Box, port: int) -> None:
     head = f"POST http://{NAME}/upload HTTP/1.1\r\nHost: {NAME}\r\n"
