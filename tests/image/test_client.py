@@ -55,6 +55,12 @@ def test_https(rows: Rows) -> None:
     rows.https()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https", "socks"])
+def test_explicit_proxy(rows: Rows, scheme: str) -> None:
+    """The listeners that a box has without any setting, with its own certificate."""
+    getattr(rows, f"{scheme}_proxy")()
+
+
 def test_time(rows: Rows) -> None:
     """The textbook case: a PC and its time server."""
     rows.clock()

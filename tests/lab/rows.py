@@ -53,6 +53,9 @@ class Rows:
             ("DNS", f"dig AAAA {SERVER_NAME}", self.dns),
             ("HTTP", f"curl http://{SERVER_NAME}/", self.http),
             ("HTTPS", f"curl https://{SERVER_NAME}/", self.https),
+            ("HTTP proxy", f"curl -x http://[box]:3128 https://{SERVER_NAME}/", self.http_proxy),
+            ("HTTPS proxy", f"curl -x https://[box]:3129 http://{SERVER_NAME}/", self.https_proxy),
+            ("SOCKS proxy", f"curl -x socks5h://[box]:1080 http://{SERVER_NAME}/", self.socks_proxy),
             ("time", f"chronyd -Q {TIME_NAME}", self.clock),
             ("ping", f"ping {SERVER_NAME}", self.ping),
             ("download", f"curl, {DOWNLOAD_SIZE >> 20} MiB, SHA-256", self.download),
@@ -92,6 +95,25 @@ class Rows:
         return self._page(
             self._run("curl", "-sS", "--fail", "--cacert", authority, f"https://{SERVER_NAME}/")
         )
+
+    def _by_proxy(self, scheme: str, port: int, url: str) -> str:
+        """The page through the box's explicit proxy; the box looks the name up."""
+        authority = str(self._lab.folder / "server.crt")
+        proxy = f"{scheme}://[{self._view.box}]:{port}"
+        way = ("-x", proxy, "--proxy-insecure", "--cacert", authority)
+        return self._page(self._run("curl", "-sS", "--fail", *way, url))
+
+    def http_proxy(self) -> str:
+        """CONNECT."""
+        return self._by_proxy("http", 3128, f"https://{SERVER_NAME}/")
+
+    def https_proxy(self) -> str:
+        """A request whose first leg is encrypted."""
+        return self._by_proxy("https", 3129, f"http://{SERVER_NAME}/")
+
+    def socks_proxy(self) -> str:
+        """SOCKS 5, the name left to the box."""
+        return self._by_proxy("socks5h", 1080, f"http://{SERVER_NAME}/")
 
     def _page(self, body: str) -> str:
         peer = json.loads(body)["peer"]
