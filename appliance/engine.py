@@ -49,10 +49,12 @@ def fingerprints() -> dict[str, str]:
     return {file: hashlib.sha256((_HERE / file).read_bytes()).hexdigest() for file in files}
 
 
+ASKED_PLAIN = os.environ.get("ISTHMUS_ENGINE") == "plain"
+
+
 def _why_plain() -> str:
     """Why the plain modules serve, in words; empty where the compiled ones do."""
-    asked = os.environ.get("ISTHMUS_ENGINE", "")
-    if asked == "plain":
+    if ASKED_PLAIN:
         return "ISTHMUS_ENGINE=plain"
     try:
         made_of = json.loads((COMPILED / SOURCES).read_text())

@@ -20,7 +20,7 @@ from typing import Any
 
 import varlink
 
-from appliance import __version__
+from appliance import __version__, engine
 from appliance.config import load
 from appliance.config.schema import Config, as_plain
 from appliance.dataplane import worker_count
@@ -385,6 +385,8 @@ class Supervisor:
         totals: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
         medians: list[float] = []
         warnings = []
+        if engine.WHY_PLAIN and not engine.ASKED_PLAIN:
+            warnings.append(f"The engine is not compiled ({engine.WHY_PLAIN}): each session costs more.")
         counted: dict[int, int] = {}
         targets: list[dict[str, Any]] = []
         limits: dict[str, dict[str, Any]] = {}
