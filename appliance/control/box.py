@@ -20,7 +20,7 @@ from appliance.config.schema import lan_address, without_passwords
 from appliance.control.accounts import PRIVATE
 from appliance.control.client import ControlError, call
 from appliance.dataplane import worker_count
-from appliance.errors import ConfigError, IsthmusError
+from appliance.errors import ConfigError, IsthmusError, Problem
 from appliance.network import observe
 from appliance.network.apply import Applier, run_tool, write_atomically
 from appliance.network.plan import Facts, Step, plan
@@ -55,6 +55,7 @@ class Box:
         self.state = state
         self.networkd = networkd
         self.problems: list[str] = []
+        self.certificate_problems: list[Problem] = []
         self.config = Config()
         self.facts: Facts | None = None
         self.network_problem: str | None = None  # why the plan is not in force, in words
@@ -166,11 +167,22 @@ class Box:
             write_atomically(self._last_good, dump(self.config), PRIVATE)
 
     def _keep_certificate(self, facts: Facts) -> None:
-        """The console's certificate fits the names and the time."""
+        """The certificates fit the names and the time, and the proxy has what it is to serve."""
         names = certificates.Names(self.config.system.hostname, lan_address(facts.lan_prefix))
         now = time.time()
-        if certificates.ensure(self.state / "tls", names, datetime.fromtimestamp(now, UTC)):
-            print(f"isthmus-control: a certificate for {names.hostname}, {names.address}", file=sys.stderr)
+        moment = datetime.fromtimestamp(now, UTC)
+        folder = self.state / "tls"
+        for which in certificates.ensure(folder, names, moment):
+            for_whom = f"{names.hostname}, {names.address}"
+            print(f"isthmus-control: a new certificate ({which}) for {for_whom}", file=sys.stderr)
+        changed, problems = certificates.choose(folder, moment)
+        authority = self.config.explicit.client_authority
+        if authority is not None:
+            problem = certificates.judge_client_authority(Path(authority), moment)
+            problems += [problem] if problem is not None else []
+        self.certificate_problems = problems
+        if changed:
+            self._proxy("Reload")
         self._certificate_judged = now
 
     def refresh(self) -> None:
@@ -223,6 +235,7 @@ class Box:
         checks = [
             health.configuration(self.problems),
             health.network(self.network_problem),
+            *health.certificates(self.certificate_problems),
             health.port("lan", lan_name, lan is not None, bool(lan and lan.carrier)),
             health.port("wan", wan_name, wan is not None, bool(wan and wan.carrier)),
             health.wan_address(wan_address, gateway),
