@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from appliance import __version__
+from appliance import __version__, accounts_cli
 from appliance.config import load
-from appliance.control.client import ControlClient, ControlError
-from appliance.errors import WIRE, ConfigError, Failure
+from appliance.control.client import ControlClient
+from appliance.errors import WIRE, ConfigError, Failure, IsthmusError
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
@@ -22,8 +22,8 @@ _MARK = {"ok": "ok  ", "warn": "WARN", "bad": "BAD "}
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="isthmus",
-        description="Looks at the Isthmus box. Exit status: 0 well, 1 the box does not answer, "
-        "2 a configuration was refused.",
+        description="Looks at the Isthmus box, and says who may use it. Exit status: 0 well, 1 the box does "
+        "not answer or refuses, 2 a configuration was refused.",
     )
     parser.add_argument("--version", action="version", version=f"isthmus {__version__}")
     parser.add_argument("--runtime", type=Path, default=Path("/run/isthmus"), help="folder with control.sock")
@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     sessions.add_argument("--search", help="part of an address, a port, or tcp, udp, icmp")
     check = commands.add_parser("check", help="say what is wrong with a configuration file")
     check.add_argument("file", type=Path)
+    accounts_cli.add_parsers(commands)
     return parser
 
 
@@ -123,6 +124,8 @@ def main(argv: list[str] | None = None) -> int:
         if options.command == "check":
             load(options.file)
             print(f"{options.file}: no problem found")
+        elif options.command in ("user", "group"):
+            accounts_cli.run(options, client)
         elif options.command == "status":
             status = client.status()
             if options.json:
@@ -142,8 +145,11 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
-    except ControlError as error:
-        print(f"isthmus: {error.message}. {error.hint}", file=sys.stderr)
+    except IsthmusError as error:
+        print(f"isthmus: {error.message.removesuffix('.')}. {error.hint}".rstrip(), file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("\nNothing was changed.", file=sys.stderr)
         return EXIT_FAILED
     return 0
 

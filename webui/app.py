@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
+from pathlib import Path
 from typing import Any, Protocol
 
 from flask import Flask, Response, jsonify, redirect, render_template, request, session, url_for
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from appliance.control.client import ControlError
@@ -39,7 +40,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 _POLLED = {"live"}
-_OPEN = {"static", "setup", "set_password", "signin", "sign_in", "set_theme"}
+_OPEN = {"static", "authority", "setup", "set_password", "signin", "sign_in", "set_theme"}
 
 
 _BACK = "Go back, load the page anew, and try again."
@@ -70,8 +71,8 @@ class Backend(Protocol):
         """(right, seconds to wait)."""
 
 
-def create_app(backend: Backend, key: bytes) -> Flask:
-    """The console over a backend; ``key`` signs the session cookie."""
+def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> Flask:
+    """The console over a backend; ``key`` signs the session cookie, ``authority`` is the box's, PEM."""
     app = Flask(__name__)
     app.config.update(
         SECRET_KEY=key,
@@ -85,6 +86,7 @@ def create_app(backend: Backend, key: bytes) -> Flask:
     _guard(app, backend)
     _account(app, backend)
     _pages(app, backend)
+    _certificate(app, authority)
     return app
 
 
@@ -153,7 +155,7 @@ def _guard(app: Flask, backend: Backend) -> None:
                     _problem("This form is out of date.", "Go back, load the page anew, and send it again."),
                     400,
                 )
-        if request.endpoint in (None, "static", "set_theme"):
+        if request.endpoint in (None, "static", "authority", "set_theme"):
             return None
         first = not backend.password_set()
         if first and request.endpoint not in ("setup", "set_password"):
@@ -266,6 +268,20 @@ def _account(app: Flask, backend: Backend) -> None:
         if chosen in THEMES:
             response.set_cookie("theme", chosen, max_age=365 * 86_400, secure=True, samesite="Strict")
         return response
+
+
+def _certificate(app: Flask, path: Path | None) -> None:
+    @app.get("/authority.crt")
+    def authority() -> Response:
+        """For everybody: whoever has no session yet needs it to trust this page."""
+        try:
+            content = path.read_bytes() if path is not None else b""
+        except OSError:
+            content = b""
+        if not content:
+            raise NotFound
+        # The type by which browsers and phones offer to trust it.
+        return Response(content, mimetype="application/x-x509-ca-cert")
 
 
 def _begin() -> None:

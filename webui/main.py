@@ -37,8 +37,9 @@ CERTIFICATE_TIMEOUT = 30.0
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no types
     """gunicorn, told everything here rather than by files or the environment."""
 
-    def __init__(self, settings: dict[str, Any], backend: ControlClient) -> None:
+    def __init__(self, settings: dict[str, Any], backend: ControlClient, authority: Path) -> None:
         self._settings = settings
+        self._authority = authority
         self._backend = backend
         super().__init__()
 
@@ -49,7 +50,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no ty
 
     def load(self) -> Any:
         """The application; the cookie's key lives as long as the process: a restart signs out."""
-        return create_app(self._backend, secrets.token_bytes(32))
+        return create_app(self._backend, secrets.token_bytes(32), self._authority)
 
 
 def _tls(_config: Any, make_default: Any) -> ssl.SSLContext:
@@ -99,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         "proc_name": "isthmus-web",
         "loglevel": "warning",
     }
-    Server(settings, ControlClient(options.runtime)).run()
+    Server(settings, ControlClient(options.runtime), options.state / "tls" / "authority.crt").run()
     return 0
 
 

@@ -45,11 +45,43 @@ def _path(location: Iterable[int | str]) -> str:
     return out or "(file)"
 
 
-def _sentence(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "is no setting of this version."
-    text = message.removeprefix("Value error, ")
-    return text if text.endswith(".") else text + "."
+# What pydantic says in its own words, in ours; fields in braces are those of its context.
+_WORDS = {
+    "extra_forbidden": "is no setting of this version.",
+    "missing": "is missing.",
+    "string_type": "is to be text, in quotes.",
+    "int_type": "is to be a whole number.",
+    "int_parsing": "is to be a whole number.",
+    "int_from_float": "is to be a whole number.",
+    "bool_type": "is to be true or false.",
+    "bool_parsing": "is to be true or false.",
+    "tuple_type": "is to be a list, in brackets.",
+    "model_type": "is to be a table of settings.",
+    "model_attributes_type": "is to be a table of settings.",
+    "too_short": "is empty: give at least {min_length}.",
+    "too_long": "has {actual_length} entries, of at most {max_length}.",
+    "greater_than_equal": "is too small: at least {ge}.",
+    "less_than_equal": "is too large: at most {le}.",
+    "literal_error": "is to be {expected}.",
+    "ip_v4_address": "is no IPv4 address.",
+    "ip_v6_address": "is no IPv6 address.",
+}
+
+
+def _sentence(item: ErrorDetails) -> tuple[str, str]:
+    """(what is wrong, what to do)."""
+    context = item.get("ctx", {})
+    if item["type"] in _WORDS:
+        return _WORDS[item["type"]].format(**context), ""
+    text = item["msg"].removeprefix("Value error, ")
+    return text if text.endswith(".") else text + ".", str(context.get("hint", ""))
+
+
+def _quoted(item: ErrorDetails) -> str:
+    """What stands there, where that helps and is nobody's secret."""
+    if item["type"] == "extra_forbidden" or not isinstance(item["input"], str | int | float):
+        return ""
+    return "" if "password" in item["loc"] else f" (It is {item['input']!r}.)"
 
 
 def _is_shadow(item: ErrorDetails) -> bool:
@@ -88,12 +120,13 @@ def parse(text: str) -> Config:
             if _is_shadow(item):
                 continue
             path = _path(item["loc"])
-            message = _sentence(item["type"], item["msg"])
-            if isinstance(item["input"], str | int | float) and item["type"] != "extra_forbidden":
-                message += f" (It is {item['input']!r}.)"
-            problems.setdefault((path, message), Problem(path, message, code=item["type"]))
+            message, hint = _sentence(item)
+            message += _quoted(item)
+            problems.setdefault((path, message), Problem(path, message, hint, item["type"]))
         raise ConfigError(list(problems.values())) from None
-    contradictions = [Problem(path, message, code="conflict") for path, message in config.cross_checks()]
+    contradictions = [
+        Problem(path, message, hint, "conflict") for path, message, hint in config.cross_checks()
+    ]
     if contradictions:
         raise ConfigError(contradictions)
     return config
@@ -103,19 +136,24 @@ def _refuse(place: str, message: str, code: str, hint: str = "") -> ConfigError:
     return ConfigError([Problem(place, message, hint, code)])
 
 
-def load(path: Path) -> Config:
-    """The configuration in the file at ``path``; a missing or unreadable file is a ConfigError too."""
+def read_text(path: Path) -> str:
+    """The text of the file at ``path``; a missing or unreadable file is a ConfigError."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_CONFIG_BYTES + 1)
         if len(raw) > MAX_CONFIG_BYTES:
             raise _refuse(str(path), f"is larger than {MAX_CONFIG_BYTES} bytes.", "too-large")
-        return parse(raw.decode("utf-8"))
+        return raw.decode("utf-8")
     except OSError as error:
         hint = "Name one with --config." if isinstance(error, FileNotFoundError) else ""
         raise _refuse(str(path), f"cannot be read: {error.strerror}.", "unreadable", hint) from None
     except UnicodeDecodeError as error:
         raise _refuse(str(path), f"is not UTF-8 (byte {error.start}).", "syntax") from None
+
+
+def load(path: Path) -> Config:
+    """The configuration in the file at ``path``; a missing or unreadable file is a ConfigError too."""
+    return parse(read_text(path))
 
 
 def dump(config: Config) -> str:

@@ -6,10 +6,20 @@ The models are the edge: the data path gets slotted, compiled values made from t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from appliance.addressing import TranslationPrefix
 from appliance.dataplane import MAX_WORKERS
@@ -19,6 +29,11 @@ _INTERFACE = re.compile(r"[A-Za-z0-9_.:-]{1,15}")
 # What a user or a group may be called: mail addresses too; nothing that a log or a URL would have to escape.
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _ARGON2ID = re.compile(r"\$argon2id\$v=19\$m=[0-9]{1,7},t=[0-9]{1,3},p=[0-9]{1,2}(\$[A-Za-z0-9+/]{8,128}){2}")
+_LABEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_PSEUDONYM = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,62}")
+# Of a password's hash. Each try of anybody costs so much: more would let them use up the box. KiB; rounds.
+MAX_HASH_MEMORY = 262_144
+MAX_HASH_PASSES = 16
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)
 
 
@@ -76,7 +91,8 @@ def _host_pattern(text: str) -> str:
     return "*." + _domain(text[2:]) if text.startswith("*.") else _domain(text)
 
 
-def _account(name: str) -> str:
+def account_name(name: str) -> str:
+    """``name``, if a user or a group may be called that; ValueError in words."""
     if not _ACCOUNT.fullmatch(name):
         raise ValueError(
             f"“{name}” is no name: 1 to 64 letters, digits or . _ @ + -, a letter or digit first"
@@ -86,11 +102,44 @@ def _account(name: str) -> str:
 
 def _argon2id(text: str) -> str:
     if not _ARGON2ID.fullmatch(text):
-        raise ValueError("this is no argon2id hash: `isthmus user passwd NAME` makes one")
+        raise PydanticCustomError(
+            "password",
+            "this is no argon2id hash, and a password has no place here.",
+            {"hint": "`isthmus user passwd NAME` asks for it and writes its hash."},
+        )
+    cost = dict(part.split("=") for part in text.split("$")[3].split(","))
+    if int(cost["m"]) > MAX_HASH_MEMORY or int(cost["t"]) > MAX_HASH_PASSES:
+        raise PydanticCustomError(
+            "password",
+            "verifying this hash would take too long: at most m={memory} (KiB), t={passes}.",
+            {
+                "memory": MAX_HASH_MEMORY,
+                "passes": MAX_HASH_PASSES,
+                "hint": "`isthmus user passwd NAME` makes another one.",
+            },
+        )
     return text
 
 
-AccountName = Annotated[str, AfterValidator(_account)]
+def _label_name(name: str) -> str:
+    if not _LABEL_NAME.fullmatch(name):
+        raise ValueError(
+            f"“{name}” is no name: 1 to 32 small letters, digits or hyphens, a letter or digit first"
+        )
+    return name
+
+
+def _pseudonym(name: str) -> str:
+    if name and not _PSEUDONYM.fullmatch(name):
+        raise ValueError(
+            f"“{name}” is no pseudonym: 1 to 63 letters, digits or hyphens, a letter or digit first; "
+            "“” leaves Via out"
+        )
+    return name
+
+
+AccountName = Annotated[str, AfterValidator(account_name)]
+LabelName = Annotated[str, AfterValidator(_label_name)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 InterfaceName = Annotated[str, AfterValidator(_interface)]
 HostName = Annotated[str, AfterValidator(_hostname)]
@@ -230,7 +279,7 @@ class Named(Section):
 class Published(Section):
     """A service of the IPv6 side that IPv4 clients reach on the WAN address."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    name: LabelName
     protocol: Literal["tcp", "udp"] = "tcp"
     port: Annotated[int, Field(ge=1, le=65_535)]
     address: IPv4Address | None = None  # None: every WAN address
@@ -270,13 +319,28 @@ class User(Section):
     name: AccountName
     # argon2id, as `isthmus user passwd` writes it; without one only a certificate lets the user in.
     password: Annotated[str, AfterValidator(_argon2id)] | None = None
-    groups: Annotated[tuple[AccountName, ...], Field(min_length=1, max_length=64)]
+    groups: Annotated[tuple[AccountName, ...], Field(max_length=64, validate_default=True)] = ()
+
+    @field_validator("groups")
+    @classmethod
+    def _has_some(cls, groups: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not groups:
+            name = info.data.get("name")
+            raise PydanticCustomError(
+                "no_group",
+                "{who} has no group: give at least one.",
+                {
+                    "who": f"user “{name}”" if name else "this user",
+                    "hint": 'groups = ["staff"], say, and a [[group]] with name = "staff".',
+                },
+            )
+        return groups
 
 
 class Listener(Section):
     """A port of the explicit proxy on the LAN."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    name: LabelName
     port: Annotated[int, Field(ge=1, le=65_535)]
     # What it speaks; "auto" tells HTTP and SOCKS (4, 4a and 5) apart by a client's first octets.
     mode: Literal["http", "socks", "auto"] = "auto"
@@ -319,7 +383,7 @@ class Explicit(Section):
     connect_ports: Annotated[tuple[Port, ...], Field(max_length=256)] = (443,)
     socks_ports: Annotated[tuple[Port, ...], Field(max_length=256)] = ()
     # How the box names itself to origins in Via; "" leaves Via out, and loops to the dialler to find.
-    pseudonym: Annotated[str, Field(pattern=r"^([0-9A-Za-z][0-9A-Za-z-]{0,62})?$")] = "isthmus"
+    pseudonym: Annotated[str, AfterValidator(_pseudonym)] = "isthmus"
     # Serve /proxy.pac and /wpad.dat, on this port beside the listeners for HTTP; 0: on those alone.
     pac_port: Annotated[int, Field(ge=0, le=65_535)] = 80
     # Certificates of clients are those that this authority signed (PEM file); their name is the user's.
@@ -354,8 +418,8 @@ class Config(Section):
     group: Annotated[tuple[Group, ...], Field(max_length=1_024)] = ()
     user: Annotated[tuple[User, ...], Field(max_length=65_536)] = ()
 
-    def cross_checks(self) -> list[tuple[str, str]]:
-        """What no single table can see: (path, message) for each contradiction."""
+    def cross_checks(self) -> list[tuple[str, str, str]]:
+        """What no single table can see: (path, message, hint) for each contradiction."""
         found: list[tuple[str, str]] = []
         if self.wan.interface == self.lan.interface and self.wan.interface != "auto":
             found.append(("lan.interface", f"“{self.lan.interface}” is the WAN already: the two differ"))
@@ -366,42 +430,56 @@ class Config(Section):
                     found.append((f"translation[{index}].prefix", f"{network} overlaps {other}"))
             if isinstance(self.lan.prefix, IPv6Network) and network.overlaps(self.lan.prefix):
                 found.append(("lan.prefix", f"{self.lan.prefix} overlaps the translation prefix {network}"))
-        return found + self._published_checks() + self._explicit_checks()
+        found += self._published_checks()
+        return [*((path, message, "") for path, message in found), *self._explicit_checks()]
 
-    def _explicit_checks(self) -> list[tuple[str, str]]:
-        found: list[tuple[str, str]] = []
+    def _explicit_checks(self) -> list[tuple[str, str, str]]:
+        return [*self._listener_checks(), *self._account_checks()]
+
+    def _listener_checks(self) -> Iterator[tuple[str, str, str]]:
+        explicit = self.explicit
+        free = "Give each its own port."
         ports = {53: "DNS", self.console.port: "the console"}
-        if self.explicit.pac_port:
-            if self.explicit.pac_port in ports:
-                where = f"port {self.explicit.pac_port} is {ports[self.explicit.pac_port]}'s already"
-                found.append(("explicit.pac_port", where))
-            ports[self.explicit.pac_port] = "the PAC file"
+        if explicit.pac_port:
+            if explicit.pac_port in ports:
+                taken = f"port {explicit.pac_port} is taken already, by {ports[explicit.pac_port]}."
+                yield "explicit.pac_port", taken, f"{free} 0: the listeners for HTTP alone serve the file."
+            ports[explicit.pac_port] = "the PAC file"
         names: set[str] = set()
-        for index, listener in enumerate(self.explicit.listeners):
+        for index, listener in enumerate(explicit.listeners):
             path = f"explicit.listeners[{index}]"
             if listener.port in ports:
-                found.append((f"{path}.port", f"port {listener.port} is {ports[listener.port]}'s already"))
+                taken = f"port {listener.port} is taken already, by {ports[listener.port]}."
+                yield f"{path}.port", taken, free
             ports[listener.port] = f"listener “{listener.name}”"
             if listener.name in names:
-                found.append((f"{path}.name", f"“{listener.name}” is there twice"))
+                yield f"{path}.name", f"“{listener.name}” is there twice.", "Give each its own name."
             names.add(listener.name)
-            if "certificate" in listener.authentication and self.explicit.client_authority is None:
-                found.append((f"{path}.authentication", "certificates need explicit.client_authority"))
-            if listener.authentication and not self.user:
-                found.append((f"{path}.authentication", "there is no user yet: isthmus user add makes one"))
-        groups = {group.name for group in self.group}
-        if len(groups) < len(self.group):
-            found.append(("group", "a name is there twice"))
+            asks = listener.authentication
+            if "certificate" in asks and explicit.client_authority is None:
+                words = "nothing says whose certificates count."
+                yield f"{path}.authentication", words, "Set explicit.client_authority to a PEM file."
+            if asks and not self.user:
+                words = "there is no user yet, so nobody could use it."
+                yield f"{path}.authentication", words, "`isthmus user add` makes one, or add a [[user]]."
+
+    def _account_checks(self) -> Iterator[tuple[str, str, str]]:
+        again = "Give each its own name."
+        groups: set[str] = set()
+        for index, group in enumerate(self.group):
+            if group.name in groups:
+                yield f"group[{index}].name", f"“{group.name}” is there twice.", again
+            groups.add(group.name)
         users: set[str] = set()
         for index, user in enumerate(self.user):
             if user.name in users:
-                found.append((f"user[{index}].name", f"“{user.name}” is there twice"))
+                yield f"user[{index}].name", f"“{user.name}” is there twice.", again
             users.add(user.name)
-            for group in user.groups:
-                if group not in groups:
-                    where = f"user[{index}].groups"
-                    found.append((where, f"there is no group “{group}”: add [[group]] for it"))
-        return found
+            for name in user.groups:
+                if name not in groups:
+                    words = f"user “{user.name}” is in group “{name}”, which there is not."
+                    remedy = f'`isthmus group add {name}` makes it, or add a [[group]] with name = "{name}".'
+                    yield f"user[{index}].groups", words, remedy
 
     def _published_checks(self) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
@@ -440,6 +518,12 @@ def endpoint_of(text: str) -> tuple[str, int]:
 def lan_address(prefix: IPv6Network) -> IPv6Address:
     """The box's own address in a LAN prefix: ::1 of it."""
     return prefix[1]
+
+
+def without_passwords(config: Config) -> Config:
+    """The configuration for those who verify none."""
+    users = tuple(user.model_copy(update={"password": None}) for user in config.user)
+    return config.model_copy(update={"user": users})
 
 
 def as_plain(config: Config) -> dict[str, Any]:

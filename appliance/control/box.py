@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import secrets
 import socket
@@ -15,10 +16,11 @@ from typing import Any
 
 from appliance import __version__
 from appliance.config import Config, dump, load
-from appliance.config.schema import lan_address
+from appliance.config.schema import lan_address, without_passwords
+from appliance.control.accounts import PRIVATE
 from appliance.control.client import ControlError, call
 from appliance.dataplane import worker_count
-from appliance.errors import ConfigError, IsthmusError
+from appliance.errors import ConfigError, IsthmusError, Problem
 from appliance.network import observe
 from appliance.network.apply import Applier, run_tool, write_atomically
 from appliance.network.plan import Facts, Step, plan
@@ -26,6 +28,8 @@ from appliance.system import certificates, health
 from appliance.system.passwords import Passwords
 
 GROUP_READABLE = 0o640
+# Who alone reads the users' hashes, beside root.
+PROXY_GROUP = "isthmus-proxy"
 # For the proxy's answer. A proxy that hangs must be shown as down, so this and the DNS checks stay
 # well under the client's own CALL_TIMEOUT; a busy one asks each worker for up to a second.
 PROXY_TIMEOUT = 6.0
@@ -51,6 +55,7 @@ class Box:
         self.state = state
         self.networkd = networkd
         self.problems: list[str] = []
+        self.certificate_problems: list[Problem] = []
         self.config = Config()
         self.facts: Facts | None = None
         self.network_problem: str | None = None  # why the plan is not in force, in words
@@ -69,7 +74,7 @@ class Box:
         """Take up the file, or the last good one; ConfigError when there is neither."""
         self.state.mkdir(mode=0o750, parents=True, exist_ok=True)
         if not self.config_path.exists():
-            write_atomically(self.config_path, dump(Config()), GROUP_READABLE)
+            write_atomically(self.config_path, dump(Config()), PRIVATE)
         try:
             self.config = load(self.config_path)
             self.problems = []
@@ -81,7 +86,13 @@ class Box:
             self.config = load(self._last_good)
             print(f"isthmus-control: {error}\nThe last good configuration stays in force.", file=sys.stderr)
         # The daemons read this one, so that all go by the same, also where the file was refused.
-        write_atomically(self.runtime / "config.toml", dump(self.config), GROUP_READABLE)
+        # The users' hashes are for the proxy only.
+        group = -1
+        with contextlib.suppress(KeyError):  # by hand there is no such user
+            group = grp.getgrnam(PROXY_GROUP).gr_gid
+        write_atomically(self.runtime / "proxy.toml", dump(self.config), GROUP_READABLE, group)
+        public = dump(without_passwords(self.config))
+        write_atomically(self.runtime / "config.toml", public, GROUP_READABLE)
 
     def lan_prefix(self) -> IPv6Network:
         """The LAN's prefix; a generated one is made once and kept."""
@@ -153,14 +164,25 @@ class Box:
         """What outlives a reboot: the certificate, and the configuration that proved good; OSError."""
         self._keep_certificate(facts)
         if not self.problems:
-            write_atomically(self._last_good, dump(self.config), GROUP_READABLE)
+            write_atomically(self._last_good, dump(self.config), PRIVATE)
 
     def _keep_certificate(self, facts: Facts) -> None:
-        """The console's certificate fits the names and the time."""
+        """The certificates fit the names and the time, and the proxy has what it is to serve."""
         names = certificates.Names(self.config.system.hostname, lan_address(facts.lan_prefix))
         now = time.time()
-        if certificates.ensure(self.state / "tls", names, datetime.fromtimestamp(now, UTC)):
-            print(f"isthmus-control: a certificate for {names.hostname}, {names.address}", file=sys.stderr)
+        moment = datetime.fromtimestamp(now, UTC)
+        folder = self.state / "tls"
+        for which in certificates.ensure(folder, names, moment):
+            for_whom = f"{names.hostname}, {names.address}"
+            print(f"isthmus-control: a new certificate ({which}) for {for_whom}", file=sys.stderr)
+        changed, problems = certificates.choose(folder, moment)
+        authority = self.config.explicit.client_authority
+        if authority is not None:
+            problem = certificates.judge_client_authority(Path(authority), moment)
+            problems += [problem] if problem is not None else []
+        self.certificate_problems = problems
+        if changed:
+            self._proxy("Reload")
         self._certificate_judged = now
 
     def refresh(self) -> None:
@@ -213,6 +235,7 @@ class Box:
         checks = [
             health.configuration(self.problems),
             health.network(self.network_problem),
+            *health.certificates(self.certificate_problems),
             health.port("lan", lan_name, lan is not None, bool(lan and lan.carrier)),
             health.port("wan", wan_name, wan is not None, bool(wan and wan.carrier)),
             health.wan_address(wan_address, gateway),

@@ -57,7 +57,8 @@ def call(
     if "error" in reply:
         details = reply.get("parameters") or {}
         name = str(reply["error"])
-        raise ControlError(name, str(details.get("message") or name.rpartition(".")[2]))
+        words = str(details.get("message") or name.rpartition(".")[2])
+        raise ControlError(name, words, str(details.get("hint") or ""))
     found: dict[str, Any] = reply.get("parameters") or {}
     return found
 
@@ -106,3 +107,26 @@ class ControlClient:
         """(right, seconds to wait when throttled)."""
         found = self._call("Authenticate", user=user, password=password, address=address)
         return bool(found["ok"]), found.get("retry_after")
+
+    def users(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Types User and Group of the interface file."""
+        found = self._call("ListUsers")
+        return found["users"], found["groups"]
+
+    def set_user(
+        self, name: str, groups: list[str] | None = None, password: str | None = None, new: bool = False
+    ) -> None:
+        """Add a user, or change what is given; ControlError with the reason when it is refused."""
+        self._call("SetUser", name=name, groups=groups, password=password, new=new)
+
+    def remove_user(self, name: str) -> None:
+        """Remove it; ControlError with the reason when it is refused."""
+        self._call("RemoveUser", name=name)
+
+    def add_group(self, name: str) -> None:
+        """Add it; ControlError with the reason when it is refused."""
+        self._call("AddGroup", name=name)
+
+    def remove_group(self, name: str) -> None:
+        """Remove it; ControlError with the reason when it is refused."""
+        self._call("RemoveGroup", name=name)

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+from appliance.control.accounts import AccountError, Accounts
 from appliance.control.box import Box, is_root
 from appliance.control.server import ControlServer, Interface
 from appliance.errors import ConfigError, IsthmusError
@@ -18,6 +19,8 @@ EXIT_CONFIG = 2
 # How often the ports and the lease are looked at; the file is read again on SIGHUP.
 # A lease's new DNS server takes this long.
 REFRESH_INTERVAL = 2.0
+# How long a change by a verb waits for the main thread to apply it: a network change, and a proxy that hangs.
+APPLY_TIMEOUT = 10.0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +80,7 @@ def _serve(box: Box) -> int:
     box.refresh()  # a missing port is shown as a health issue; the box waits for it
     wake = threading.Event()
     asked: set[int] = set()
+    changed = _Changes(wake)
 
     def on_signal(number: int, _frame: object) -> None:
         asked.add(number)
@@ -86,7 +90,12 @@ def _serve(box: Box) -> int:
         signal.signal(number, on_signal)
     path = box.runtime / "control.sock"
     interface = Interface(
-        lambda: box.config, box.status, box.sessions, box.passwords, box.end_console_sessions
+        lambda: box.config,
+        box.status,
+        box.sessions,
+        box.passwords,
+        box.end_console_sessions,
+        Accounts(box.config_path, changed.apply),
     )
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
@@ -95,13 +104,42 @@ def _serve(box: Box) -> int:
             wake.wait(REFRESH_INTERVAL)
             wake.clear()
             # Here and not in the handler: nothing may change under an apply that is under way.
-            if signal.SIGHUP in asked:
+            waiting = changed.take()
+            if signal.SIGHUP in asked or waiting:
                 asked.discard(signal.SIGHUP)
                 _reread(box)
             box.refresh()
+            for done in waiting:
+                done.set()
         server.shutdown()
     path.unlink(missing_ok=True)
     return 0
+
+
+class _Changes:
+    """Threads of the socket that changed the file, until the main one has applied it."""
+
+    def __init__(self, wake: threading.Event) -> None:
+        self._wake = wake
+        self._line = threading.Lock()
+        self._waiting: list[threading.Event] = []
+
+    def apply(self) -> None:
+        """Have the file taken up; AccountError where that takes too long."""
+        done = threading.Event()
+        with self._line:
+            self._waiting.append(done)
+        self._wake.set()
+        if not done.wait(APPLY_TIMEOUT):
+            raise AccountError(
+                "The change is saved, but not in force yet.", "`isthmus status` says what holds the box up."
+            )
+
+    def take(self) -> list[threading.Event]:
+        """Those that wait, each once."""
+        with self._line:
+            waiting, self._waiting = self._waiting, []
+        return waiting
 
 
 def _reread(box: Box) -> None:

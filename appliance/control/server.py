@@ -9,7 +9,7 @@ import os
 import pwd
 import socketserver
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from socket import SO_PEERCRED, SOL_SOCKET
 from typing import Any
@@ -19,7 +19,9 @@ from varlink.error import VarlinkError
 
 from appliance import __version__
 from appliance.config import Config, dump, parse
-from appliance.errors import ConfigError
+from appliance.config.schema import without_passwords
+from appliance.control.accounts import Accounts, refusal
+from appliance.errors import ConfigError, IsthmusError
 from appliance.system.passwords import PasswordAlreadySetError, Passwords, PasswordTooWeakError
 
 MAX_MESSAGE = 8 << 20  # a configuration of the greatest size, quoted
@@ -28,8 +30,13 @@ MAX_LISTED = 1_000
 GROUP = "isthmus"
 WEB_USER = "isthmus-web"
 _INTERFACE = "org.isthmus.control"
-# What only the console (and root) may ask: these decide who the admin is.
-_WEB_ONLY = frozenset({"SetFirstPassword", "Authenticate"})
+# What only the console (and root) may ask: these decide who the admin is, and who may use the proxy.
+_WEB_ONLY = frozenset(
+    {
+        *("SetFirstPassword", "Authenticate"),
+        *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
+    }
+)
 # What only root may, who is at the box itself: the console must not be able to give itself a password.
 _ROOT_ONLY = frozenset({"ResetPassword"})
 
@@ -76,12 +83,14 @@ class Interface:
         sessions: Callable[[int, str | None], dict[str, Any]],
         passwords: Passwords,
         end_sessions: Callable[[], None],
+        accounts: Accounts,
     ) -> None:
         self._config = config
         self._status = status
         self._sessions = sessions
         self._passwords = passwords
         self._end_sessions = end_sessions
+        self._accounts = accounts
 
     def GetStatus(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling, here and below
         """The box at a glance."""
@@ -94,8 +103,8 @@ class Interface:
         return self._sessions(limit, search)
 
     def GetConfig(self) -> dict[str, Any]:  # noqa: N802
-        """The configuration in force."""
-        return {"toml": dump(self._config())}
+        """The configuration in force, without the users' hashes."""
+        return {"toml": dump(without_passwords(self._config()))}
 
     def CheckConfig(self, toml: str) -> dict[str, Any]:  # noqa: N802
         """Every problem of a candidate."""
@@ -137,6 +146,52 @@ class Interface:
         """Whether this is the user's password."""
         right, wait = self._passwords.authenticate(user, password, address)
         return {"ok": right, "retry_after": wait}
+
+    def ListUsers(self) -> dict[str, Any]:  # noqa: N802
+        """Users and groups of the proxy."""
+        with _refusals():
+            return self._accounts.listed()
+
+    def SetUser(  # noqa: N802
+        self, name: str, groups: list[str] | None, password: str | None, new: bool
+    ) -> dict[str, Any]:
+        """Add or change one."""
+        with _refusals():
+            self._accounts.set_user(name, groups, password, new)
+        return {}
+
+    def RemoveUser(self, name: str) -> dict[str, Any]:  # noqa: N802
+        """Remove one."""
+        with _refusals():
+            self._accounts.remove_user(name)
+        return {}
+
+    def AddGroup(self, name: str) -> dict[str, Any]:  # noqa: N802
+        """Add one."""
+        with _refusals():
+            self._accounts.set_group(name)
+        return {}
+
+    def RemoveGroup(self, name: str) -> dict[str, Any]:  # noqa: N802
+        """Remove one without users."""
+        with _refusals():
+            self._accounts.remove_group(name)
+        return {}
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What is ours, and what the disk says, as an error of the interface."""
+    try:
+        yield
+    except PasswordTooWeakError as error:
+        raise refuse("PasswordTooWeak", message=error.message) from None
+    except IsthmusError as error:
+        message, hint = refusal(error)
+        raise refuse("Refused", message=message, hint=hint) from None
+    except OSError as error:
+        words = f"The configuration cannot be written: {error.strerror or error}."
+        raise refuse("Refused", message=words, hint="Nothing was changed.") from None
 
 
 class _Handler(socketserver.StreamRequestHandler):

@@ -52,14 +52,20 @@ class ApplyError(IsthmusError):
     code = "apply-failed"
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> bool:
-    """Write a file whole or not at all; False when it holds the text already."""
+def write_atomically(path: Path, text: str, mode: int = 0o644, group: int = -1) -> bool:
+    """Write a file whole or not at all; False when it holds the text already, for the same to read."""
     with contextlib.suppress(OSError):
-        if path.read_text() == text:
+        if path.read_text() == text and path.stat().st_mode & 0o777 == mode:
             return False
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text)
+    fresh.unlink(missing_ok=True)  # of a run that was cut off
+    fresh.touch(mode=mode & 0o600)  # nobody else reads a part of it, or all before it is theirs
+    with fresh.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())  # a box is switched off by its plug
+    os.chown(fresh, -1, group)
     fresh.chmod(mode)
     fresh.replace(path)
     return True

@@ -64,13 +64,13 @@ def server_context(folder: Path, authority: str | None = None) -> ssl.SSLContext
     if authority is not None:
         context.load_verify_locations(authority)
         context.verify_mode = ssl.CERT_OPTIONAL
-    for name in ("uploaded", "proxy", "console"):
-        try:
-            context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
-        except (OSError, ssl.SSLError):
-            continue
-        return context
-    return None
+    try:
+        context.load_cert_chain(
+            folder / "serving.pem"
+        )  # control's choice: the uploaded one, or the box's own
+    except (OSError, ssl.SSLError):
+        return None
+    return context
 
 
 class Port(Handler):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.dataplane import UNBOUND_PORT
-from appliance.errors import SHORTAGES, WIRE, Failure
+from appliance.errors import SHORTAGES, WIRE, Failure, Problem
 
 # A resolver on the loopback that is well answers in under a millisecond.
 DNS_TIMEOUT = 0.5
@@ -215,6 +215,28 @@ def limits(found: list[dict[str, Any]]) -> list[Check]:
             else "Look at the sessions for a client that opens too many; the limits are under [proxy].",
         )
     ]
+
+
+def certificates(problems: list[Problem]) -> list[Check]:
+    """Certificates that were put on the box and cannot be used; nothing to say where there are none."""
+    found = []
+    for problem in problems:
+        soon = problem.code == "ends-soon"
+        clients = problem.path.startswith("explicit.")
+        whose = "authority of clients' certificates" if clients else "uploaded certificate"
+        detail = f"{problem.path}: {problem.message}"
+        if not soon:
+            detail += " Clients cannot sign in by theirs." if clients else " The box's own serves."
+        found.append(
+            Check(
+                "certificate-clients" if clients else "certificate-uploaded",
+                "warn",
+                f"The {whose} {'ends soon' if soon else 'cannot be used'}",
+                detail,
+                f"{problem.hint} Then reload isthmus-control.",
+            )
+        )
+    return found
 
 
 def disk(folder: Path) -> Check:

@@ -1,4 +1,4 @@
-"""The console's users: argon2id hashes in a file of control's own, and the throttle before them."""
+"""Passwords: how new ones are hashed; the console's, in a file of control's own, with a throttle."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ class PasswordAlreadySetError(IsthmusError):
     """There is a first password already."""
 
     code = "password-already-set"
+
+
+def hashed(password: str) -> str:
+    """The argon2id hash of a new password; PasswordTooWeakError where it is not to be taken."""
+    if len(password) < MIN_LENGTH:
+        raise PasswordTooWeakError(
+            f"The password has {len(password)} characters. It needs at least {MIN_LENGTH}."
+        )
+    if len(password) > MAX_LENGTH:
+        raise PasswordTooWeakError(f"The password is longer than {MAX_LENGTH} characters.")
+    made: str = _HASHER.hash(password)
+    return made
 
 
 class Passwords:
@@ -71,13 +83,7 @@ class Passwords:
             self._throttle.succeeded(f"user {FIRST_USER}")
 
     def _set(self, password: str) -> None:
-        if len(password) < MIN_LENGTH:
-            raise PasswordTooWeakError(
-                f"The password has {len(password)} characters. It needs at least {MIN_LENGTH}."
-            )
-        if len(password) > MAX_LENGTH:
-            raise PasswordTooWeakError(f"The password is longer than {MAX_LENGTH} characters.")
-        users = {FIRST_USER: _HASHER.hash(password)}
+        users = {FIRST_USER: hashed(password)}
         fresh = self._path.with_name(f".{self._path.name}.new")
         fresh.unlink(missing_ok=True)  # of a run that was cut off; its mode need not be ours
         fresh.touch(mode=0o600)

@@ -137,3 +137,82 @@ def test_no_text_keeps_its_reader_busy(part: str) -> None:
     """A million octets: by the square of them it would take hours."""
     with contextlib.suppress(ConfigError):
         parse(part * (1_000_000 // len(part)))
+
+
+USERS = "[[group]]\nname = 'staff'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "words"),
+    [
+        ("[[user]]\nname = 'ann'\ngroups = []", "user[0].groups", "user “ann” has no group: give at least"),
+        ("[[user]]\nname = 'ann'", "user[0].groups", "user “ann” has no group: give at least one."),
+        ("[[user]]\ngroups = ['staff']", "user[0].name", "is missing."),
+        ("[[user]]\nname = 'ann'\ngroups = 'staff'", "user[0].groups", "is to be a list, in brackets."),
+        ("[[user]]\nname = 'ann'\ngroups = [3]", "user[0].groups[0]", "is to be text, in quotes."),
+        ("[[user]]\nname = 'a b'\ngroups = ['staff']", "user[0].name", "“a b” is no name"),
+        ("[[user]]\nname = 'ann'\ngroups = ['x']", "user[0].groups", "is in group “x”, which there is not."),
+        ("user = 'ann'", "user", "is to be a list"),
+        ("user = ['ann']", "user[0]", "is to be a table of settings."),
+        ("[explicit]\nlisteners = 3", "explicit.listeners", "is to be a list"),
+        ("explicit = 3", "explicit", "is to be a table of settings."),
+        ("[[explicit.listeners]]\nname = 'A b'\nport = 1", "explicit.listeners[0].name", "“A b” is no name"),
+        ("[[explicit.listeners]]\nname = 'a'\nport = 0", "explicit.listeners[0].port", "is too small"),
+        (
+            "[[explicit.listeners]]\nname = 'a'\nport = 99999",
+            "explicit.listeners[0].port",
+            "is too large: at most 65535.",
+        ),
+        ("[[explicit.listeners]]\nname = 'a'\nport = '1'", "explicit.listeners[0].port", ""),
+        (
+            "[[explicit.listeners]]\nname = 'a'\nport = 3\nmode = 'ftp'",
+            "explicit.listeners[0].mode",
+            "is to be 'http', 'socks' or 'auto'.",
+        ),
+        (
+            "[[explicit.listeners]]\nname = 'a'\nport = 3\ntls = 'perhaps'",
+            "explicit.listeners[0].tls",
+            "is to be true or false.",
+        ),
+        (
+            "[[explicit.listeners]]\nname = 'a'\nport = 3\naddress = '10.0.0.1'",
+            "explicit.listeners[0].address",
+            "IPv6",
+        ),
+        (
+            "[[explicit.listeners]]\nname = 'a'\nport = 443",
+            "explicit.listeners[0].port",
+            "port 443 is taken already, by the console.",
+        ),
+        (
+            "[[explicit.listeners]]\nname = 'a'\nport = 3\ntls = true\nauthentication = ['password']",
+            "explicit.listeners[0].authentication",
+            "there is no user yet",
+        ),
+        ("[explicit]\npseudonym = 'a b'", "explicit.pseudonym", "is no pseudonym"),
+        ("[explicit]\nconnect_ports = [443, 0]", "explicit.connect_ports[1]", "is too small: at least 1."),
+    ],
+)  # fmt: skip
+def test_what_a_person_reads(text: str, path: str, words: str) -> None:
+    if "port = '1'" in text:
+        assert parse(text).explicit.listeners[0].port == 1
+        return
+    with pytest.raises(ConfigError) as caught:
+        parse(text if text.startswith(("user =", "explicit =")) else USERS + text)
+    (problem,) = caught.value.problems
+    assert problem.path == path
+    assert words in problem.message
+    for raw in ("Tuple", "Input", "Field", "String should", "validation", "instance of"):
+        assert raw not in str(problem)
+
+
+@pytest.mark.parametrize(
+    "password", ["hunter2", "$argon2id$v=19$m=9999999,t=3,p=1$AAAAAAAAAAAA$AAAAAAAAAAAAAAAA", "$2b$12$abc"]
+)
+def test_a_password_in_the_file_is_refused_and_not_repeated(password: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"{USERS}[[user]]\nname = 'ann'\ngroups = ['staff']\npassword = '{password}'")
+    (problem,) = caught.value.problems
+    assert problem.path == "user[0].password"
+    assert password not in str(caught.value)
+    assert "isthmus user passwd" in problem.hint

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from appliance.config import Config, parse
+from appliance.control.accounts import Accounts
 from appliance.control.client import ControlClient, ControlError, call
 from appliance.control.server import ControlServer, Interface
 from appliance.policy.throttle import FREE_FAILURES
@@ -36,6 +37,7 @@ def server(tmp_path: Path) -> Iterator[ControlServer]:
         lambda limit, search: {"sessions": [], "total": 0},
         Passwords(tmp_path / "users"),
         lambda: (tmp_path / "signed-out").touch(),
+        Accounts(tmp_path / "config.toml", (tmp_path / "applied").touch),
     )
     with ControlServer(tmp_path / "control.sock", interface) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
@@ -54,7 +56,11 @@ def ask(server: ControlServer, uid: int, method: str, **parameters: Any) -> dict
 
 
 @pytest.mark.parametrize(
-    "method", ["GetSetup", "GetConfig", "Authenticate", "SetFirstPassword", "ResetPassword"]
+    "method",
+    [
+        *("GetSetup", "GetConfig", "Authenticate", "SetFirstPassword", "ResetPassword"),
+        *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
+    ],
 )
 def test_a_stranger_is_refused(server: ControlServer, method: str) -> None:
     found = ask(server, STRANGER, method)
@@ -154,3 +160,36 @@ def test_an_answer_that_is_no_varlink_is_an_error_in_words(tmp_path: Path, answe
         with pytest.raises(ControlError, match="no Varlink"):
             call(tmp_path / "odd.sock", "org.isthmus.proxy.GetStatus", timeout=5)
         thread.join()
+
+
+def test_users_by_the_client(server: ControlServer, tmp_path: Path) -> None:
+    client = ControlClient(tmp_path)
+    with pytest.raises(ControlError, match="cannot be read"):
+        client.users()
+    (tmp_path / "config.toml").write_text("# mine\n")
+    client.add_group("staff")
+    client.set_user("ann", ["staff"], "correct horse", new=True)
+    assert client.users() == (
+        [{"name": "ann", "groups": ["staff"], "has_password": True}],
+        [{"name": "staff", "users": 1}],
+    )
+    assert (tmp_path / "applied").exists()
+    with pytest.raises(ControlError) as refused:
+        client.remove_group("staff")
+    assert refused.value.code == "org.isthmus.control.Refused"
+    assert "has 1 user: ann" in refused.value.message
+    assert "isthmus user groups" in refused.value.hint
+    with pytest.raises(ControlError, match="at least 10"):
+        client.set_user("ann", password="short")
+    client.remove_user("ann")
+    client.remove_group("staff")
+    assert (tmp_path / "config.toml").read_text().strip() == "# mine"
+
+
+def test_members_of_the_group_do_not_decide_who_may_use_the_proxy(server: ControlServer) -> None:
+    gate = server._gate
+    gate._web, gate._members = 1, {STRANGER}
+    assert gate.allows(STRANGER, "GetStatus")
+    for method in ("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"):
+        assert not gate.allows(STRANGER, method)
+        assert gate.allows(1, method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,3 +273,15 @@ def test_the_themes_form_keeps_the_search(client: FlaskClient, control: FakeCont
 )  # fmt: skip
 def test_figures(made: str, wanted: str) -> None:
     assert made == wanted
+
+
+def test_the_authority_is_there_for_everybody(tmp_path: Path) -> None:
+    path = tmp_path / "authority.crt"
+    path.write_text("-----BEGIN CERTIFICATE-----")
+    client = create_app(FakeControl(), b"key", path).test_client()  # not even set up yet
+    answer = client.get("/authority.crt", base_url="https://box")
+    assert answer.status_code == 200
+    assert answer.content_type == "application/x-x509-ca-cert"
+    assert answer.data == path.read_bytes()
+    path.unlink()
+    assert client.get("/authority.crt", base_url="https://box").status_code == 404
