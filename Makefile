@@ -50,7 +50,7 @@ check: setup ## the quick part: lint, types, unit, namespaces
 .PHONY: bench
 # A whole bench ends with a soak of ten minutes; a part of it with none, unless asked for.
 bench: setup ## Isthmus beside its rivals (ROUNDS=5 TESTS=… CONTENDERS=… SOAK=seconds): a table, build/bench.json
-	$(SUDO) image/setup.sh haproxy nginx-light libnginx-mod-stream squid dante-server tayga dnsperf
+	$(SUDO) image/setup.sh haproxy nginx-light libnginx-mod-stream squid tinyproxy dante-server tayga dnsperf libssl-dev
 	$(SUDO) env ROUNDS="$(or $(ROUNDS),5)" TESTS="$(TESTS)" CONTENDERS="$(CONTENDERS)" SOAK="$(or $(SOAK),$(if $(TESTS)$(CONTENDERS),0,600))" \
 	  $(BIN)/python -m tests.bench
 

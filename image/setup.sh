@@ -45,7 +45,7 @@ if [ ! -e "$policy" ]; then
 fi
 cleanup() { [ -z "$made_policy" ] || rm -f "$policy"; }
 trap cleanup EXIT
-for pair in chrony:chrony unbound:unbound haproxy:haproxy squid:squid tayga:tayga nginx-light:nginx dante-server:danted; do
+for pair in chrony:chrony unbound:unbound haproxy:haproxy squid:squid tayga:tayga nginx-light:nginx tinyproxy:tinyproxy dante-server:danted; do
     case " ${missing[*]} " in *" ${pair%:*} "*) disable+=("${pair#*:}.service") ;; esac
 done
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -12,11 +13,23 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.soak import FLOW_LIFETIME
-from tests.bench.topology import CONTENDER_CORE, PORT, SERVER, Topology, descriptors, family
+from tests.bench.topology import (
+    CONTENDER_CORE,
+    PORT,
+    SERVER,
+    Topology,
+    descriptors,
+    family,
+    make_certificate,
+)
 from tests.netns.conftest import BIN, CONFIG, wait_for
 
 TCP = ("bulk-1", "bulk-8", "sessions", "ping-pong", "idle-memory")
 UDP = ("udp", "udp-new")
+HTTP = ("http-kept", "http-new")
+TLS = ("tls-handshake", "tls-resumed", "tls-bulk")
+ORIGIN = f"{SERVER}:{PORT}"
+RIVALS = "fd00:2::1"
 
 
 @dataclass
@@ -26,13 +39,18 @@ class Contender:
     name: str
     tests: tuple[str, ...]
     where: list[str]
-    udp_where: list[str] | None = None
+    elsewhere: dict[str, list[str]] = field(default_factory=dict)  # the words of tests that go another way
     pids: Callable[[], list[int]] = field(default=list)
     prepare: Callable[[str], None] = field(default=lambda test: None)  # before each run of a test
 
 
 def _through(port: int) -> list[str]:
-    return ["fd00:2::1", str(port)]
+    return [RIVALS, str(port)]
+
+
+def _by_get(tests: tuple[str, ...], address: str, port: int) -> dict[str, list[str]]:
+    """The words of tests that ask for the origin's pages there."""
+    return {test: ["-g", ORIGIN, address, str(port)] for test in tests}
 
 
 def _write(folder: Path, name: str, text: str) -> Path:
@@ -43,7 +61,8 @@ def _write(folder: Path, name: str, text: str) -> Path:
 
 def direct(_topology: Topology) -> Contender:
     """No proxy: the kernel routes. The limit of this machine."""
-    return Contender("direct", (*TCP[:-1], *UDP), [SERVER, str(PORT)])
+    where = [SERVER, str(PORT)]
+    return Contender("direct", (*TCP[:-1], *UDP, *HTTP), where, _by_get(HTTP, SERVER, PORT))
 
 
 def isthmus(topology: Topology) -> Contender:
@@ -53,11 +72,16 @@ def isthmus(topology: Topology) -> Contender:
     honest = CONFIG.replace("workers = 2\n", settings)
     # Short, so that a soak sees flows expire.
     honest = honest.replace("[proxy.timers]\n", f"[proxy.timers]\nudp = {FLOW_LIFETIME:.0f}\n")
+    honest += f"[explicit]\nconnect_ports = [{PORT}]\n"
     box.config.write_text(honest)
+    certificate, key = make_certificate(topology.folder)
+    (box.state / "tls").mkdir(mode=0o755, exist_ok=True)
+    shutil.copy(certificate, box.state / "tls" / "uploaded.crt")
+    shutil.copy(key, box.state / "tls" / "uploaded.key")
     box.start_control()
     proxy = topology.pinned(
         "isthmus", box.box, CONTENDER_CORE, BIN / "isthmus-proxy", "--config", box.config,
-        "--runtime", box.runtime, "--log", box.sessions_log,
+        "--runtime", box.runtime, "--state", box.state, "--log", box.sessions_log,
     )  # fmt: skip
     wait_for((box.runtime / "proxy" / "proxy.sock").exists, "the proxy")
 
@@ -79,9 +103,11 @@ def isthmus(topology: Topology) -> Contender:
             time.sleep(0.5)
         last[0] = test
 
-    where = ["64:ff9b::c01f:c450", str(PORT)]
-    tests = (*TCP, "sessions-honest", *UDP)
-    return Contender("isthmus", tests, where, where, lambda: family(proxy.pid), prepare)
+    where, own = ["64:ff9b::c01f:c450", str(PORT)], "fd00:1::1"
+    tests = (*TCP, "sessions-honest", *UDP, "connect", "socks", *HTTP, *TLS)
+    elsewhere = {"connect": ["-c", ORIGIN, own, "3128"], "socks": ["-5", ORIGIN, own, "1080"]}
+    elsewhere |= _by_get(HTTP, own, 3128) | _by_get(TLS, own, 3129)
+    return Contender("isthmus", tests, where, elsewhere, lambda: family(proxy.pid), prepare)
 
 
 def _rules(topology: Topology) -> str:
@@ -103,14 +129,24 @@ defaults
 listen bench
   bind [fd00:2::1]:{port}
   server origin {server}
+listen tls
+  mode http
+  bind [fd00:2::1]:{tls_port} ssl crt {certificate} alpn http/1.1
+  http-reuse always
+  server origin {server}
 """
 
 
 def _haproxy(topology: Topology, name: str, port: int, tuning: str, options: str) -> Contender:
-    text = _HAPROXY.format(tuning=tuning, options=options, port=port, server=f"{SERVER}:{PORT}")
+    certificate, key = make_certificate(topology.folder)
+    both = _write(topology.folder, f"{name}.pem", certificate.read_text() + key.read_text())
+    text = _HAPROXY.format(
+        tuning=tuning, options=options, port=port, server=ORIGIN, tls_port=port + 8, certificate=both
+    )
     path = _write(topology.folder, f"{name}.cfg", text)
     process = topology.pinned(name, topology.rivals, CONTENDER_CORE, "haproxy", "-db", "-f", path)
-    return Contender(name, TCP, _through(port), pids=lambda: family(process.pid))
+    elsewhere = _by_get(TLS, RIVALS, port + 8)
+    return Contender(name, (*TCP, *TLS), _through(port), elsewhere, lambda: family(process.pid))
 
 
 def haproxy(topology: Topology) -> Contender:
@@ -125,8 +161,9 @@ def haproxy_tuned(topology: Topology) -> Contender:
 
 
 def nginx(topology: Topology) -> Contender:
-    """Its stream module, TCP and UDP."""
+    """Its stream module, TCP and UDP; TLS by its http module."""
     folder = topology.folder
+    certificate, key = make_certificate(folder)
     path = _write(
         folder,
         "nginx.conf",
@@ -143,6 +180,22 @@ stream {{
   server {{ listen [fd00:2::1]:8003 backlog=16384; proxy_pass {SERVER}:{PORT}; }}
   server {{ listen [fd00:2::1]:8003 udp; proxy_pass {SERVER}:{PORT}; proxy_timeout 20s; }}
 }}
+http {{
+  access_log off;
+  upstream origin {{ server {SERVER}:{PORT}; keepalive 64; }}
+  server {{
+    listen [fd00:2::1]:8011 ssl backlog=16384;
+    ssl_certificate {certificate};
+    ssl_certificate_key {key};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    location / {{
+      proxy_pass http://origin;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_max_temp_file_size 0;
+    }}
+  }}
+}}
 """,
     )
     master = topology.pinned("nginx", topology.rivals, CONTENDER_CORE, "nginx", "-c", path)
@@ -153,11 +206,12 @@ stream {{
             wait_for(lambda: descriptors(family(master.pid)) < 200, "nginx without flows", 40)
 
     pids = partial(family, master.pid)
-    return Contender("nginx", (*TCP, *UDP), _through(8003), _through(8003), pids, prepare)
+    tests = (*TCP, *UDP, *TLS)
+    return Contender("nginx", tests, _through(8003), _by_get(TLS, RIVALS, 8011), pids, prepare)
 
 
 def squid(topology: Topology) -> Contender:
-    """CONNECT, without a cache or a log."""
+    """CONNECT and HTTP, without a cache or a log."""
     folder = topology.folder
     path = _write(
         folder,
@@ -184,8 +238,29 @@ shutdown_lifetime 1 second
 
     topology.later(tidy)
     process = topology.pinned("squid", topology.rivals, CONTENDER_CORE, "squid", "-N", "-n", name, "-f", path)
-    where = ["-c", f"{SERVER}:{PORT}", *_through(8004)]
-    return Contender("squid", TCP, where, pids=lambda: family(process.pid))
+    where = ["-c", ORIGIN, *_through(8004)]
+    tests = (*TCP, "connect", *HTTP)
+    return Contender("squid", tests, where, _by_get(HTTP, RIVALS, 8004), lambda: family(process.pid))
+
+
+def tinyproxy(topology: Topology) -> Contender:
+    """CONNECT and HTTP; it keeps no connection, on either side."""
+    path = _write(
+        topology.folder,
+        "tinyproxy.conf",
+        """\
+Listen fd00:2::1
+Port 8006
+MaxClients 1000
+Timeout 600
+LogLevel Critical
+DisableViaHeader Yes
+""",
+    )
+    process = topology.pinned("tinyproxy", topology.rivals, CONTENDER_CORE, "tinyproxy", "-d", "-c", path)
+    where = ["-c", ORIGIN, *_through(8006)]
+    elsewhere = _by_get(("http-new",), RIVALS, 8006)
+    return Contender("tinyproxy", ("connect", "http-new"), where, elsewhere, lambda: family(process.pid))
 
 
 def dante(topology: Topology) -> Contender:
@@ -206,8 +281,8 @@ socks pass { from: 0/0 to: 0/0 command: connect }
 """,
     )
     process = topology.pinned("dante", topology.rivals, CONTENDER_CORE, "danted", "-f", path)
-    where = ["-5", f"{SERVER}:{PORT}", *_through(8005)]
-    return Contender("dante", TCP[:-1], where, pids=lambda: family(process.pid))
+    where = ["-5", ORIGIN, *_through(8005)]
+    return Contender("dante", (*TCP[:-1], "socks"), where, pids=lambda: family(process.pid))
 
 
 def tayga(topology: Topology) -> Contender:
@@ -234,7 +309,7 @@ data-dir {folder}
     process = topology.pinned("tayga", rivals, CONTENDER_CORE, "tayga", "-d", "-c", path)
     where = ["fd00:64::c01f:c450", str(PORT)]
     tests = ("bulk-1", "bulk-8", "sessions", "ping-pong", *UDP)
-    return Contender("tayga", tests, where, where, lambda: family(process.pid))
+    return Contender("tayga", tests, where, pids=lambda: family(process.pid))
 
 
 ALL: dict[str, Callable[[Topology], Contender]] = {
@@ -244,6 +319,7 @@ ALL: dict[str, Callable[[Topology], Contender]] = {
     "haproxy-tuned": haproxy_tuned,
     "nginx": nginx,
     "squid": squid,
+    "tinyproxy": tinyproxy,
     "dante": dante,
     "tayga": tayga,
 }
@@ -253,10 +329,12 @@ PACKAGES = (
     "nginx-light",
     "libnginx-mod-stream",
     "squid",
+    "tinyproxy",
     "dante-server",
     "tayga",
     "dnsperf",
     "gcc",
+    "libssl-dev",
 )
 
 

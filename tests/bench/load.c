@@ -7,8 +7,11 @@
  * OPTIONS: -n CONCURRENCY  -t SECONDS  -s SIZE  -m MOST (rounds; then it is over)
  *          -c HOST:PORT    speak HTTP CONNECT to ADDRESS PORT first
  *          -5 IPV4:PORT    speak SOCKS5 to ADDRESS PORT first
+ *          -g HOST:PORT    ask ADDRESS PORT for http://HOST:PORT/... instead: SIZE octets, or a stream
+ *          -T              TLS with ADDRESS PORT; -R: resume the session of the connection before
  *
- * The server streams to a connection whose first octet is 'S', and echoes everything else.
+ * The server streams to a connection whose first octet is 'S', answers HTTP's GET /SIZE/STAMP where it is
+ * 'G', as often as it is asked, and echoes everything else.
  * Every question bears a stamp of its own, and its answer is compared octet by octet; of a stream the
  * first CHECKED octets, so that comparing is not what is measured. Wrong answers, errors and early
  * ends are counted and printed.
@@ -30,6 +33,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "load_tls.h"
+
 #define EVENTS 512
 #define CHUNK (256 << 10)
 #define BATCH 64
@@ -37,13 +42,16 @@
 #define HISTOGRAM 200000 /* microseconds */
 #define CHECKED (1 << 20) /* beyond what a relay copies before it splices */
 #define STAMP 8
+#define MAX_HEAD 2048
+#define ENDLESS 1000000000000ULL /* what a stream says of its length */
 
 static char chunk[CHUNK];
 static struct sockaddr_storage address;
 static socklen_t address_size;
 static int concurrency = 1, size = 64;
 static double seconds = 2;
-static const char *connect_to, *socks_to;
+static const char *connect_to, *socks_to, *get_from;
+static int secure, resumes;
 static int epoll_fd;
 static uint32_t histogram[HISTOGRAM];
 
@@ -91,29 +99,86 @@ static int open_socket(int kind)
 
 struct peer {
     int fd, streams;
-    size_t kept; /* echo that the socket did not take yet, in `rest` */
+    size_t kept; /* answer that the socket did not take yet, in `rest` */
     char *rest;
+    size_t asked; /* octets of a request's head in `head`, while it is not whole */
+    char *head;
 };
 
 static void end_peer(struct peer *peer)
 {
     close(peer->fd);
     free(peer->rest);
+    free(peer->head);
     free(peer);
+}
+
+/* Send, or keep for later. False: the peer is gone. */
+static int answer(struct peer *peer, const char *data, size_t length)
+{
+    ssize_t sent = send(peer->fd, data, length, MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN) {
+        end_peer(peer);
+        return 0;
+    }
+    if (sent < 0)
+        sent = 0;
+    if (sent < (ssize_t)length) {
+        if (!peer->rest)
+            peer->rest = malloc(2 * CHUNK);
+        peer->kept = length - sent;
+        memcpy(peer->rest, data + sent, peer->kept);
+    }
+    return 1;
+}
+
+/* Octets of a request: once its head is whole, head and stamp and filling. False: the peer is gone. */
+static int answer_http(struct peer *peer, const char *data, size_t got)
+{
+    static char text[2 * CHUNK];
+    if (!peer->head)
+        peer->head = malloc(MAX_HEAD);
+    if (peer->asked + got >= MAX_HEAD) {
+        end_peer(peer);
+        return 0;
+    }
+    memcpy(peer->head + peer->asked, data, got);
+    peer->asked += got;
+    peer->head[peer->asked] = 0;
+    if (peer->asked < 4 || strcmp(peer->head + peer->asked - 4, "\r\n\r\n") != 0)
+        return 1;
+    peer->asked = 0;
+    char *path = strchr(peer->head, '/'), *stamp;
+    if (path && path[1] == '/') /* in absolute form */
+        path = strchr(path + 2, '/');
+    unsigned long long length = path ? strtoull(path + 1, &stamp, 10) : 0;
+    if (!path || *stamp != '/' || length < STAMP || (length > CHUNK && length != ENDLESS)) {
+        end_peer(peer);
+        return 0;
+    }
+    size_t used = snprintf(text, CHUNK,
+                           "HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\nServer: load\r\n"
+                           "Content-Type: application/octet-stream\r\nContent-Length: %llu\r\n"
+                           "ETag: \"abc\"\r\nVary: Accept-Encoding\r\nCache-Control: no-store\r\n"
+                           "X-Frame-Options: DENY\r\n\r\n",
+                           length);
+    size_t filling = length == ENDLESS ? 1024 : length;
+    memcpy(text + used, stamp + 1, STAMP);
+    memcpy(text + used + STAMP, chunk, filling - STAMP);
+    peer->streams = length == ENDLESS;
+    return answer(peer, text, used + filling);
+}
+
+static void stream_to(struct peer *peer)
+{
+    while (send(peer->fd, chunk, CHUNK, MSG_NOSIGNAL) >= 0)
+        ;
+    if (errno != EAGAIN)
+        end_peer(peer);
 }
 
 static void serve_peer(struct peer *peer, uint32_t events)
 {
-    if (peer->streams) {
-        for (;;) {
-            ssize_t sent = send(peer->fd, chunk, CHUNK, MSG_NOSIGNAL);
-            if (sent < 0) {
-                if (errno != EAGAIN)
-                    end_peer(peer);
-                return;
-            }
-        }
-    }
     if (peer->kept) {
         ssize_t sent = send(peer->fd, peer->rest, peer->kept, MSG_NOSIGNAL);
         if (sent < 0 && errno == EAGAIN)
@@ -127,6 +192,10 @@ static void serve_peer(struct peer *peer, uint32_t events)
         if (peer->kept)
             return;
     }
+    if (peer->streams) {
+        stream_to(peer);
+        return;
+    }
     if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP)))
         return;
     static char buffer[CHUNK];
@@ -138,25 +207,14 @@ static void serve_peer(struct peer *peer, uint32_t events)
             end_peer(peer);
             return;
         }
-        if (buffer[0] == 'S') {
+        if (buffer[0] == 'S' && !peer->head)
             peer->streams = 1;
-            serve_peer(peer, 0);
+        else if (!(buffer[0] == 'G' || peer->head ? answer_http : answer)(peer, buffer, got))
             return;
-        }
-        ssize_t sent = send(peer->fd, buffer, got, MSG_NOSIGNAL);
-        if (sent < 0 && errno != EAGAIN) {
-            end_peer(peer);
+        if (peer->streams && !peer->kept)
+            stream_to(peer);
+        if (peer->streams || peer->kept)
             return;
-        }
-        if (sent < 0)
-            sent = 0;
-        if (sent < got) {
-            if (!peer->rest)
-                peer->rest = malloc(CHUNK);
-            peer->kept = got - sent;
-            memcpy(peer->rest, buffer + sent, peer->kept);
-            return;
-        }
         if (got < (ssize_t)sizeof buffer && !(events & EPOLLRDHUP))
             return;
     }
@@ -218,18 +276,21 @@ static void server(void)
 /* ---- client ---- */
 
 enum mode { BULK, SESSIONS, PINGPONG, UDP, UDPNEW, IDLE };
-enum state { CONNECTING, GREETING, ASKING, ANSWERED };
+enum state { CONNECTING, SECURING, GREETING, ASKING, ANSWERED };
 
 struct flow {
     int fd;
     enum state state;
-    size_t got; /* of the answer so far */
+    struct tls *tls;
+    size_t got; /* of the answer so far; of an HTTP answer, of its body */
+    size_t head; /* octets of its head so far, MAX_HEAD once it is over */
+    char *text; /* the head */
     double asked;
     char stamp[STAMP]; /* the first octets of the question */
 };
 
 static enum mode mode;
-static uint64_t bytes, rounds, errors, wrong, retries, most = UINT64_MAX;
+static uint64_t bytes, rounds, errors, wrong, retries, resumed, most = UINT64_MAX;
 static int open_flows;
 static double ending;
 
@@ -308,6 +369,9 @@ static int begin(struct flow *flow)
 
 static void finish(struct flow *flow)
 {
+    if (flow->tls)
+        tls_end(flow->tls);
+    flow->tls = NULL;
     close(flow->fd);
     flow->fd = -1;
     open_flows--;
@@ -315,8 +379,58 @@ static void finish(struct flow *flow)
         begin(flow);
 }
 
+/* What a browser sends. */
+static size_t write_request(const struct flow *flow, char *text, size_t room)
+{
+    unsigned long long length = mode == BULK ? ENDLESS : (unsigned long long)size;
+    return snprintf(text, room,
+                    "GET http://%s/%llu/%.*s HTTP/1.1\r\nHost: %s\r\n"
+                    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n"
+                    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8\r\n"
+                    "Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate\r\n"
+                    "Proxy-Connection: keep-alive\r\nReferer: http://%s/\r\n"
+                    "Cookie: session=abcdefghijklmnopqrstuvwxyz0123456789; theme=dark; consent=yes\r\n"
+                    "Upgrade-Insecure-Requests: 1\r\nDNT: 1\r\nCache-Control: max-age=0\r\n\r\n",
+                    get_from, length, STAMP, flow->stamp, get_from, get_from);
+}
+
+static void put_request(struct flow *flow)
+{
+    char text[MAX_HEAD];
+    size_t length = write_request(flow, text, sizeof text);
+    flow->asked = now();
+    flow->head = 0;
+    ssize_t sent = flow->tls ? tls_send(flow->tls, text, length) : send(flow->fd, text, length, MSG_NOSIGNAL);
+    if (sent != (ssize_t)length)
+        errors++;
+}
+
+/* Takes the head of an HTTP answer off the octets that came: how many, or -1 where it is a wrong one. */
+static ssize_t take_head(struct flow *flow, const char *octets, size_t count)
+{
+    if (!flow->text)
+        flow->text = malloc(MAX_HEAD);
+    size_t had = flow->head, more = count < MAX_HEAD - 1 - had ? count : MAX_HEAD - 1 - had;
+    memcpy(flow->text + had, octets, more);
+    flow->text[had + more] = 0;
+    char *end = strstr(flow->text, "\r\n\r\n"), *said = strcasestr(flow->text, "\r\ncontent-length:");
+    if (!end) {
+        flow->head = had + more;
+        return had + more == MAX_HEAD - 1 ? -1 : (ssize_t)count;
+    }
+    flow->head = MAX_HEAD;
+    unsigned long long length = mode == BULK ? ENDLESS : (unsigned long long)size;
+    if (strncmp(flow->text + 8, " 200", 4) != 0 || !said || said > end || strtoull(said + 17, NULL, 10) != length)
+        return -1;
+    return end + 4 - flow->text - had;
+}
+
 static void put_question(struct flow *flow)
 {
+    if (get_from) {
+        put_request(flow);
+        return;
+    }
     static char question[CHUNK];
     if (!question[STAMP])
         memset(question, 'x', sizeof question);
@@ -343,9 +457,9 @@ static void ask(struct flow *flow)
 static int right(const struct flow *flow, const char *octets, size_t count)
 {
     size_t at = flow->got;
-    if (mode == BULK)
+    if (mode == BULK && !get_from)
         return memcmp(octets, chunk, count) == 0;
-    if (at + count > (size_t)size)
+    if (mode != BULK && at + count > (size_t)size)
         return 0;
     for (; at < STAMP && count; at++, octets++, count--)
         if (*octets != flow->stamp[at])
@@ -382,10 +496,26 @@ static void step(struct flow *flow, uint32_t events)
             finish(flow);
             return;
         }
-        if (connect_to || socks_to)
+        if (secure) {
+            flow->tls = tls_begin(flow->fd, resumes);
+            flow->state = SECURING;
+        } else if (connect_to || socks_to) {
             greet(flow);
-        else
+        } else {
             ask(flow);
+        }
+    }
+    if (flow->state == SECURING) {
+        int shaken = tls_shake(flow->tls);
+        if (shaken == 0)
+            return;
+        if (shaken < 0) {
+            errors++;
+            finish(flow);
+            return;
+        }
+        resumed += tls_was_resumed(flow->tls);
+        ask(flow);
     }
     if (flow->state == GREETING) {
         if (!greeted(flow))
@@ -394,7 +524,10 @@ static void step(struct flow *flow, uint32_t events)
     }
     for (;;) {
         int unseen = mode == BULK && flow->got >= CHECKED;
-        ssize_t got = recv(flow->fd, buffer, sizeof buffer, unseen ? MSG_TRUNC : 0);
+        char *octets = buffer;
+        /* Of a TLS stream the rest is not even decrypted: the load's core is not what is measured. */
+        ssize_t got = flow->tls && !unseen ? tls_recv(flow->tls, buffer, sizeof buffer)
+                                           : recv(flow->fd, buffer, sizeof buffer, unseen ? MSG_TRUNC : 0);
         if (got < 0 && errno == EAGAIN)
             return;
         if (got <= 0) {
@@ -404,7 +537,14 @@ static void step(struct flow *flow, uint32_t events)
         }
         if (retries && late(flow, buffer, got))
             continue;
-        if (!unseen && !right(flow, buffer, got)) {
+        if (get_from && flow->head < MAX_HEAD) {
+            ssize_t head = take_head(flow, octets, got);
+            octets += head;
+            got = head < 0 ? -1 : got - head;
+            if (got == 0)
+                continue;
+        }
+        if (got < 0 || (!unseen && !right(flow, octets, got))) {
             wrong++;
             finish(flow);
             return;
@@ -487,10 +627,11 @@ static void client(void)
             break;
     }
     double took = now() - begun;
-    printf("{\"bytes\": %llu, \"rounds\": %llu, \"errors\": %llu, \"wrong\": %llu, \"retries\": %llu, \"open\": %d, "
-           "\"seconds\": %.6f, \"p50_us\": %.0f, \"p99_us\": %.0f}\n",
+    printf("{\"bytes\": %llu, \"rounds\": %llu, \"errors\": %llu, \"wrong\": %llu, \"retries\": %llu, "
+           "\"resumed\": %llu, \"open\": %d, \"seconds\": %.6f, \"p50_us\": %.0f, \"p99_us\": %.0f}\n",
            (unsigned long long)bytes, (unsigned long long)rounds, (unsigned long long)errors,
-           (unsigned long long)wrong, (unsigned long long)retries, open_flows, took, percentile(0.5), percentile(0.99));
+           (unsigned long long)wrong, (unsigned long long)retries, (unsigned long long)resumed, open_flows, took,
+           percentile(0.5), percentile(0.99));
     fflush(stdout);
     if (mode == IDLE) { /* hold them until the bench has looked */
         char octet;
@@ -513,7 +654,7 @@ int main(int count, char **words)
     errno = EINVAL;
     if (count < 4)
         die("usage: load server|MODE [OPTIONS] ADDRESS PORT");
-    while ((option = getopt(count - 1, words + 1, "n:t:s:m:c:5:")) != -1) {
+    while ((option = getopt(count - 1, words + 1, "n:t:s:m:c:5:g:TR")) != -1) {
         switch (option) {
         case 'n': concurrency = atoi(optarg); break;
         case 't': seconds = atof(optarg); break;
@@ -521,11 +662,16 @@ int main(int count, char **words)
         case 'm': most = atoll(optarg); break;
         case 'c': connect_to = optarg; break;
         case '5': socks_to = optarg; break;
+        case 'g': get_from = optarg; break;
+        case 'T': secure = 1; break;
+        case 'R': resumes = 1; break;
         default: return 2;
         }
     }
     if (size < STAMP || size > CHUNK || concurrency < 1)
         die("-s or -n");
+    if (secure && !get_from)
+        die("-T is for -g");
     resolve(words[count - 2], words[count - 1]);
     if (strcmp(words[1], "server") == 0)
         server();

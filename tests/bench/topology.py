@@ -34,10 +34,11 @@ _KTHREADD = "2"  # the parent of all threads of the kernel
 BUILD = Path(__file__).resolve().parents[2] / "build" / "bench"
 LOAD = BUILD / "load"
 SOURCE = Path(__file__).with_name("load.c")
+TLS_SOURCE = Path(__file__).with_name("load_tls.c")
 
 _SYSCTLS = (
     "net.ipv4.ip_local_port_range=1024 65535",
-    "net.ipv4.ip_local_reserved_ports=6400-6463,7000,8001-8010",
+    "net.ipv4.ip_local_reserved_ports=6400-6463,1080,3128,3129,7000,8001-8011",
     "net.ipv4.tcp_tw_reuse=1",
     "net.core.somaxconn=16384",
     "net.ipv4.tcp_max_syn_backlog=16384",
@@ -47,8 +48,24 @@ _SYSCTLS = (
 def build_load() -> None:
     """Compile the load generator."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    if not LOAD.exists() or LOAD.stat().st_mtime < SOURCE.stat().st_mtime:
-        subprocess.run(["gcc", "-O2", "-Wall", "-o", LOAD, SOURCE], check=True)
+    sources = SOURCE, TLS_SOURCE, TLS_SOURCE.with_suffix(".h")
+    if not LOAD.exists() or LOAD.stat().st_mtime < max(path.stat().st_mtime for path in sources):
+        subprocess.run(
+            ["gcc", "-O2", "-Wall", "-DWITH_TLS", "-o", LOAD, SOURCE, TLS_SOURCE, "-lssl", "-lcrypto"],
+            check=True,
+        )
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A P-256 certificate and its key, the same for everybody who ends TLS."""
+    certificate, key = folder / "bench.crt", folder / "bench.key"
+    if not certificate.exists():
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+             "-keyout", key, "-out", certificate, "-subj", "/CN=bench", "-days", "30"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    return certificate, key
 
 
 class Topology:

@@ -121,3 +121,51 @@ def test_a_spoilt_stream_fails_the_run(load: Path) -> None:
     with rude(socket.SOCK_STREAM, lambda _: b"x" * 50_000 + b"y") as server:
         status, found = run(load, server.getsockname()[1], "bulk", "-n", "1")
     assert (status, found["wrong"]) == (1, 1)
+
+
+HTTP_MODES = {"sessions": ("sessions", "-n", "2"), "pingpong": ("pingpong", "-n", "2")}
+GET = ("-s", "1024", "-g", "192.0.2.1:7000")
+
+
+@pytest.mark.parametrize("mode", HTTP_MODES)
+def test_right_answers_by_http(load: Path, port: int, mode: str) -> None:
+    status, found = run(load, port, *HTTP_MODES[mode], *GET)
+    assert status == 0
+    assert found["rounds"] > 10
+    assert found["bytes"] >= found["rounds"] * 1024
+    assert (found["wrong"], found["errors"]) == (0, 0)
+
+
+def test_a_stream_by_http(load: Path, port: int) -> None:
+    status, found = run(load, port, "bulk", "-n", "2", *GET)
+    assert (status, found["wrong"], found["errors"]) == (0, 0, 0)
+    assert found["bytes"] > 10_000_000
+
+
+def answered(length: int, body: Callable[[bytes], bytes], status: int = 200) -> Callable[[bytes], bytes]:
+    """An answer to GET, its body made of the stamp that was asked for."""
+
+    def answer(request: bytes) -> bytes:
+        stamp = request.partition(b" HTTP/")[0][-8:]
+        head = f"HTTP/1.1 {status} OK\r\ncontent-length: {length}\r\n\r\n"
+        return head.encode() + body(stamp + b"x" * 1016)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answered(1024, bend),
+        answered(1024, swap),
+        answered(1025, bytes),
+        answered(1024, lambda body: body + b"x"),
+        answered(1024, bytes, 502),
+    ],
+    ids=["an octet", "another's", "length", "too much", "status"],
+)
+def test_a_wrong_answer_by_http_fails_the_run(load: Path, answer: Callable[[bytes], bytes]) -> None:
+    with rude(socket.SOCK_STREAM, answer) as server:
+        status, found = run(load, server.getsockname()[1], "sessions", "-n", "1", *GET)
+    assert (status, found["rounds"]) == (1, 0)
+    assert found["wrong"] >= 1
