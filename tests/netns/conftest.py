@@ -162,3 +162,12 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         running.start_control()
         running.start_proxy()
         yield running
+
+
+@pytest.fixture(scope="session")
+def explicit_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A running box with the explicit proxy's listeners and servers (tests/netns/explicit.py)."""
+    from tests.netns.explicit import running  # which is built on this module
+
+    with running(tmp_path_factory.mktemp("explicit")) as box:
+        yield box

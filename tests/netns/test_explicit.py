@@ -2,139 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
 import socket
-import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from argon2 import PasswordHasher
 
-from tests.lab.netns import unguarded
 from tests.lab.servers import checksum
-from tests.netns.conftest import CONFIG, SERVER, SERVER6, Box, needs_root, wait_for
+from tests.netns.conftest import SERVER, SERVER6, Box, needs_root, wait_for
+from tests.netns.explicit import BOX, NAME, SCHEMES, curl, raw
 from tests.netns.hosts import sessions
 
 pytestmark = [pytest.mark.netns, needs_root]
 
-BOX = "[fd00:1::1]"
-NAME = "web.example"
-ALICE = "alice:open sesame 1"
-DNSMASQ = f"""\
-no-resolv
-no-hosts
-listen-address=203.0.113.1
-bind-interfaces
-address=/{NAME}/{SERVER}
-local=/example/
-"""
-SETTINGS = """
-[[group]]
-name = "staff"
-
-[[user]]
-name = "alice"
-groups = ["staff"]
-password = "{password}"
-
-[explicit]
-listeners = [
-  {{ name = "http", port = 3128, mode = "http" }},
-  {{ name = "https", port = 3129, mode = "http", tls = true }},
-  {{ name = "socks", port = 1080, mode = "socks" }},
-  {{ name = "auto", port = 8080 }},
-  {{ name = "users", port = 3130, tls = true, authentication = ["password"] }},
-  {{ name = "certificates", port = 3132, tls = true, authentication = ["certificate"] }},
-  {{ name = "plain", port = 3131, authentication = ["password"], plaintext_passwords = true }},
-]
-connect_ports = [443, 7002, 81]
-client_authority = "{authority}"
-"""
-
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    """A box with listeners of each kind, a web server and a DNS server on its WAN."""
-    folder = tmp_path_factory.mktemp("explicit")
-    (folder / "dnsmasq.conf").write_text(DNSMASQ)
-    hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-    with Box(folder / "box") as box:
-        password = hasher.hash(ALICE.partition(":")[2])
-        for name in ("alice", "mallory"):
-            client_certificate(folder, name)
-        text = SETTINGS.format(password=password, authority=folder / "authority.crt")
-        box.config.write_text(CONFIG + text)
-        certificate, key = folder / "web.crt", folder / "web.key"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-             "-keyout", key, "-out", certificate, "-subj", f"/CN={NAME}",
-             "-addext", f"subjectAltName=DNS:{NAME},IP:{SERVER},IP:{SERVER6}", "-days", "2"],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        box.server_certificate = certificate
-        box.start("dnsmasq", "dnsmasq", "-k", "-C", folder / "dnsmasq.conf", where=box.server)
-        box.start(
-            "web", sys.executable, "-m", "tests.lab.servers", SERVER, certificate, key, where=box.server
-        )
-        box.start("peers", sys.executable, "-m", "tests.netns.peers", where=box.server)
-        box.start_control()
-        box.start("unbound", unguarded("unbound", box.state), "-d", "-c", box.runtime / "unbound.conf")
-        wait_for((box.state / "tls" / "console.key").exists, "the box's certificate")
-        box.start_proxy()
-        wait_for(
-            lambda: curl(box, "-x", f"http://{BOX}:3128", f"http://{NAME}/").returncode == 0, "the proxy"
-        )
-        yield box
+def own(explicit_box: Box) -> Box:
+    """The box that the tests of the explicit proxy share."""
+    return explicit_box
 
 
-def client_certificate(folder: Path, name: str) -> None:
-    """NAME.pem, key and certificate, signed by authority.crt, which is made where it is not there."""
-    authority = folder / "authority"
-    new = ("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    if not authority.with_suffix(".crt").exists():
-        subprocess.run(
-            [*new, "-x509", "-subj", "/CN=test", "-keyout", f"{authority}.key", "-out", f"{authority}.crt"],
-            check=True, capture_output=True,
-        )  # fmt: skip
-    signed = ["-CA", f"{authority}.crt", "-CAkey", f"{authority}.key"]
-    key, certificate = folder / f"{name}.key", folder / f"{name}.crt"
-    subprocess.run(
-        [*new, "-x509", *signed, "-subj", f"/CN={name}", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    (folder / f"{name}.pem").write_bytes(key.read_bytes() + certificate.read_bytes())
-
-
-def curl(box: Box, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    """curl inside the client; the origin's certificate is known, the box's need not be."""
-    known = ("--cacert", str(box.server_certificate), "--proxy-insecure")
-    return box.client.run("curl", "-sS", "--max-time", "20", *known, *words, check=False)
-
-
-SCHEMES = {
-    "http": f"http://{BOX}:3128",
-    "https": f"https://{BOX}:3129",
-    "socks4": f"socks4://{BOX}:1080",
-    "socks4a": f"socks4a://{BOX}:1080",
-    "socks5": f"socks5://{BOX}:1080",
-    "socks5h": f"socks5h://{BOX}:1080",
-    "auto-http": f"http://{BOX}:8080",
-    "auto-https": f"https://{BOX}:8080",
-    "auto-socks4a": f"socks4a://{BOX}:8080",
-    "auto-socks5h": f"socks5h://{BOX}:8080",
-    "user-https": f"https://{ALICE.replace(' ', '%20')}@{BOX}:3130",
-    "user-http": f"http://{ALICE.replace(' ', '%20')}@{BOX}:3131",
-    "user-socks5h": f"socks5h://{ALICE.replace(' ', '%20')}@{BOX}:3131",
-}
 # Where the client looks names up itself it finds none, here: those take addresses only.
-BY_ADDRESS = {"socks4", "socks5"}
+BY_ADDRESS = {"socks4", "socks5", "user-socks5"}
 
 
 def hosts(scheme: str) -> list[str]:
@@ -212,7 +105,7 @@ def test_what_is_never_reached(own: Box, target: str) -> None:
 
 
 def test_connect_ports(own: Box) -> None:
-    done = curl(own, "-x", SCHEMES["http"], "-p", f"http://{NAME}:22/")
+    done = curl(own, "-x", SCHEMES["http"], "-p", f"http://{NAME}:23/")
     assert done.returncode == 56
     assert "403" in done.stdout
 
@@ -248,28 +141,6 @@ class TestUsers:
         wait_for(lambda: bool(rows()), "a line in the log", 5)
         assert rows()[-1]["name"] == NAME
         assert rows()[-1]["origin"] == SERVER
-
-
-def raw(box: Box, port: int, data: bytes, *, end: bool = True, tls: bool = False) -> bytes:
-    """What the proxy answers to octets of the client's choice, up to its end."""
-
-    def ask() -> bytes:
-        sock = socket.create_connection(("fd00:1::1", port), 10)
-        if tls:
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            sock = context.wrap_socket(sock)
-        with sock, contextlib.suppress(ConnectionResetError):
-            sock.sendall(data)
-            if end and not tls:
-                sock.shutdown(socket.SHUT_WR)
-            out = b""
-            while got := sock.recv(65_536):
-                out += got
-            return out
-        return out
-
-    return box.client.call(ask)
 
 
 def test_pipelined_requests_are_answered_in_order(own: Box) -> None:
