@@ -197,7 +197,7 @@ class Explicit:
     def configure(self, config: Config, workers: int, certificates: Path) -> None:
         """Listeners that stay are left alone, so that nothing in their queues is lost."""
         self.certificate = certificate = server_context(certificates)
-        self.gate.configure(config)
+        self.gate.configure(config, certificates)
         self._asking, trouble = None, ""
         if config.explicit.client_authority is not None:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv6Address
+from pathlib import Path
 from typing import Protocol
 
 from appliance.config.schema import Config, Listener
@@ -16,6 +17,7 @@ from appliance.proxy.dialer import Dialer
 from appliance.proxy.pool import Pool
 from appliance.proxy.relay import RelayContext
 
+AUTHORITY_PATH = b"/authority.crt"  # what a client has to trust for the encrypted listeners
 PAC_PATHS = (b"/proxy.pac", b"/wpad.dat")
 _SPEAKS = {
     ("http", True): Speaks.HTTPS,
@@ -83,9 +85,14 @@ class Gatekeeper:
         self._connect_ports: frozenset[int] = frozenset()
         self._socks_ports: frozenset[int] = frozenset()
         self._users: frozenset[str] = frozenset()
+        self._authority = b""
 
-    def configure(self, config: Config) -> None:
-        """Take a configuration up; exchanges that run go on."""
+    def configure(self, config: Config, certificates: Path) -> None:
+        """Take a configuration up; exchanges go on. ``certificates``: the folder of the box's own."""
+        try:
+            self._authority = (certificates / "authority.crt").read_bytes()
+        except OSError:
+            self._authority = b""
         self._config = config
         self.dialer.configure()
         self.hop = Hop(config.explicit.pseudonym or None)
@@ -128,6 +135,8 @@ class Gatekeeper:
         """Content type and content of one of the box's pages; None where there is none."""
         if path in PAC_PATHS:
             return CONTENT_TYPE, self._pac(client.own).encode()
+        if path == AUTHORITY_PATH and self._authority:
+            return "application/x-x509-ca-cert", self._authority
         return None
 
     def _pac(self, own: bytes) -> str:

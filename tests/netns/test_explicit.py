@@ -181,6 +181,18 @@ def test_the_pac_file(own: Box) -> None:
     assert curl(own, "-x", f"http://{BOX}:80", "-i", f"http://{NAME}/").stdout.startswith("HTTP/1.1 403")
 
 
+def test_the_authority_is_there_to_be_trusted(own: Box, tmp_path: Path) -> None:
+    """With it a client needs no --proxy-insecure."""
+    root = tmp_path / "authority.crt"
+    assert own.client.run("curl", "-sS", "-o", root, f"http://{BOX}/authority.crt").returncode == 0
+    # By its name: curl before 8 compares no IPv6 address with a proxy's certificate.
+    place = ("--resolve", f"isthmus:3129:{BOX}", "-x", "https://isthmus:3129")
+    words = ("-sS", "--max-time", "10", "--proxy-cacert", root, *place)
+    done = own.client.run("curl", *words, f"http://{NAME}/", check=False)
+    assert done.returncode == 0, done.stdout
+    assert "from IPv4" in done.stdout
+
+
 class TestAssociate:
     """UDP ASSOCIATE (RFC 1928 section 7), from an IPv6 client to IPv4 peers."""
 
