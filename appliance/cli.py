@@ -79,6 +79,15 @@ def print_status(status: dict[str, Any]) -> None:
                 ", ".join(f"{WIRE[Failure(one['reason'])].log} {one['count']}" for one in status["limits"]),
             )
         )
+    asked = status["passwords"]
+    if any(asked.values()):
+        rows.append(
+            (
+                "passwords",
+                f"{asked['right']} right, {asked['wrong']} wrong, {asked['locked']} locked out, "
+                f"{asked['busy'] + asked['failed']} not verified in time",
+            )
+        )
     print(f"{status['hostname']}, Isthmus {status['version']}, up {age(status['uptime'])}\n")
     for name, value in rows:
         print(f"  {name:<13} {value}")

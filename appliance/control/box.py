@@ -40,6 +40,8 @@ _NO_COUNTERS = {
     "denied": 0, "limited": 0, "bytes_to_wan": 0, "bytes_to_lan": 0, "dial_ms_median": None,
 }  # fmt: skip
 
+_NO_PASSWORDS = {"right": 0, "wrong": 0, "locked": 0, "busy": 0, "failed": 0}
+
 
 def generate_prefix() -> IPv6Network:
     """A random unique local /64: RFC 4193 section 3.2.1's 40 bits, and subnet 0 is left to the operator."""
@@ -276,6 +278,7 @@ class Box:
             "workers": proxy["workers"] if proxy else [],
             "counters": proxy["counters"] if proxy else _NO_COUNTERS,
             "limits": proxy["limits"] if proxy else [],
+            "passwords": proxy["passwords"] if proxy else _NO_PASSWORDS,
             "checks": [check.plain() for check in checks],
             "proxy_up": proxy is not None,
             "console_port": self.config.console.port,

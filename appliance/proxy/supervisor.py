@@ -411,6 +411,8 @@ class Supervisor:
                 targets = answer["targets"]  # each worker looks for itself; one's word is enough
             if answer["log_dropped"]:
                 warnings.append(f"{answer['log_dropped']} log lines could not be written.")
+        if self._helper.process is None:
+            warnings.append("The process that verifies passwords is down.")
         totals["dial_ms_median"] = sum(medians) / len(medians) if medians else None
         workers = [
             _describe(seat.index, seat.process, seat.restarts, counted, draining=False)

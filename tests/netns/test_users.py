@@ -16,7 +16,7 @@ import pytest
 
 from appliance.policy.throttle import FREE_FAILURES
 from tests.netns.conftest import BIN, CONFIG, SERVER, Box, needs_root, wait_for
-from tests.netns.hosts import serving
+from tests.netns.hosts import serving, status
 
 pytestmark = [pytest.mark.netns, needs_root]
 
@@ -240,6 +240,14 @@ def test_wrong_passwords_lock_the_account_for_all_workers(ann: Box) -> None:
     assert told(ann, "ann", PASSWORD, "fd00:1::1f") == WRONG
     assert time.monotonic() - begun < 1
     assert told(ann, "ann", PASSWORD, "fd00:1::12") == RIGHT
+
+
+def test_the_status_counts_them(ann: Box) -> None:
+    asked = status(ann)["passwords"]
+    assert asked["right"] >= 5
+    assert asked["wrong"] >= FREE_FAILURES
+    assert asked["locked"] >= 1
+    assert "locked out" in done(ann, "status")
 
 
 def test_nobodys_name_takes_as_long_as_a_users(ann: Box) -> None:
