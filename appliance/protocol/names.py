@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 # RFC 1035 section 2.3.4 allows 255 octets on the wire, which is 253 signs and a final dot.
@@ -15,6 +16,7 @@ _ENDS_IN_A_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 _MAY_END_A_NUMBER = frozenset("0123456789abcdefABCDEFxX.")
 
 
+@lru_cache(maxsize=4_096)
 def host_name(text: str) -> str | None:
     """A DNS name in lower case without its final dot, or an IPv4 address; None for anything else.
 

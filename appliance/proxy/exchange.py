@@ -34,7 +34,7 @@ from appliance.proxy.body import MIN_LENGTH, SplicedBody
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.pool import Pooled
-from appliance.proxy.stream import MAX_UNSENT, Owner, Stream
+from appliance.proxy.stream import MAX_UNSENT, NOBODY, Owner, Stream
 from appliance.proxy.tunnel import tunnel
 from appliance.session.record import DIALLING, OPEN, Session
 
@@ -43,6 +43,10 @@ from appliance.session.record import DIALLING, OPEN, Session
 HEAD_TIMEOUT = 30
 IDLE_TIMEOUT = 60
 REALM = "Isthmus"
+
+# Looking a member up on its class takes longer than to step on.
+_DONE, _CLOSED, _TUNNEL = State.DONE, State.CLOSED, State.TUNNEL
+_FORWARDS, _TUNNELS, _PAGE, _SELF = Kind.FORWARD, Kind.TUNNEL, Kind.PAGE, Kind.SELF
 
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110 section 9.2.2
 # Authentication that an origin ties to the connection.
@@ -67,7 +71,7 @@ class HttpClient(Owner):
         self._serving = False
         self._closing = False
         self._deadline = int(self._context.now) + HEAD_TIMEOUT
-        self._watched = False
+        self._asked_at = 0  # the second at which the timers will ask; 0: they will not
         self.relay = gate.relay
         stream.owner = self
         self._watch(self._deadline)
@@ -76,20 +80,26 @@ class HttpClient(Owner):
 
     def _watch(self, deadline: int) -> None:
         self._deadline = deadline
-        if not self._watched:
-            self._watched = True
+        if not self._asked_at:
+            self._asked_at = deadline
             self._context.timers.add(deadline, self._check)
+
+    def _unwatch(self) -> None:
+        """The connection is over, or no HTTP any more."""
+        if self._asked_at:
+            self._context.timers.discard(self._asked_at, self._check)
+            self._asked_at = 0
 
     def _check(self, second: int) -> int:
         """Close a client that lets us wait. While an exchange runs nobody waits for the client."""
-        self._watched = False
-        if self.stream.closed or self.leg.state is State.TUNNEL:
+        self._asked_at = 0
+        if self.stream.closed or self.leg.state is _TUNNEL:
             return 0
         if self.request is None and second >= self._deadline:
             self._close()
             return 0
-        self._watched = True
-        return max(self._deadline, second + 1)
+        self._asked_at = max(self._deadline, second + 1)
+        return self._asked_at
 
     @property
     def draining(self) -> bool:
@@ -118,7 +128,7 @@ class HttpClient(Owner):
 
     def on_end(self, stream: Stream) -> None:
         """The client will send no more; the responses that it waits for are sent yet."""
-        if self.request is not None and self.leg.state is State.DONE:
+        if self.request is not None and self.leg.state is _DONE:
             return  # ``_done`` sees to it
         if not self.leg.eof() or self.request is None:
             self._end("closed by the client")
@@ -126,6 +136,7 @@ class HttpClient(Owner):
 
     def on_broken(self, stream: Stream, why: str) -> None:
         """The client is gone."""
+        self._unwatch()
         self._end(why)
 
     def on_drained(self, stream: Stream) -> None:
@@ -137,11 +148,11 @@ class HttpClient(Owner):
 
     def _begin(self, request: Request) -> None:
         self.request = request
-        if request.kind is Kind.PAGE:
+        if request.kind is _PAGE:
             self._own_page(request)
         elif self.client.pages_only:
             self._answer(Page(403, [("Content-Type", "text/plain")], b"This port has the PAC file alone.\n"))
-        elif request.kind is Kind.SELF:
+        elif request.kind is _SELF:
             self._answer_raw(own_answer(request, keep=self._keeps()))
         elif self._gate.needs_user(self.client):
             self._ask_user(request)
@@ -149,7 +160,7 @@ class HttpClient(Owner):
             self._admit(request)
 
     def _keeps(self) -> bool:
-        return self.leg.keep and self.leg.state is State.DONE and not self._gate.draining
+        return self.leg.keep and self.leg.state is _DONE and not self._gate.draining
 
     def _own_page(self, request: Request) -> None:
         path = request.target.partition(b"?")[0]
@@ -183,7 +194,7 @@ class HttpClient(Owner):
         self._gate.verify(user, password, self.client, verified)
 
     def _admit(self, request: Request) -> None:
-        failure = self._gate.may_go(self.client, request.port, connect=request.kind is Kind.TUNNEL)
+        failure = self._gate.may_go(self.client, request.port, connect=request.kind is _TUNNELS)
         if failure is not None:
             self._fail(failure)
             return
@@ -192,7 +203,7 @@ class HttpClient(Owner):
         session.name, session.user, session.service = request.host, self.client.user, self.client.listener
         session.origin_port = request.port
         self._session = session
-        if request.kind is Kind.FORWARD:
+        if request.kind is _FORWARDS:
             pooled = self._gate.pool.take((request.host, request.port, self.client.user))
             if pooled is not None:
                 self._exchange(pooled.stream, pooled.leg, pooled.address, True)
@@ -205,9 +216,9 @@ class HttpClient(Owner):
             if isinstance(result, Failure):
                 self._fail(result)
                 return
-            stream = Stream(self._context, result.fd, Owner())
+            stream = Stream(self._context, result.fd, NOBODY)
             self._context.hand_to(result.fd, stream)
-            if request.kind is Kind.TUNNEL:
+            if request.kind is _TUNNELS:
                 self._tunnel(stream, result.text, CONNECTED, b"")
             else:
                 self._exchange(stream, OriginLeg(self._gate.hop), result.text, False)
@@ -246,6 +257,7 @@ class HttpClient(Owner):
         session = self._session
         assert session is not None
         self._session = None
+        self._unwatch()
         session.origin, session.state = address, OPEN
         self._context.counters.opened += 1
         early = self.leg.tunnel()
@@ -269,6 +281,7 @@ class HttpClient(Owner):
         self._origin = None
         if started:
             self._end("cut off by the origin")
+            self._unwatch()
             self.stream.abort()
         elif isinstance(failure, Refused):
             self._answer(refused_page(failure, as_html=self._html()))
@@ -307,6 +320,7 @@ class HttpClient(Owner):
             self._origin = None
             if started:
                 self._end("malformed")
+                self._unwatch()
                 self.stream.abort()
                 return
         self._answer(refused_page(refused, as_html=self._html()), "malformed")
@@ -336,7 +350,7 @@ class HttpClient(Owner):
         except Refused as refused:
             self._refuse(refused)
             return
-        if self.leg.state is State.CLOSED or (following is None and self.stream.ended):
+        if self.leg.state is _CLOSED or (following is None and self.stream.ended):
             self._close()
             return
         self._watch(int(self._context.now) + IDLE_TIMEOUT)
@@ -378,8 +392,12 @@ class HttpClient(Owner):
         if self._closing or self.stream.closed:
             return
         self._closing = True
-        self.stream.owner = _Lingering(self._gate, self.stream)
+        self._unwatch()
+        lingering = _Lingering(self.stream)
+        self.stream.owner = lingering
         self.stream.finish()
+        if not self.stream.closed:
+            self._context.timers.add(int(self._context.now) + _Lingering.SECONDS, lingering.over)
         self.stream.resume()
 
 
@@ -388,16 +406,16 @@ class _Lingering(Owner):
 
     SECONDS = 2
 
-    def __init__(self, gate: Gatekeeper, stream: Stream) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        gate.context.timers.add(int(gate.context.now) + self.SECONDS, self._over)
 
     def on_end(self, stream: Stream) -> None:
         """The client has seen it."""
         if not stream.unsent:
             stream.close()
 
-    def _over(self, _second: int) -> int:
+    def over(self, _second: int) -> int:
+        """It had time enough."""
         self._stream.close()
         return 0
 
@@ -445,8 +463,8 @@ class Exchange(Owner):
         authorization = self._request.field("authorization")
         self._binds = authorization is not None and _BINDS.match(authorization) is not None
         self.send(self._request.wire + body)
-        if not self.stream.closed:
-            self.stream.read()
+        if not (self._pooled or self.stream.closed):
+            self.stream.read()  # what the dialler heard of it is not reported again
 
     def send(self, data: bytes) -> None:
         """Octets for the origin."""
@@ -467,7 +485,7 @@ class Exchange(Owner):
     def on_data(self, stream: Stream, data: bytes) -> None:
         """Octets of the origin."""
         http = self._http
-        if http.leg.state is not State.DONE or http.draining:
+        if http.leg.state is not _DONE or http.draining:
             # The rest of the request's body cannot be told from a next request; and a worker that drains
             # serves no next one.
             self.leg.closing = True
@@ -479,7 +497,7 @@ class Exchange(Owner):
             http.failed(refused, self.started)
             return
         if event is None:
-            if self.leg.state is State.DONE:
+            if self.leg.state is _DONE:
                 self._finish()
             return
         out = event
@@ -498,7 +516,7 @@ class Exchange(Owner):
         http.stream.write(out)
         if http.stream.closed:
             return
-        if self.leg.state is State.DONE:
+        if self.leg.state is _DONE:
             self._finish()
         elif self.leg.left >= MIN_LENGTH and splices(stream, http.stream):
             self._splice(stream, http.stream)
@@ -514,7 +532,7 @@ class Exchange(Owner):
 
         def over() -> None:
             self._spliced = None
-            if self.leg.state is State.DONE:
+            if self.leg.state is _DONE:
                 self._finish()
 
         spliced = SplicedBody(self._http.relay, origin, client, self.leg, count, over)
@@ -529,7 +547,7 @@ class Exchange(Owner):
         except Refused as refused:
             self._lost(refused)
             return
-        if self.leg.state is State.DONE and self._response is not None:
+        if self.leg.state is _DONE and self._response is not None:
             self._finish()
 
     def on_broken(self, stream: Stream, why: str) -> None:
@@ -553,7 +571,6 @@ class Exchange(Owner):
             key = (self._request.host, self._request.port, self._http.client.user)
             gate.pool.give(key, Pooled(self.stream, self.leg, self._session.origin))
         else:
-            self.stream.owner = Owner()
             self.stream.close()
         self._http.finished(response)
 

@@ -39,7 +39,7 @@ from appliance.proxy.loop import Handler
 from appliance.proxy.published import steer
 from appliance.proxy.relay import EPOLLIN, LEG_EVENTS
 from appliance.proxy.socks_client import SocksClient
-from appliance.proxy.stream import Owner, Stream, Tls
+from appliance.proxy.stream import NOBODY, Owner, Stream, Tls
 
 LISTEN_BACKLOG = 4_096
 MAX_ACCEPTS = 64
@@ -112,12 +112,14 @@ class Greeting(Owner):
         explicit.waiting += 1
         self._over = False
         context = explicit.context
-        context.timers.add(int(context.now) + GREETING_TIMEOUT, self._deadline)
+        self._until = int(context.now) + GREETING_TIMEOUT
+        context.timers.add(self._until, self._deadline)
 
     def _leave(self) -> None:
         if not self._over:
             self._over = True
             self._explicit.waiting -= 1
+            self._explicit.context.timers.discard(self._until, self._deadline)
 
     def _deadline(self, _second: int) -> int:
         if not self._over:
@@ -253,7 +255,7 @@ class Explicit:
             context.kernel.close(fd)
             return
         client = Client(endpoints, settings, pages_only=settings.name == _PAC_NAME)
-        stream = Stream(context, fd, Owner())
+        stream = Stream(context, fd, NOBODY)
         stream.owner = Greeting(self, client, stream)
         if settings.tls:
             asks = "certificate" in settings.authentication and self._asking is not None

@@ -51,7 +51,6 @@ class Pool(Owner):
         if len(waiting) >= MAX_EACH or len(self._known) >= MAX_ALL:
             if not waiting:
                 del self._idle[key]
-            pooled.stream.owner = Owner()
             pooled.stream.close()
             return
         waiting.append(pooled)

@@ -7,9 +7,11 @@ from appliance.protocol.socks import Command, Credentials, Method, SocksRequest,
 from appliance.proxy.associate import Association
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
-from appliance.proxy.stream import Owner, Stream
+from appliance.proxy.stream import NOBODY, Owner, Stream
 from appliance.proxy.tunnel import tunnel
 from appliance.session.record import DIALLING, OPEN, Session
+
+_CLOSED = State.CLOSED
 
 # Seconds until a client has said where it wants to go.
 HANDSHAKE_TIMEOUT = 30
@@ -33,7 +35,13 @@ class SocksClient(Owner):
         self._over = False
         self._association: Association | None = None
         stream.owner = self
-        self._context.timers.add(int(self._context.now) + HANDSHAKE_TIMEOUT, self._deadline)
+        self._until = int(self._context.now) + HANDSHAKE_TIMEOUT
+        self._context.timers.add(self._until, self._deadline)
+
+    def _settle(self) -> None:
+        """It is known how the handshake ends."""
+        self._over = True
+        self._context.timers.discard(self._until, self._deadline)
 
     def _deadline(self, _second: int) -> int:
         if not self._over and self._session is None:
@@ -55,7 +63,7 @@ class SocksClient(Owner):
                 break
             stream.write(event)
             event = server.feed(b"")
-        if server.state is State.CLOSED:
+        if server.state is _CLOSED:
             self._refused()
         elif server.full:
             stream.paused = True
@@ -71,8 +79,8 @@ class SocksClient(Owner):
     def _refused(self) -> None:
         """What the protocol says is out; close behind it."""
         if not self._over:
-            self._over = True
-            self.stream.owner = Owner()
+            self._settle()
+            self.stream.owner = NOBODY
             self.stream.finish()
             stream = self.stream
 
@@ -83,7 +91,7 @@ class SocksClient(Owner):
             self._context.timers.add(int(self._context.now) + 2, close)
 
     def _fail(self, reason: str) -> None:
-        self._over = True
+        self._settle()
         if self._association is not None:
             self._association.close()
         if self._dial is not None:
@@ -134,11 +142,12 @@ class SocksClient(Owner):
                 context.ended(session, result.value)
                 self._answer_failure(request, result)
                 return
-            origin = Stream(context, result.fd, Owner())
+            origin = Stream(context, result.fd, NOBODY)
             context.hand_to(result.fd, origin)
             session.origin, session.state = result.text, OPEN
             context.counters.opened += 1
-            self._over, self._session = True, None
+            self._settle()
+            self._session = None
             self.stream.write(self._server.granted())
             if self.stream.closed:
                 origin.abort()
@@ -156,7 +165,7 @@ class SocksClient(Owner):
         except OSError as error:
             self._answer_failure(request, failure_of(error.errno or 0))
             return
-        self._over = True
+        self._settle()
         self.stream.write(self._server.granted(self.client.own, self._association.port))
 
     def _answer_failure(self, request: SocksRequest, failure: Failure) -> None:

@@ -16,7 +16,7 @@ from errno import EAGAIN
 
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
-from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
+from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
 
 # Octets that may wait for a slow reader before the other side is read no more. Less stalls fast transfers
 # between two wake-ups, more is memory for each slow client.
@@ -29,9 +29,11 @@ MAX_HANDSHAKE = 65_536
 _TLS_READ = 131_072
 
 _WOULD_BLOCK = -EAGAIN
-_IN, _OUT, _RDHUP = EPOLLIN, EPOLLOUT, EPOLLRDHUP
+_OUT, _ERR = EPOLLOUT, EPOLLERR
 _BROKEN = EPOLLERR | EPOLLHUP
 _READABLE = EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP
+# With these, more may be behind a short read.
+_MORE_BEHIND = EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
 
 
 class Owner:
@@ -58,10 +60,25 @@ class Owner:
         """The TLS handshake is done."""
 
 
+NOBODY = Owner()
+
+
 class Stream(Handler):
     """One connection. ``fd`` is watched with LEG_EVENTS, or will be."""
 
-    __slots__ = ("closed", "ended", "fd", "finishing", "kernel", "loop", "owner", "paused", "tls", "unsent")
+    __slots__ = (
+        "_behind",
+        "closed",
+        "ended",
+        "fd",
+        "finishing",
+        "kernel",
+        "loop",
+        "owner",
+        "paused",
+        "tls",
+        "unsent",
+    )
 
     def __init__(self, loop: Loop, fd: int, owner: Owner) -> None:
         self.loop = loop
@@ -74,6 +91,8 @@ class Stream(Handler):
         self.finishing = False  # no more will be written: half-close when ``unsent`` is empty
         self.closed = False
         self.tls: Tls | None = None
+        # A short read is not the last one: what was reported before it was not heard, or says so.
+        self._behind = True
 
     # -- events --------------------------------------------------------------------------------
 
@@ -93,12 +112,14 @@ class Stream(Handler):
     def _on_event(self, events: int) -> None:
         if events & _OUT and not self.closed and (self.unsent or self.finishing):
             self.flush()
+        if events & _MORE_BEHIND:
+            self._behind = True
         if events & _READABLE and not (self.closed or self.paused or self.ended):
             self.read()
         if events & _BROKEN and not self.closed and (self.paused or self.ended):
             # Neither a read nor a write would meet it.
             code = self.kernel.error_of(self.fd)
-            if code or events & EPOLLERR:
+            if code or events & _ERR:
                 self.broken("reset")
 
     def read(self) -> None:
@@ -111,6 +132,8 @@ class Stream(Handler):
                     self._end()
                 elif size != _WOULD_BLOCK:
                     self.broken("reset")
+                else:
+                    self._behind = False
                 return
             data = kernel.received(0, size)
             if self.tls is None:
@@ -119,12 +142,15 @@ class Stream(Handler):
                 self.tls.received(self, data)
             if self.closed or self.paused or self.ended:
                 return
+            if size < len(kernel.buffer) and not self._behind:
+                return  # it emptied the socket
         self.loop.later(self)
 
     def resume(self) -> None:
         """Read again."""
         if self.paused:
             self.paused = False
+            self._behind = True
             if self.tls is not None:
                 self.tls.drain(self)  # what is inside OpenSSL wakes no epoll
             if not (self.closed or self.paused or self.ended):
@@ -141,8 +167,9 @@ class Stream(Handler):
     def broken(self, why: str) -> None:
         """Close with a reset, and tell the owner."""
         if not self.closed:
+            owner = self.owner
             self.abort()
-            self.owner.on_broken(self, why)
+            owner.on_broken(self, why)
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -201,15 +228,17 @@ class Stream(Handler):
         if self.kernel.half_close(self.fd) < 0:
             self.broken("reset")
             return
+        owner = self.owner
         if self.ended:
             self.close()
-        self.owner.on_finished(self)
+        owner.on_finished(self)
 
     # -- the end -------------------------------------------------------------------------------
 
     def detach(self) -> int:
         """Give the descriptor away, with all that was not read yet; this stream is over."""
         self.closed = True
+        self.owner = NOBODY
         return self.fd
 
     def close(self) -> None:
@@ -217,6 +246,10 @@ class Stream(Handler):
         if not self.closed:
             self.closed = True
             self.loop.bury(self.fd)
+            # Stream and owner know each other: only the collector would find them, and OpenSSL's memory.
+            self.owner = NOBODY
+            self.tls = None
+            self.unsent = b""
 
     def abort(self) -> None:
         """Close with a reset."""
@@ -262,7 +295,7 @@ class Tls:
             stream.broken(f"no TLS: {getattr(error, 'reason', None) or 'malformed'}")
             return False
         self.done = True
-        self._flush(stream)
+        # The tickets go with the answer to what is here already, or when there is nothing more to read.
         stream.owner.on_secured(stream)
         return not stream.closed
 
@@ -277,8 +310,9 @@ class Tls:
                     self._over(stream)
                     return
                 stream.owner.on_data(stream, data)
+            self._flush(stream)
         except ssl.SSLWantReadError:
-            self._flush(stream)  # a key update's answer, say
+            self._flush(stream)  # tickets, or a key update's answer
         except ssl.SSLZeroReturnError:
             self._over(stream)
         except ssl.SSLError as error:

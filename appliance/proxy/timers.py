@@ -16,7 +16,7 @@ class Timers:
     __slots__ = ("_buckets", "_second")
 
     def __init__(self, second: int) -> None:
-        self._buckets: dict[int, list[Check]] = {}
+        self._buckets: dict[int, dict[Check, None]] = {}  # in the order in which they came
         self._second = second
 
     def add(self, at: int, check: Check) -> None:
@@ -24,9 +24,15 @@ class Timers:
         at = max(at, self._second + 1)
         bucket = self._buckets.get(at)
         if bucket is None:
-            self._buckets[at] = [check]
+            self._buckets[at] = {check: None}
         else:
-            bucket.append(check)
+            bucket[check] = None
+
+    def discard(self, at: int, check: Check) -> None:
+        """Ask it no more at ``at``, if that is to come: what is over would be held in memory until then."""
+        bucket = self._buckets.get(at)
+        if bucket is not None:
+            bucket.pop(check, None)
 
     def advance(self, second: int) -> None:
         """Ask everything that is due up to ``second``."""

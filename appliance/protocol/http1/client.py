@@ -17,21 +17,22 @@ from appliance.protocol.http1.leg import (
     SWITCHED,
     TUNNEL,
     Leg,
+    steps,
 )
 from appliance.protocol.http1.request import Request, begin_request, parse_request
 from appliance.protocol.http1.request_line import Kind, refuse_stray, too_large
 
 _FORWARD = Kind.FORWARD
+_STEPS = steps(CLIENT)
 
 
 class ClientLeg(Leg):
     """Requests of one client connection, one at a time."""
 
     __slots__ = ("_empty", "_forward", "_hop", "keep")
-    _table = CLIENT
 
     def __init__(self, hop: Hop) -> None:
-        super().__init__(HEAD)
+        super().__init__(HEAD, _STEPS)
         self._hop = hop
         self._empty = 0
         self._forward = True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 # The whole head. Less breaks sign-on systems with many cookies; more is memory that a slow client holds.
 MAX_HEAD = 65_536
@@ -86,6 +87,16 @@ def fields_pattern(names: Iterable[bytes]) -> re.Pattern[bytes]:
         by_letter.setdefault(name[:1], []).append(name[1:])
     groups = (letter + b"(?:" + b"|".join(rest) + b")" for letter, rest in sorted(by_letter.items()))
     return re.compile(rb"\n(" + b"|".join(groups) + rb"):([^\r]*+)\r")
+
+
+@lru_cache(maxsize=256)
+def values_pattern(name: str) -> re.Pattern[bytes]:
+    """Finds the values of one field in a validated head, however its name is spelt.
+
+    Begins with a literal line feed too: re.IGNORECASE would try every octet.
+    """
+    letters = "".join(f"[{c}{c.upper()}]" if c.isalpha() else re.escape(c) for c in name.lower())
+    return re.compile(rb"\n" + letters.encode() + rb":([^\r]*+)")
 
 
 def nominated(connection: bytes) -> set[bytes]:

@@ -64,6 +64,11 @@ ORIGIN: dict[tuple[State, Happened], State] = _ENDS | {
 _BODY_OF = {CHUNKED: Happened.CHUNKED_BODY, UNTIL_CLOSE: Happened.OPEN_BODY}
 
 
+def steps(table: dict[tuple[State, Happened], State]) -> tuple[tuple[State | None, ...], ...]:
+    """The table by the state's number and the event's, to be looked into quickly."""
+    return tuple(tuple(table.get((state, happened)) for happened in Happened) for state in State)
+
+
 # Members by short names: looking one up on its class costs more than a step of the machine.
 IDLE, HEAD, BODY, CHUNKS, UNTIL_END, DONE, TUNNEL, CLOSED = State
 ASKED, NO_BODY, SIZED_BODY, CHUNKED_BODY, OPEN_BODY, BODY_ENDED, NEXT, SWITCHED, OVER = Happened
@@ -72,18 +77,21 @@ ASKED, NO_BODY, SIZED_BODY, CHUNKED_BODY, OPEN_BODY, BODY_ENDED, NEXT, SWITCHED,
 class Leg:
     """What both legs share: the state, the beginning of a head, the body's frame."""
 
-    __slots__ = ("_chunks", "_held", "left", "state")
-    _table: dict[tuple[State, Happened], State]
+    __slots__ = ("_chunks", "_held", "_steps", "left", "state")
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, steps: tuple[tuple[State | None, ...], ...]) -> None:
         self.state = state
+        self._steps = steps
         self.left = 0
         self._chunks: Chunked | None = None
         # Octets that wait: the beginning of a head, what was pipelined, or what came after the end.
         self._held = bytearray()
 
     def _go(self, happened: Happened) -> None:
-        self.state = self._table[self.state, happened]
+        following = self._steps[self.state][happened]
+        if following is None:
+            raise KeyError(self.state, happened)
+        self.state = following
 
     def passed(self, octets: int) -> None:
         """So many octets of a body of known length went by without passing through ``feed``."""

@@ -20,19 +20,21 @@ from appliance.protocol.http1.leg import (
     TUNNEL,
     UNTIL_END,
     Leg,
+    steps,
 )
 from appliance.protocol.http1.request import Request
 from appliance.protocol.http1.response import Response, begin_response, parse_response, too_large
+
+_STEPS = steps(ORIGIN)
 
 
 class OriginLeg(Leg):
     """Responses on one connection to an origin."""
 
     __slots__ = ("_asked", "_hop", "_interims", "_keep", "closing", "started")
-    _table = ORIGIN
 
     def __init__(self, hop: Hop) -> None:
-        super().__init__(IDLE)
+        super().__init__(IDLE, _STEPS)
         self._hop = hop
         self._asked: Request | None = None
         self._interims = 0

@@ -15,6 +15,7 @@ from appliance.protocol.http1.grammar import (
     bad_request,
     fields_pattern,
     nominated,
+    values_pattern,
     without,
 )
 from appliance.protocol.http1.hop import Hop
@@ -74,8 +75,7 @@ class Request:
 
         Takes a pass over the head: for logs, rules and error pages.
         """
-        pattern = re.compile(rb"\r\n" + re.escape(name.encode()) + rb":([^\r]*+)", re.IGNORECASE)
-        values = [value.strip(b" \t") for value in pattern.findall(self.head)]
+        values = [value.strip(b" \t") for value in values_pattern(name).findall(self.head)]
         return b", ".join(values) if values else None
 
     def reflection(self) -> bytes:

@@ -15,6 +15,7 @@ from appliance.protocol.http1.grammar import (
     bad_response,
     fields_pattern,
     nominated,
+    values_pattern,
     without,
 )
 from appliance.protocol.http1.hop import Hop
@@ -47,8 +48,7 @@ class Response:
 
     def field(self, name: str) -> bytes | None:
         """A field of the origin's, its lines joined by commas; None if it is absent. Takes a pass."""
-        pattern = re.compile(rb"\r\n" + re.escape(name.encode()) + rb":([^\r]*+)", re.IGNORECASE)
-        values = [value.strip(b" \t") for value in pattern.findall(self.head)]
+        values = [value.strip(b" \t") for value in values_pattern(name).findall(self.head)]
         return b", ".join(values) if values else None
 
 
