@@ -231,16 +231,6 @@ def test_questions_on_their_way_outlive_their_helper(ann: Box) -> None:
     assert answers == [RIGHT]
 
 
-def test_a_new_program_starts_its_own_helper(ann: Box) -> None:
-    before = helper_of(ann)
-    proxy = ann.processes["proxy"]
-    proxy.send_signal(signal.SIGUSR2)
-    wait_for(lambda: helper_of(ann) not in (0, before), "the next program's helper")
-    assert not Path(f"/proc/{before}").exists()  # not even waiting to be buried
-    assert told(ann, "ann", PASSWORD, "fd00:1::1d") == RIGHT
-    assert proxy.poll() is None
-
-
 def test_wrong_passwords_lock_the_account_for_all_workers(ann: Box) -> None:
     assert told(ann, "ann", PASSWORD, "fd00:1::12") == RIGHT
     for number in range(FREE_FAILURES):
@@ -282,3 +272,14 @@ def test_no_password_and_no_hash_where_they_do_not_belong(ann: Box) -> None:
                 assert path.stat().st_mode & 0o007 == 0
                 assert path.name in ("proxy.toml", "config.last-good.toml", "config.toml")
                 assert path != ann.runtime / "config.toml"
+
+
+def test_a_new_program_starts_its_own_helper(ann: Box) -> None:
+    before = helper_of(ann)
+    proxy = ann.processes["proxy"]
+    proxy.send_signal(signal.SIGUSR2)
+    wait_for(lambda: helper_of(ann) not in (0, before), "the next program's helper")
+    assert not Path(f"/proc/{before}").exists()  # not even waiting to be buried
+    wait_for(lambda: "is open" in listening(ann), "the next program's listener")
+    assert told(ann, "ann", PASSWORD, "fd00:1::1d") == RIGHT
+    assert proxy.poll() is None
