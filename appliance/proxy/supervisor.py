@@ -6,6 +6,7 @@ are not refused, while a worker is being replaced.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -28,7 +29,7 @@ from appliance.errors import IsthmusError
 from appliance.proxy.passwords import Helper
 from appliance.proxy.seat import ANSWER_TIMEOUT, Process, Seat
 from appliance.proxy.verifier import COUNTS
-from appliance.proxy.worker import MAX_LISTED, run_worker
+from appliance.proxy.worker import MAX_LISTED, READY, run_worker
 
 STOP_TIMEOUT = 2.0
 POLL_INTERVAL = 1.0
@@ -39,6 +40,8 @@ MAX_MESSAGE = 65_536
 MAX_CLIENTS = 32
 # Loading the new program and the configuration, on a box that is busy.
 CHECK_TIMEOUT = 30.0
+# A new worker's start, before the one before it lets go of its listeners; the supervisor waits meanwhile.
+READY_TIMEOUT = 2.0
 # The password helper's, in the proxy's part of the runtime folder.
 HELPER_SOCKET = "verify.sock"
 # Environment variable by which one program's descriptors reach the next.
@@ -219,6 +222,9 @@ class Supervisor:
         self._poll.register(seat.process.pidfd, select.POLLIN)
         if before is not None and heir is not None and estate is not None:
             heir.close()
+            estate.settimeout(READY_TIMEOUT)
+            with contextlib.suppress(OSError):
+                estate.recv(len(READY))  # or it died, or is slow: the old one has to go all the same
             self._drain(before, estate)
 
     def _let_go(self, seat: Seat | None, *ours: socket | None) -> None:

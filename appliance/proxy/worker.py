@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import json
@@ -49,6 +50,7 @@ LINE_READ = 16_384
 # A hand-over: one message of it (a binding's largest part is one flow), and how long all of it may take.
 MAX_HEIRLOOM = 4_096
 HAND_OVER_TIMEOUT = 2.0
+READY = b"ready"  # what a new worker says to the supervisor through the socket of its estate
 MAX_LISTED = 1_000
 
 
@@ -364,5 +366,8 @@ def run_worker(
         index, config, tun, listener, from_clients, from_origins, line, log_path, certificates, helper
     )
     if estate is not None:
+        # The listeners stand: the one before may close its own, and nobody is refused in between.
+        with contextlib.suppress(OSError):
+            estate.send(READY)
         worker.adopt(estate)
     worker.run()
