@@ -19,7 +19,7 @@ SOURCES := $(shell find appliance webui rootfs-overlay image pyproject.toml -typ
 
 # What is compiled: the modules that appliance/engine.py lists, and what goes with them.
 ENGINE  := appliance/engine.py $(shell find appliance -name '*.pyx' -o -name '*.pxd' 2>/dev/null) \
-  $(shell sed -n 's|^    "\([a-z_]*\)\.\([a-z_]*\)",$$|appliance/\1/\2.py|p' appliance/engine.py 2>/dev/null)
+  $(shell sed -n '/^    "[a-z0-9_.]*",$$/ {s|\.|/|g; s|^    "\(.*\)",$$|appliance/\1.py|p}' appliance/engine.py 2>/dev/null)
 
 .PHONY: help
 help: ## this list

@@ -25,7 +25,7 @@ def build(root: Path, output: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name) / "copy"
         made = Path(name) / "made"
-        for package in ("", "session", "proxy", "dns64"):
+        for package in ("", "session", "proxy", "dns64", "protocol", "protocol/http1"):
             (copy / "appliance" / package).mkdir(parents=True)
             (copy / "appliance" / package / "__init__.py").touch()
         extensions = []

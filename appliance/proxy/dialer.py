@@ -38,6 +38,7 @@ SPARE_DESCRIPTORS = 16
 
 _FAILED = EPOLLERR | EPOLLHUP
 _SETTLED = EPOLLOUT | _FAILED
+_EVENTS = LEG_EVENTS
 
 
 class Dialled(Handler):
@@ -60,13 +61,15 @@ class Dialled(Handler):
     def on_event(self, events: int) -> None:
         """The attempt's outcome; after it, what the new owner should know."""
         self.events |= events
-        if self._dial is not None and events & _SETTLED:
-            self._dial.settled(self, bool(events & _FAILED))
+        dial = self._dial  # held: it lets go of this attempt, and whoever asked for it of the dial
+        if dial is not None and events & _SETTLED:
+            dial.settled(self, bool(events & _FAILED))
 
     def abandon(self) -> None:
         """No memory."""
-        if self._dial is not None:
-            self._dial.abandon()
+        dial = self._dial
+        if dial is not None:
+            dial.abandon()
 
     def release(self) -> Dialled:
         """It is an attempt no more."""
@@ -209,7 +212,7 @@ class Dial(Handler):
         try:
             if fd + SPARE_DESCRIPTORS > context.descriptor_limit:
                 raise OSError
-            context.watch(fd, attempt, LEG_EVENTS)
+            context.watch(fd, attempt, _EVENTS)
         except OSError:
             kernel.close(fd)
             self._failed_at_once(Failure.DESCRIPTORS, route)

@@ -20,16 +20,16 @@ from appliance.protocol.error_page import Page, failure_page, login_page, refuse
 from appliance.protocol.http1 import (
     CONNECTED,
     CONTINUE,
-    ClientLeg,
     Kind,
-    OriginLeg,
     Refused,
-    Request,
-    Response,
     State,
     answer,
     own_answer,
 )
+from appliance.protocol.http1.client import ClientLeg
+from appliance.protocol.http1.origin import OriginLeg
+from appliance.protocol.http1.request import Request
+from appliance.protocol.http1.response import Response
 from appliance.proxy.body import MIN_LENGTH, SplicedBody
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
@@ -47,6 +47,8 @@ REALM = "Isthmus"
 # Looking a member up on its class takes longer than to step on.
 _DONE, _CLOSED, _TUNNEL = State.DONE, State.CLOSED, State.TUNNEL
 _FORWARDS, _TUNNELS, _PAGE, _SELF = Kind.FORWARD, Kind.TUNNEL, Kind.PAGE, Kind.SELF
+
+_MOST_UNSENT, _SPLICED = MAX_UNSENT, MIN_LENGTH
 
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110 section 9.2.2
 # Authentication that an origin ties to the connection.
@@ -141,8 +143,9 @@ class HttpClient(Owner):
 
     def on_drained(self, stream: Stream) -> None:
         """The client takes more."""
-        if self._origin is not None:
-            self._origin.stream.resume()
+        origin = self._origin
+        if origin is not None:
+            origin.stream.resume()
 
     # -- a request -----------------------------------------------------------------------------
 
@@ -243,13 +246,14 @@ class HttpClient(Owner):
 
     def _send_body(self, data: bytes) -> None:
         """Octets of the request's body."""
-        if self._origin is not None:
-            self._origin.send(data)
-            if self._origin.stream.full:
+        origin = self._origin
+        if origin is not None:
+            origin.send(data)
+            if origin.stream.full:
                 self.stream.paused = True
         else:
             self._body += data
-            if len(self._body) >= MAX_UNSENT:
+            if len(self._body) >= _MOST_UNSENT:
                 self.stream.paused = True
 
     def _tunnel(self, origin: Stream, address: str, reply: bytes, first: bytes) -> None:
@@ -500,7 +504,6 @@ class Exchange(Owner):
             if self.leg.state is _DONE:
                 self._finish()
             return
-        out = event
         if isinstance(event, Response):
             self._response = event
             self.started = True
@@ -511,14 +514,15 @@ class Exchange(Owner):
                 offered = event.field("www-authenticate")
                 self._binds = self._binds or (offered is not None and _BINDS.search(offered) is not None)
             out = event.wire
-        assert isinstance(out, bytes)
+        else:
+            out = event
         self._session.to_lan += len(out)
         http.stream.write(out)
         if http.stream.closed:
             return
         if self.leg.state is _DONE:
             self._finish()
-        elif self.leg.left >= MIN_LENGTH and splices(stream, http.stream):
+        elif self.leg.left >= _SPLICED and splices(stream, http.stream):
             self._splice(stream, http.stream)
         elif http.stream.full:
             stream.paused = True
@@ -569,7 +573,7 @@ class Exchange(Owner):
         gate = self._http._gate
         if self.leg.reusable and not (self._binds or self.stream.ended or self.stream.unsent):
             key = (self._request.host, self._request.port, self._http.client.user)
-            gate.pool.give(key, Pooled(self.stream, self.leg, self._session.origin))
+            gate.pool.give(Pooled(key, self.stream, self.leg, self._session.origin))
         else:
             self.stream.close()
         self._http.finished(response)

@@ -43,6 +43,7 @@ from appliance.proxy.stream import NOBODY, Owner, Stream, Tls
 
 LISTEN_BACKLOG = 4_096
 MAX_ACCEPTS = 64
+_ACCEPTS = MAX_ACCEPTS
 # Seconds for a TLS handshake and the first octets.
 GREETING_TIMEOUT = 20
 # Of a reuseport group: the last word of the client's address, where SLAAC's and DHCP's differ.
@@ -94,7 +95,7 @@ class Port(Handler):
 
     def on_event(self, events: int) -> None:
         """Clients wait."""
-        for _ in range(MAX_ACCEPTS):
+        for _ in range(_ACCEPTS):
             fd = self._kernel.accept(self.fd)
             if fd < 0:
                 return
@@ -159,8 +160,9 @@ class Greeting(Owner):
         explicit = self._explicit
         if told is Told.TLS and stream.tls is None and explicit.certificate is not None:
             self._held = b""
-            stream.tls = Tls(explicit.certificate)
-            stream.tls.received(stream, data)
+            tls = Tls(explicit.certificate)
+            stream.tls = tls
+            tls.received(stream, data)
             return
         self._leave()
         owner: Owner

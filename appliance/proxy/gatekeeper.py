@@ -142,15 +142,14 @@ class Gatekeeper:
     def _pac(self, own: bytes) -> str:
         """The listeners, encrypted ones first, at the address that the client reached us by."""
         explicit = self._config.explicit
-        ways = [
-            (index, _SPEAKS[key], listener)
-            for index, listener in enumerate(explicit.listeners)
-            if (key := (listener.mode, listener.tls)) in _SPEAKS
-        ]
         order = list(Speaks)
-        ways.sort(key=lambda way: (order.index(way[1]), way[0]))
+        ways = []
+        for index, listener in enumerate(explicit.listeners):
+            way = _SPEAKS.get((listener.mode, listener.tls))
+            if way is not None:
+                ways.append((order.index(way), index, way, listener))
         found = []
-        for _index, speaks, listener in ways:
+        for _rank, _index, speaks, listener in sorted(ways):
             # A browser that checks the name of a certificate knows the box by its host name.
             host: str | IPv6Address = listener.address or IPv6Address(own)
             if listener.tls:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from appliance.protocol.http1 import OriginLeg
+from appliance.protocol.http1.origin import OriginLeg
 from appliance.proxy.context import Context
 from appliance.proxy.stream import Owner, Stream
 
@@ -18,12 +16,21 @@ MAX_ALL = 1_024
 Key = tuple[str, int, str]  # host, port, user ("" for nobody in particular)
 
 
-class Pooled(NamedTuple):
-    """``address``: the origin's, as text, for the records."""
+# The same as C has them, where this is compiled.
+_EACH, _ALL = MAX_EACH, MAX_ALL
 
-    stream: Stream
-    leg: OriginLeg
-    address: str
+
+class Pooled:
+    """A connection that may carry another request. ``address``: the origin's, as text, for the records."""
+
+    __slots__ = ("address", "key", "leg", "stream", "until")
+
+    def __init__(self, key: Key, stream: Stream, leg: OriginLeg, address: str) -> None:
+        self.key = key
+        self.stream = stream
+        self.leg = leg
+        self.address = address
+        self.until = 0  # the second that ends it, while it waits
 
 
 class Pool(Owner):
@@ -32,7 +39,7 @@ class Pool(Owner):
     def __init__(self, context: Context) -> None:
         self._context = context
         self._idle: dict[Key, list[Pooled]] = {}
-        self._known: dict[int, tuple[Key, Pooled, int]] = {}  # by descriptor, with the second that ends it
+        self._known: dict[int, Pooled] = {}  # by descriptor, in the order in which they came
 
     def take(self, key: Key) -> Pooled | None:
         """The connection that served last, or None."""
@@ -45,17 +52,19 @@ class Pool(Owner):
         del self._known[found.stream.fd]
         return found
 
-    def give(self, key: Key, pooled: Pooled) -> None:
+    def give(self, pooled: Pooled) -> None:
         """Keep a connection that is through with its response."""
-        waiting = self._idle.setdefault(key, [])
-        if len(waiting) >= MAX_EACH or len(self._known) >= MAX_ALL:
+        waiting = self._idle.get(pooled.key)
+        if waiting is None:
+            waiting = self._idle[pooled.key] = []
+        if len(waiting) >= _EACH or len(self._known) >= _ALL:
             if not waiting:
-                del self._idle[key]
+                del self._idle[pooled.key]
             pooled.stream.close()
             return
         waiting.append(pooled)
-        until = int(self._context.now) + IDLE_TIMEOUT
-        self._known[pooled.stream.fd] = (key, pooled, until)
+        pooled.until = int(self._context.now) + IDLE_TIMEOUT
+        self._known[pooled.stream.fd] = pooled
         pooled.stream.owner = self
         pooled.stream.resume()
 
@@ -63,18 +72,18 @@ class Pool(Owner):
         """Close those that have waited long enough; they stand in the order in which they came."""
         now = self._context.now
         while self._known:
-            fd, (_key, pooled, until) = next(iter(self._known.items()))
-            if until > now:
+            pooled = next(iter(self._known.values()))
+            if pooled.until > now:
                 return
-            self._forget(fd)
+            self._forget(pooled.stream.fd)
             pooled.stream.close()
 
     def _forget(self, fd: int) -> None:
-        key, pooled, _until = self._known.pop(fd)
-        waiting = self._idle[key]
+        pooled = self._known.pop(fd)
+        waiting = self._idle[pooled.key]
         waiting.remove(pooled)
         if not waiting:
-            del self._idle[key]
+            del self._idle[pooled.key]
 
     def on_data(self, stream: Stream, data: bytes) -> None:
         """Nobody asked: what came would be taken for the next answer."""

@@ -124,7 +124,7 @@ class SocksClient(Owner):
         if request.command is Command.UDP_ASSOCIATE:
             self._associate(request)
             return
-        failure = self._gate.may_go(self.client, request.port, socks=True)
+        failure = self._gate.may_go(self.client, request.port, connect=False, socks=True)
         if failure is not None:
             context.refused("tcp", self.client.address, request.host, request.port, failure)
             self._answer_failure(request, failure)

@@ -28,6 +28,8 @@ MAX_HANDSHAKE = 65_536
 # What OpenSSL is asked for at once; as much as a socket read brings.
 _TLS_READ = 131_072
 
+# The same as C has them, where this is compiled.
+_MOST_UNSENT, _READS = MAX_UNSENT, MAX_READS
 _WOULD_BLOCK = -EAGAIN
 _OUT, _ERR = EPOLLOUT, EPOLLERR
 _BROKEN = EPOLLERR | EPOLLHUP
@@ -125,7 +127,7 @@ class Stream(Handler):
     def read(self) -> None:
         """Take what there is, for the owner, until nothing is left or it is paused."""
         kernel = self.kernel
-        for _ in range(MAX_READS):
+        for _ in range(_READS):
             size = kernel.receive(self.fd)
             if size <= 0:
                 if size == 0:
@@ -136,10 +138,13 @@ class Stream(Handler):
                     self._behind = False
                 return
             data = kernel.received(0, size)
-            if self.tls is None:
-                self.owner.on_data(self, data)
+            # By names of their own: they may let go of the stream while they are at work, and Cython does
+            # not hold what it calls by an attribute.
+            tls, owner = self.tls, self.owner
+            if tls is None:
+                owner.on_data(self, data)
             else:
-                self.tls.received(self, data)
+                tls.received(self, data)
             if self.closed or self.paused or self.ended:
                 return
             if size < len(kernel.buffer) and not self._behind:
@@ -151,18 +156,20 @@ class Stream(Handler):
         if self.paused:
             self.paused = False
             self._behind = True
-            if self.tls is not None:
-                self.tls.drain(self)  # what is inside OpenSSL wakes no epoll
+            tls = self.tls
+            if tls is not None:
+                tls.drain(self)  # what is inside OpenSSL wakes no epoll
             if not (self.closed or self.paused or self.ended):
                 self.loop.later(self)
 
     def _end(self) -> None:
         if not self.ended:
             self.ended = True
+            owner = self.owner
             if self.tls is not None and not self.tls.finished:
                 self.broken("cut off inside TLS")
             else:
-                self.owner.on_end(self)
+                owner.on_end(self)
 
     def broken(self, why: str) -> None:
         """Close with a reset, and tell the owner."""
@@ -176,7 +183,7 @@ class Stream(Handler):
     @property
     def full(self) -> bool:
         """As much waits as may: write no more until ``on_drained``."""
-        return len(self.unsent) >= MAX_UNSENT
+        return len(self.unsent) >= _MOST_UNSENT
 
     def write(self, data: bytes) -> None:
         """Send, or keep until the socket takes it."""
@@ -212,7 +219,8 @@ class Stream(Handler):
         if self.finishing:
             self._half_close()
         else:
-            self.owner.on_drained(self)
+            owner = self.owner
+            owner.on_drained(self)
 
     def finish(self) -> None:
         """Write no more; the other side hears of it once all is sent."""
@@ -296,7 +304,8 @@ class Tls:
             return False
         self.done = True
         # The tickets go with the answer to what is here already, or when there is nothing more to read.
-        stream.owner.on_secured(stream)
+        owner = stream.owner
+        owner.on_secured(stream)
         return not stream.closed
 
     def drain(self, stream: Stream) -> None:
@@ -309,7 +318,11 @@ class Tls:
                 if not data:
                     self._over(stream)
                     return
-                stream.owner.on_data(stream, data)
+                owner = stream.owner
+                owner.on_data(stream, data)
+                # Asked once more it would say so by an exception, which takes as long as a record.
+                if not self._in.pending and not self._engine.pending():
+                    break
             self._flush(stream)
         except ssl.SSLWantReadError:
             self._flush(stream)  # tickets, or a key update's answer

@@ -11,6 +11,8 @@ from appliance.proxy.relay import EPOLLRDHUP, RelayContext, join
 from appliance.proxy.stream import Owner, Stream
 from appliance.session.record import CLOSING, Session
 
+_RDHUP = EPOLLRDHUP
+
 
 def tunnel(
     context: Context, relay: RelayContext, client: Stream, origin: Stream, early: bytes, session: Session
@@ -31,8 +33,8 @@ def _relay(
     context.hand_to(client_leg.fd, client_leg)
     context.hand_to(origin_leg.fd, origin_leg)
     # What was reported before there were legs is not reported again.
-    client_leg.pump(EPOLLRDHUP)
-    origin_leg.pump(EPOLLRDHUP)
+    client_leg.pump(_RDHUP)
+    origin_leg.pump(_RDHUP)
 
 
 class CopiedTunnel(Owner):

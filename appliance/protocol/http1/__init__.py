@@ -29,7 +29,13 @@ Where the response comes before the request's body is through (``client.state`` 
 While a leg's ``left`` is not 0, so many octets of body come next: splice them and call ``passed``.
 """
 
+# ruff: noqa: E402 -- the compiled modules have to be preferred before the first of them is imported
+
 from __future__ import annotations
+
+from appliance.engine import prefer_compiled
+
+prefer_compiled(__name__, __path__)
 
 from appliance.protocol.http1.answer import CONNECTED, CONTINUE, answer, own_answer
 from appliance.protocol.http1.client import ClientLeg

@@ -1,0 +1,35 @@
+cimport cython
+
+from appliance.proxy.context cimport Context
+from appliance.proxy.relay cimport Leg, RelayContext, join
+from appliance.proxy.stream cimport Owner, Stream
+from appliance.session.record cimport Session
+
+cdef unsigned int _RDHUP
+
+
+cpdef object tunnel(
+    Context context, RelayContext relay, Stream client, Stream origin, bytes early, Session session
+)
+
+
+@cython.locals(client_leg=Leg, origin_leg=Leg)
+cdef object _relay(
+    Context context, RelayContext relay, Stream client, Stream origin, bytes early, Session session
+)
+
+
+cdef class CopiedTunnel(Owner):
+    cdef Context _context
+    cdef Stream _client
+    cdef Stream _origin
+    cdef Session _session
+
+    cdef Stream _other(self, Stream stream)
+    @cython.locals(other=Stream)
+    cpdef object on_data(self, Stream stream, bytes data)
+    cpdef object on_drained(self, Stream stream)
+    @cython.locals(other=Stream)
+    cpdef object on_end(self, Stream stream)
+    cpdef object on_finished(self, Stream stream)
+    cpdef object on_broken(self, Stream stream, str why)
