@@ -158,7 +158,7 @@ def curl(box: Box, *words: str | Path) -> subprocess.CompletedProcess[str]:
 
 def box_certificate(box: Box) -> Path:
     """What a client has to trust to believe the box's TLS listeners."""
-    return box.state / "tls" / "console.crt"
+    return box.state / "tls" / "authority.crt"
 
 
 def run(box: Box, *words: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
