@@ -12,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,14 @@ FILES_ADDRESS = "192.31.196.81"
 # What the server's router says is unreachable, and what it swallows.
 UNREACHABLE, BLACK_HOLE = "192.31.202.1", "192.31.201.1"
 ALICE = "alice:open sesame 1"
+REJECT = f"""\
+table ip tests {{
+  chain refuse {{
+    type filter hook prerouting priority 0;
+    ip daddr {UNREACHABLE} reject with icmp host-unreachable
+  }}
+}}
+"""
 DNSMASQ = f"""\
 no-resolv
 no-hosts
@@ -103,8 +111,9 @@ def running(folder: Path, settings: str = "", proxy: str = "") -> Iterator[Box]:
         )  # fmt: skip
         box.server_certificate = certificate
         box.server.run("ip", "addr", "add", f"{FILES_ADDRESS}/32", "dev", "lo")
-        for kind, address in (("unreachable", UNREACHABLE), ("blackhole", BLACK_HOLE)):
-            box.server.run("ip", "route", "add", kind, address)
+        box.server.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0")  # a router that tells each client
+        box.server.run("ip", "route", "add", "blackhole", BLACK_HOLE)
+        box.server.run("nft", REJECT)  # a route of this kind would answer once in a second
         box.start("dnsmasq", "dnsmasq", "-k", "-C", folder / "dnsmasq.conf", where=box.server)
         python = (sys.executable, "-m")
         box.start("web", *python, "tests.lab.servers", SERVER, certificate, key, where=box.server)
@@ -149,19 +158,14 @@ def curl(box: Box, *words: str | Path) -> subprocess.CompletedProcess[str]:
 
 def box_certificate(box: Box) -> Path:
     """What a client has to trust to believe the box's TLS listeners."""
-    return box.state / "tls" / "console.crt"
+    return box.state / "tls" / "authority.crt"
 
 
 def run(box: Box, *words: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A program inside the client, with these settings in its environment and no proxy of ours."""
-    clean = [word for name in os.environ if name.lower().endswith("_proxy") for word in ("-u", name)]
-    given = [f"{name}={value}" for name, value in settings.items()]
-    return box.client.run("env", *clean, *given, *words, check=False, timeout=40)
-
-
-def proxy_settings(scheme: str) -> Mapping[str, str]:
-    """http_proxy and https_proxy."""
-    return {"http_proxy": SCHEMES[scheme], "https_proxy": SCHEMES[scheme]}
+    """A program inside the client, with nothing of our own environment that could lead it elsewhere."""
+    given = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **settings}
+    variables = [f"{name}={value}" for name, value in given.items()]
+    return box.client.run("env", "-i", *variables, *words, check=False, timeout=40)
 
 
 def raw(box: Box, port: int, data: bytes, *, end: bool = True, tls: bool = False) -> bytes:

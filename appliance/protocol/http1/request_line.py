@@ -85,6 +85,11 @@ def too_large(beginning: bytes | bytearray) -> Refused:
 def _target(method: bytes, target: bytes) -> tuple[Kind, str, int, bytes, bytes]:
     """Kind, host, port, authority and path of a request target (RFC 9112 section 3.2)."""
     if method == b"CONNECT":
+        # wget and Python's clients send an IPv6 address without its brackets. Here the port must follow, so
+        # it can be read in one way only, and no next server reads it; elsewhere it is refused.
+        bare, _, digits = target.rpartition(b":")
+        if b":" in bare and bare[:1] != b"[":
+            target = b"[" + bare + b"]:" + digits
         host, port, authority = _authority(target, None)
         return Kind.TUNNEL, host, port, authority, b""
     if target == b"*":

@@ -52,6 +52,8 @@ def test_the_target_names_the_origin(
 def test_connect_options_and_own_pages_have_nothing_for_an_origin() -> None:
     tunnel = one(b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (tunnel.kind, tunnel.host, tunnel.port, tunnel.wire) == (Kind.TUNNEL, "2001:db8::1", 443, b"")
+    bare = one(b"CONNECT 2001:db8::1:443 HTTP/1.1\r\nHost: x\r\n\r\n")  # as many clients send it
+    assert (bare.host, bare.port) == ("2001:db8::1", 443)
     own = one(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (own.kind, own.wire) == (Kind.SELF, b"")
     assert b"\r\nAllow: " in own_answer(own, keep=True)
