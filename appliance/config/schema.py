@@ -386,6 +386,9 @@ class Explicit(Section):
     pseudonym: Annotated[str, AfterValidator(_pseudonym)] = "isthmus"
     # Serve /proxy.pac and /wpad.dat, on this port beside the listeners for HTTP; 0: on those alone.
     pac_port: Annotated[int, Field(ge=0, le=65_535)] = 80
+    # Name the encrypted listeners in that file, before the others. Only where every device trusts the box's
+    # authority: some browsers show an error at a certificate that they do not trust, and try no other.
+    pac_prefers_tls: bool = False
     # Certificates of clients are those that this authority signed (PEM file); their name is the user's.
     client_authority: str | None = None
 

@@ -140,20 +140,25 @@ class Gatekeeper:
         return None
 
     def _pac(self, own: bytes) -> str:
-        """The listeners, encrypted ones first, at the address that the client reached us by."""
+        """The listeners at the address that the client reached us by: first those that serve everybody.
+
+        Not every browser knows of proxies over TLS, and some give up at the first whose certificate they do
+        not trust, instead of taking the next. Encrypted listeners are in the file where there are no others,
+        or where ``pac_prefers_tls`` says that the devices of this LAN trust the box's authority: then first.
+        """
         explicit = self._config.explicit
-        order = list(Speaks)
-        ways = []
-        for index, listener in enumerate(explicit.listeners):
-            way = _SPEAKS.get((listener.mode, listener.tls))
-            if way is not None:
-                ways.append((order.index(way), index, way, listener))
         found = []
-        for _rank, _index, speaks, listener in sorted(ways):
-            # A browser that checks the name of a certificate knows the box by its host name.
-            host: str | IPv6Address = listener.address or IPv6Address(own)
-            if listener.tls:
-                host = self._config.system.hostname
-            found.append(PacListener(speaks, host, listener.port))
+        order = list(Speaks)
+        for index, listener in enumerate(explicit.listeners):
+            speaks = _SPEAKS.get((listener.mode, listener.tls))
+            # No browser says who it is by SOCKS.
+            if speaks is not None and not (speaks is Speaks.SOCKS5 and listener.authentication):
+                rank = order.index(speaks), bool(listener.authentication), index
+                found.append((rank, speaks, listener))
+        if not explicit.pac_prefers_tls:
+            found = [way for way in found if not way[2].tls] or found
+        ways = []
+        for _rank, speaks, listener in sorted(found):
+            ways.append(PacListener(speaks, listener.address or IPv6Address(own), listener.port))
         networks = [] if self._config.lan.prefix == "generated" else [self._config.lan.prefix]
-        return pac_file(found, direct_networks=[n for n in networks if not isinstance(n, str)])
+        return pac_file(ways, direct_networks=[n for n in networks if not isinstance(n, str)])
