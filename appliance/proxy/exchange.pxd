@@ -35,9 +35,12 @@ cdef class HttpClient(Owner):
     cdef bint _closing
     cdef long _deadline
     cdef long _asked_at
+    cdef long long _moved
+    cdef long _moved_at
 
     cdef object _watch(self, long deadline)
     cdef object _unwatch(self)
+    cdef bint _stalls(self, long second) except -1
     cpdef object on_data(self, Stream stream, bytes data)
     cdef object _on_event(self, object event)
     cpdef object on_end(self, Stream stream)

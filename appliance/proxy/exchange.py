@@ -42,6 +42,11 @@ from appliance.session.record import DIALLING, OPEN, Session
 # longer holds a descriptor for each client that only wants to hold one.
 HEAD_TIMEOUT = 30
 IDLE_TIMEOUT = 60
+# Seconds in which an exchange moves nothing before it is given up. Origins think for minutes (reports, long
+# polls); one that never answers would hold the client and two descriptors for ever.
+EXCHANGE_TIMEOUT = 900
+# How often a running exchange is looked at.
+EXCHANGE_LOOK = 15
 REALM = "Isthmus"
 
 # Looking a member up on its class takes longer than to step on.
@@ -72,6 +77,8 @@ class HttpClient(Owner):
         self._following: Request | None = None  # the next one, if it is here already
         self._serving = False
         self._closing = False
+        self._moved = -1  # octets of the exchange when it was last looked at
+        self._moved_at = 0  # and the second at which they had changed
         self._deadline = int(self._context.now) + HEAD_TIMEOUT
         self._asked_at = 0  # the second at which the timers will ask; 0: they will not
         self.relay = gate.relay
@@ -93,15 +100,35 @@ class HttpClient(Owner):
             self._asked_at = 0
 
     def _check(self, second: int) -> int:
-        """Close a client that lets us wait. While an exchange runs nobody waits for the client."""
+        """Close a client that lets us wait, and give up an exchange in which nothing moves."""
         self._asked_at = 0
         if self.stream.closed or self.leg.state is _TUNNEL:
             return 0
-        if self.request is None and second >= self._deadline:
+        if self.request is not None:
+            if self._stalls(second):
+                return 0
+            self._asked_at = second + EXCHANGE_LOOK
+            return self._asked_at
+        if second >= self._deadline:
             self._close()
             return 0
         self._asked_at = max(self._deadline, second + 1)
         return self._asked_at
+
+    def _stalls(self, second: int) -> bool:
+        """Whether the exchange is given up, as one that has moved nothing for too long."""
+        session, origin = self._session, self._origin
+        if session is None or origin is None:
+            self._moved = -1
+            return False  # a dial or a password, which have time-outs of their own
+        moved = session.to_wan + session.to_lan
+        if moved != self._moved:
+            self._moved, self._moved_at = moved, second
+        elif second - self._moved_at >= EXCHANGE_TIMEOUT:
+            origin.abort()
+            self.failed(Failure.TIMEOUT, origin.started)
+            return True
+        return False
 
     @property
     def draining(self) -> bool:

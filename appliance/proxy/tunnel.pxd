@@ -24,7 +24,12 @@ cdef class CopiedTunnel(Owner):
     cdef Stream _client
     cdef Stream _origin
     cdef Session _session
+    cdef long long _moved
+    cdef long _asked_at
 
+    cdef long _watch(self, long second) except -1
+    cpdef long _idle(self, long second) except -1
+    cdef object _over(self, str reason)
     cdef Stream _other(self, Stream stream)
     @cython.locals(other=Stream)
     cpdef object on_data(self, Stream stream, bytes data)

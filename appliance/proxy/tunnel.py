@@ -40,14 +40,35 @@ def _relay(
 class CopiedTunnel(Owner):
     """Octets from stream to stream; what the slower one does not take stops the other."""
 
-    __slots__ = ("_client", "_context", "_origin", "_session")
+    __slots__ = ("_asked_at", "_client", "_context", "_moved", "_origin", "_session")
 
     def __init__(self, context: Context, client: Stream, origin: Stream, session: Session) -> None:
         self._context = context
         self._client = client
         self._origin = origin
         self._session = session
+        self._moved = -1
+        self._asked_at = 0
         client.owner = origin.owner = self
+        self._watch(int(context.now))
+
+    def _watch(self, second: int) -> int:
+        """Look again after a lifetime (RFC 6146 section 4)."""
+        self._asked_at = second + self._context.config.proxy.timers.tcp_established
+        self._context.timers.add(self._asked_at, self._idle)
+        return 0
+
+    def _idle(self, second: int) -> int:
+        moved = self._session.to_wan + self._session.to_lan
+        if moved == self._moved:
+            self.abort("idle")
+            return 0
+        self._moved = moved
+        return self._watch(second)
+
+    def _over(self, reason: str) -> None:
+        self._context.timers.discard(self._asked_at, self._idle)
+        self._context.ended(self._session, reason)
 
     def begin(self, early: bytes) -> None:
         """Send what came ahead, and read on."""
@@ -91,15 +112,15 @@ class CopiedTunnel(Owner):
 
     def _maybe_over(self) -> None:
         if self._client.closed and self._origin.closed:
-            self._context.ended(self._session, "closed")
+            self._over("closed")
 
     def on_broken(self, stream: Stream, why: str) -> None:
         """Reset the other end too."""
         self._other(stream).abort()
-        self._context.ended(self._session, why)
+        self._over(why)
 
     def abort(self, reason: str) -> None:
         """End both with a reset."""
         self._client.abort()
         self._origin.abort()
-        self._context.ended(self._session, reason)
+        self._over(reason)
