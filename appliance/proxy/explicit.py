@@ -62,8 +62,8 @@ def server_context(folder: Path, authority: str | None = None) -> ssl.SSLContext
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    # Each costs 7 % of what a handshake takes in OpenSSL. One for each connection is enough to begin the next with; a client that
-    # opens several at once has as many from those before.
+    # Each costs 7 % of what a handshake takes in OpenSSL. One for each connection is enough to begin the next
+    # with; a client that opens several at once has as many from those before.
     context.num_tickets = 1
     if authority is not None:
         context.load_verify_locations(authority)
