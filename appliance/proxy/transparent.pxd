@@ -37,7 +37,6 @@ cdef class Transparent(Handler):
     cdef Kernel _kernel
     cdef RelayContext _relay
     cdef int _listener
-    cdef bint _accept_first
     cdef int _dial_timeout
     cdef long _max_half_open
     cdef long _max_half_open_per_client

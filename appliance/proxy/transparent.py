@@ -93,7 +93,6 @@ class Transparent(Handler):
         self._kernel: Kernel = context.kernel
         self._relay = relay
         self._listener = listener
-        self._accept_first = False
         self._dial_timeout = 0
         self._max_half_open = 0
         self._max_half_open_per_client = 0
@@ -108,7 +107,6 @@ class Transparent(Handler):
     def configure(self) -> None:
         """Take up what the context was configured with."""
         proxy = self._context.config.proxy
-        self._accept_first = proxy.accept_first or self._context.tun < 0
         self._dial_timeout = proxy.timers.dial
         self._max_half_open = proxy.max_half_open
         self._max_half_open_per_client = proxy.max_half_open_per_client
@@ -305,11 +303,9 @@ class Transparent(Handler):
             held = self.released.get(key)
             if held is not None:
                 self._pair(held, fd)
-            elif self._accept_first:
-                self._accepted_first(key, fd)
             else:
-                kernel.reset_on_close(fd)
-                kernel.close(fd)
+                # As the firewall says, which is told before us: with ``accept_first`` no SYN is held.
+                self._accepted_first(key, fd)
 
     def _accepted_first(self, key: bytes, fd: int) -> None:
         """A client whose SYN was not held: dial, and reset it where that fails."""

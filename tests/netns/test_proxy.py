@@ -177,7 +177,8 @@ class TestTcp:
             read_all(sock)
 
         def logged() -> bool:
-            lines = [json.loads(line) for line in peers.sessions_log.read_text().splitlines()]
+            written, _, _being_written = peers.sessions_log.read_text().rpartition("\n")
+            lines = [json.loads(line) for line in written.splitlines()]
             return any(
                 line.get("client_port") == port and line["origin"] == SERVER and line["bytes_to_lan"] > 0
                 for line in lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -127,7 +128,8 @@ def test_datagrams_find_an_interface_that_came_again(own: Box) -> None:
         wait_for(answered, "the island", 3)
         link = ("ip", "link", "add", "island-a", "type", "veth", "peer", "eth0", "netns")
         own.box.run("ip", "link", "del", "island-a")
-        island = next(n for n in own.box.run("ip", "netns", "list").stdout.split() if "islanda" in n)
+        names = own.box.run("ip", "netns", "list").stdout.split()
+        island = next(n for n in names if "islanda" in n and f"-{os.getpid()}-" in n)
         own.box.run(*link, island)
         for words in (("addr", "add", f"{ISLAND_SERVER}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
             own.box.run("ip", "-n", island, *words)
