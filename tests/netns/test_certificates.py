@@ -29,7 +29,18 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         box.start_control()
         wait_for((box.state / "tls" / "serving.pem").exists, "the box's certificate")
         box.start_proxy()
+        wait_for(lambda: listens(box), "the encrypted listener")  # a worker opens it, after the socket above
         yield box
+
+
+def listens(box: Box) -> bool:
+    """Whether somebody takes connections on the port of the encrypted listener."""
+
+    def look() -> bool:
+        with socket.socket(socket.AF_INET6) as sock:
+            return sock.connect_ex(("fd00:1::1", 3129)) == 0
+
+    return box.client.call(look)
 
 
 def shown(box: Box, trusted: Path | None, name: str = "isthmus") -> x509.Certificate:
