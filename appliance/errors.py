@@ -65,6 +65,7 @@ class Failure(Enum):
     RATE = "rate"  # new sessions in this second
     SESSIONS = "sessions"
     HALF_OPEN = "half-open"
+    CONNECTIONS = "connections"  # of a client to the explicit proxy
     # What the box has no more of.
     DESCRIPTORS = "descriptors"
     PORTS = "ports"
@@ -113,6 +114,9 @@ WIRE: dict[Failure, WireAnswer] = {
     Failure.RATE: WireAnswer(None, "too many new sessions in a second", 1, 503, "connection_limit_reached"),
     Failure.SESSIONS: WireAnswer(None, "too many sessions", 1, 503, "connection_limit_reached"),
     Failure.HALF_OPEN: WireAnswer(None, "too many half-open sessions", 1, 503, "connection_limit_reached"),
+    Failure.CONNECTIONS: WireAnswer(
+        None, "too many connections to the proxy", 1, 503, "connection_limit_reached"
+    ),
     Failure.DESCRIPTORS: WireAnswer(None, "out of descriptors", 1, 503, "proxy_internal_error"),
     Failure.PORTS: WireAnswer(None, "out of ports", 1, 503, "proxy_internal_error"),
     Failure.MEMORY: WireAnswer(None, "out of memory", 1, 503, "proxy_internal_error"),
@@ -125,7 +129,7 @@ WIRE: dict[Failure, WireAnswer] = {
     Failure.LOOP: WireAnswer((1, 1), "a loop", 2, 502, "proxy_loop_detected"),
 }
 
-CAPS = frozenset({Failure.LIMIT, Failure.RATE, Failure.SESSIONS, Failure.HALF_OPEN})
+CAPS = frozenset({Failure.LIMIT, Failure.RATE, Failure.SESSIONS, Failure.HALF_OPEN, Failure.CONNECTIONS})
 SHORTAGES = frozenset({Failure.DESCRIPTORS, Failure.PORTS, Failure.MEMORY, Failure.RESOURCES})
 
 _BY_ERRNO: dict[int, Failure] = {

@@ -264,6 +264,10 @@ class Proxy(Section):
     # SYNs of one client that wait for their origin; a flood from one client stops here.
     max_half_open_per_client: Annotated[int, Field(ge=1, le=65_536)] = 512
     max_half_open: Annotated[int, Field(ge=1, le=65_536)] = 4_096
+    # Connections of one client to the explicit proxy's listeners: in their handshake, with a request, or kept
+    # for the next one. Those that became tunnels are sessions. A browser has some dozens; a host that serves
+    # many people from one address needs more; each holds a descriptor, and 50 KB where it is encrypted.
+    max_connections_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
     timers: Timers = Timers()
 
 

@@ -164,7 +164,9 @@ def refused_page(refused: Refused, *, as_html: bool) -> Page:
             "The request was not passed on, because two servers could read it in two ways.",
             "If your program is up to date, report this to its makers.",
         )
-        if refused.status != 400:
+        if refused.status == 408:
+            text = Text(refused.reason, "The connection may be slow, or was interrupted.", "Try again.")
+        elif refused.status != 400:
             text = Text(refused.reason, "The proxy does not carry such requests.", _ADMINISTRATOR)
     return _page(refused.status, text, refused.error, refused.reason, as_html, [])
 

@@ -13,7 +13,7 @@ from appliance.proxy.stream cimport Owner, Stream
 from appliance.proxy.tunnel cimport tunnel
 from appliance.session.record cimport Session
 
-cdef object _DONE, _CLOSED, _TUNNEL, _FORWARDS, _TUNNELS, _PAGE, _SELF
+cdef object _DONE, _CLOSED, _BODY, _CHUNKS, _TUNNEL, _FORWARDS, _TUNNELS, _PAGE, _SELF
 cdef Py_ssize_t _MOST_UNSENT
 cdef long long _SPLICED
 
@@ -37,6 +37,7 @@ cdef class HttpClient(Owner):
     cdef long _asked_at
     cdef long long _moved
     cdef long _moved_at
+    cdef double _heard
 
     cdef object _watch(self, long deadline)
     cdef object _unwatch(self)

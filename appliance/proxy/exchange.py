@@ -27,6 +27,7 @@ from appliance.protocol.http1 import (
     own_answer,
 )
 from appliance.protocol.http1.client import ClientLeg
+from appliance.protocol.http1.grammar import bad_request
 from appliance.protocol.http1.origin import OriginLeg
 from appliance.protocol.http1.request import Request
 from appliance.protocol.http1.response import Response
@@ -47,10 +48,14 @@ IDLE_TIMEOUT = 60
 EXCHANGE_TIMEOUT = 900
 # How often a running exchange is looked at.
 EXCHANGE_LOOK = 15
+# Seconds without an octet of a request's body, while there is room for more. Shorter ends uploads from where
+# the radio sleeps, longer holds an origin's connection too.
+BODY_TIMEOUT = 60
 REALM = "Isthmus"
 
 # Looking a member up on its class takes longer than to step on.
 _DONE, _CLOSED, _TUNNEL = State.DONE, State.CLOSED, State.TUNNEL
+_BODY, _CHUNKS = State.BODY, State.CHUNKS
 _FORWARDS, _TUNNELS, _PAGE, _SELF = Kind.FORWARD, Kind.TUNNEL, Kind.PAGE, Kind.SELF
 
 _MOST_UNSENT, _SPLICED = MAX_UNSENT, MIN_LENGTH
@@ -80,6 +85,7 @@ class HttpClient(Owner):
         self._moved = -1  # octets of the exchange when it was last looked at
         self._moved_at = 0  # and the second at which they had changed
         self._deadline = int(self._context.now) + HEAD_TIMEOUT
+        self._heard = 0.0  # when octets of the body came last
         self._asked_at = 0  # the second at which the timers will ask; 0: they will not
         self.relay = gate.relay
         stream.owner = self
@@ -105,6 +111,9 @@ class HttpClient(Owner):
         if self.stream.closed or self.leg.state is _TUNNEL:
             return 0
         if self.request is not None:
+            if self._lets_us_wait():
+                self._refuse(bad_request("The rest of the request did not come in time.", 408))
+                return 0
             if self._stalls(second):
                 return 0
             self._asked_at = second + EXCHANGE_LOOK
@@ -129,6 +138,11 @@ class HttpClient(Owner):
             self.failed(Failure.TIMEOUT, origin.started)
             return True
         return False
+
+    def _lets_us_wait(self) -> bool:
+        """Whether nothing of the request's body came for too long, though there is room for it."""
+        awaited = self.leg.state is _BODY or self.leg.state is _CHUNKS
+        return awaited and not self.stream.paused and self._context.now >= self._heard + BODY_TIMEOUT
 
     @property
     def draining(self) -> bool:
@@ -178,6 +192,7 @@ class HttpClient(Owner):
 
     def _begin(self, request: Request) -> None:
         self.request = request
+        self._heard = self._context.now
         if request.kind is _PAGE:
             self._own_page(request)
         elif self.client.pages_only:
@@ -273,6 +288,7 @@ class HttpClient(Owner):
 
     def _send_body(self, data: bytes) -> None:
         """Octets of the request's body."""
+        self._heard = self._context.now
         origin = self._origin
         if origin is not None:
             origin.send(data)

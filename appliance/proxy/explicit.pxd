@@ -21,6 +21,16 @@ cdef class Port(Handler):
     cpdef object on_event(self, unsigned int events)
 
 
+cdef class ClientStream(Stream):
+    cdef bytes _client
+    cdef dict _counts
+
+    @cython.locals(left=long)
+    cdef object _leave(self)
+    cpdef int detach(self) except -1
+    cpdef object close(self)
+
+
 cdef class Greeting(Owner):
     cdef Explicit _explicit
     cdef Client _client
@@ -44,6 +54,8 @@ cdef class Explicit:
     cdef object _asking
     cdef public long waiting
     cdef dict _ports
+    cdef dict _connections
+    cdef long _most
     cdef public list problems
 
     @cython.locals(context=Context, client=Client, stream=Stream)

@@ -105,6 +105,36 @@ class Port(Handler):
             self._explicit.take_up(self.settings, fd, self._kernel.endpoints)
 
 
+class ClientStream(Stream):
+    """A client's connection: one more in ``counts``, by its address, until it is over or a tunnel."""
+
+    __slots__ = ("_client", "_counts")
+
+    def __init__(self, context: Context, fd: int, client: bytes, counts: dict[bytes, int]) -> None:
+        super().__init__(context, fd, NOBODY)
+        self._client = client
+        self._counts = counts
+        counts[client] = counts.get(client, 0) + 1
+
+    def _leave(self) -> None:
+        left = self._counts[self._client] - 1
+        if left:
+            self._counts[self._client] = left
+        else:
+            del self._counts[self._client]
+
+    def detach(self) -> int:
+        """It has become a tunnel."""
+        self._leave()
+        return Stream.detach(self)
+
+    def close(self) -> None:
+        """It is over."""
+        if not self.closed:
+            self._leave()
+            Stream.close(self)
+
+
 class Greeting(Owner):
     """A client until it is known what it speaks."""
 
@@ -198,11 +228,14 @@ class Explicit:
         self.certificate: ssl.SSLContext | None = None
         self._asking: ssl.SSLContext | None = None  # the same, and clients are asked for theirs
         self.waiting = 0  # clients that have yet to say what they speak
+        self._connections: dict[bytes, int] = {}  # by client
+        self._most = 0  # of them
         self._ports: dict[Listener, Port] = {}
         self.problems: list[str] = []
 
     def configure(self, config: Config, workers: int, certificates: Path) -> None:
         """Listeners that stay are left alone, so that nothing in their queues is lost."""
+        self._most = config.proxy.max_connections_per_client
         self.certificate = certificate = server_context(certificates)
         self.gate.configure(config, certificates)
         self._asking, trouble = None, ""
@@ -253,18 +286,25 @@ class Explicit:
     def take_up(self, settings: Listener, fd: int, endpoints: bytes) -> None:
         """An accepted connection."""
         context = self.context
+        failure = None
         if fd + 2 * self.waiting + 16 > context.descriptor_limit:
-            where = f"listener {settings.name}"
-            context.refused("tcp", endpoints[:16], where, settings.port, Failure.RESOURCES)
+            failure = Failure.RESOURCES
+        elif self._connections.get(endpoints[:16], 0) >= self._most:
+            failure = Failure.CONNECTIONS
+        if failure is not None:
+            context.refused("tcp", endpoints[:16], f"listener {settings.name}", settings.port, failure)
             context.kernel.reset_on_close(fd)
             context.kernel.close(fd)
             return
         client = Client(endpoints, settings, pages_only=settings.name == _PAC_NAME)
-        stream = Stream(context, fd, NOBODY)
+        stream = ClientStream(context, fd, endpoints[:16], self._connections)
         stream.owner = Greeting(self, client, stream)
         if settings.tls:
             asks = "certificate" in settings.authentication and self._asking is not None
             certificate = self._asking if asks else self.certificate
             assert certificate is not None
             stream.tls = Tls(certificate)
-        context.watch(fd, stream, LEG_EVENTS)
+        try:
+            context.watch(fd, stream, LEG_EVENTS)
+        except OSError:
+            stream.broken("out of resources")

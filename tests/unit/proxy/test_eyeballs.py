@@ -82,6 +82,7 @@ def test_the_most_telling_failure(failures: set[Failure], told: Failure) -> None
 
 def test_every_failure_of_a_dial_has_its_place() -> None:
     never = {
-        Failure.LIMIT, Failure.RATE, Failure.SESSIONS, Failure.HALF_OPEN, Failure.TOO_BIG, Failure.LOOP,
+        Failure.LIMIT, Failure.RATE, Failure.SESSIONS, Failure.HALF_OPEN,
+        Failure.CONNECTIONS, Failure.TOO_BIG, Failure.LOOP,
     }  # fmt: skip
     assert set(MOST_TELLING_FIRST) == set(Failure) - never
