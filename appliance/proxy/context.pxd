@@ -56,7 +56,7 @@ cdef class Context(Loop):
     cdef int _errors_left
     cdef int _spare
     cdef object _ballast
-    cdef bint _no_memory
+    cdef Py_ssize_t _memory_for
     cdef dict _own
     cdef dict _new_sessions
     cdef long _new_in_all

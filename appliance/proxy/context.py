@@ -31,6 +31,10 @@ RECENT = 60.0
 # Octets of address space that are given back when memory runs out, so that what has to be done about it can
 # be done. They are never touched, so they cost nothing. Python takes memory by the mebibyte.
 BALLAST = 4 << 20
+# Of the sessions that there were when memory ran out, so many sixteenths are allowed until it is there again.
+# What ended sessions leave serves new ones, but Python seldom gives it back to the system.
+SIXTEENTHS = 15
+NO_CAP = 1 << 62
 
 _SO_BINDTODEVICE = 25
 _SO_MARK = 36
@@ -151,7 +155,7 @@ class Context(Loop):
         self.take_spare()
         self._ballast: mmap | None = None
         self._take_ballast()
-        self._no_memory = False  # in this second
+        self._memory_for = NO_CAP  # sessions, while memory is short
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._own: dict[str, bool] = {}
         self.max_sessions = 0
@@ -205,18 +209,17 @@ class Context(Loop):
     def _take_ballast(self) -> None:
         try:
             self._ballast = mmap(-1, BALLAST)
+            self._memory_for = NO_CAP
         except (OSError, MemoryError):
             self._ballast = None  # every_second tries again
 
     def out_of_memory(self, handler: Handler) -> None:
-        """One handler ran out of memory: its session is reset, new ones are refused until the next second.
+        """One handler ran out of memory: its session is reset, and no more are taken than there were.
 
         A session whose octets were on their way cannot be told from one that lost some: it must not go on.
         """
-        self._no_memory = True
-        if self._ballast is not None:
-            self._ballast.close()
-            self._ballast = None
+        self._ballast = None
+        self._memory_for = min(self._memory_for, len(self.sessions) * SIXTEENTHS >> 4)
         try:
             self.counters.count(Failure.MEMORY)
             handler.abandon()
@@ -250,6 +253,8 @@ class Context(Loop):
 
     def every_second(self) -> None:
         """Renew what is allowed by the second, and run the timers."""
+        if self._ballast is None:
+            self._take_ballast()
         for reason, count in self.counters.limits.items():
             if self._limits_seen.get(reason) != count:
                 self._limits_seen[reason] = count
@@ -261,9 +266,6 @@ class Context(Loop):
         self._own.clear()
         if self._spare < 0:
             self.take_spare()
-        self._no_memory = False
-        if self._ballast is None:
-            self._take_ballast()
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.timers.advance(int(self.now))
 
@@ -327,7 +329,7 @@ class Context(Loop):
         tried = self._new_sessions.get(client, 0)
         if tried >= self.max_new_per_client or self._new_in_all >= self.max_new:
             return Failure.RATE
-        if self._no_memory:
+        if len(self.sessions) >= self._memory_for:
             return Failure.MEMORY
         self._new_sessions[client] = tried + 1
         self._new_in_all += 1

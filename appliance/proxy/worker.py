@@ -122,6 +122,7 @@ class Worker:
     def run(self) -> None:
         """Serve until the supervisor says stop or goes away."""
         context, relay = self.context, self.relay
+        out_of_memory = context.out_of_memory  # bound while there is memory to bind it
         next_tick = context.now + TICK
         next_sweep = context.now + context.config.proxy.timers.tcp_established
         context.timers.add(1, lambda second: 0)
@@ -129,18 +130,21 @@ class Worker:
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD)
         while not self._stop:
-            relay.turn(next_tick - context.now)
-            if context.now >= next_tick:
-                # The supervisor makes a new worker of one whose TUN is gone.
-                self._stop = self._stop or self._packets.broken
-                next_tick = context.now + TICK
-                try:
+            try:
+                relay.turn(next_tick - context.now)
+                if context.now >= next_tick:
+                    # The supervisor makes a new worker of one whose TUN is gone.
+                    self._stop = self._stop or self._packets.broken
+                    next_tick = context.now + TICK
                     self._every_second()
+                if context.now >= next_sweep:
+                    next_sweep = context.now + context.config.proxy.timers.tcp_established
+                    self._sweep_idle()
+            except MemoryError:
+                try:
+                    out_of_memory(self._packets)
                 except MemoryError:
-                    context.out_of_memory(self._packets)
-            if context.now >= next_sweep:
-                next_sweep = context.now + context.config.proxy.timers.tcp_established
-                self._sweep_idle()
+                    continue  # not even a call is possible; the next turn, or the next second, finds some again
         self._log.flush()
 
     def _every_second(self) -> None:
