@@ -88,11 +88,11 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         # The provider's side has more than one client.
         box.server.run("ip", "addr", "add", "203.0.113.77/24", "dev", "eth0")
         box.start_control()
-        box.start_proxy()
         box.start(
             "lan-servers", sys.executable, "-m", "tests.netns.lan_servers", box.runtime, where=box.client
         )
         wait_for(lambda: "ready" in box.log("lan-servers"), "the LAN's servers")
+        box.start_proxy()  # it looks at its targets at once, and again only seconds later
         yield box
 
 
