@@ -14,7 +14,8 @@ from typing import Any
 from appliance.config import Config, parse
 from appliance.config.codec import read_text
 from appliance.config.edit import Value, remove_entry, set_entry
-from appliance.config.schema import account_name, as_plain
+from appliance.config.fields import account_name
+from appliance.config.schema import as_plain
 from appliance.errors import ConfigError, IsthmusError
 from appliance.network.apply import write_atomically
 from appliance.system.passwords import hashed

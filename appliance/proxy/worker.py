@@ -144,7 +144,7 @@ class Worker:
                 try:
                     out_of_memory(self._packets)
                 except MemoryError:
-                    continue  # not even a call is possible; the next turn, or the next second, finds some again
+                    continue  # not even a call is possible; the next turn, or second, finds some again
         self._log.flush()
 
     def _every_second(self) -> None:
