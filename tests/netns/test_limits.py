@@ -318,10 +318,7 @@ def test_without_memory_new_sessions_are_refused_and_the_worker_lives(own: Box) 
                 failed += 1
                 if failed >= 30:
                     break
-        try:
-            wait_for(lambda: limits(own).get("memory", 0) > 0, "the status to say so", 3)
-        except AssertionError:
-            print(own.log("proxy")); raise
+        wait_for(lambda: limits(own).get("memory", 0) > 0, "the status to say so", 3)
         alive = 0
         for sock in kept:
             with contextlib.suppress(OSError):

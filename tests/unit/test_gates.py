@@ -17,7 +17,7 @@ BIN = Path(sys.executable).parent
 SHARED = {"appliance", "appliance.errors", "appliance.addressing", "appliance.dataplane", "appliance.engine"}
 MAY_IMPORT = {
     "protocol": set[str](),
-    "policy": set[str](),
+    "policy": {"config"},
     "session": set[str](),
     "config": set[str](),
     "dns64": {"config", "protocol"},
@@ -33,6 +33,8 @@ PURE = (
     "appliance/protocol",
     "appliance/policy",
     "appliance/addressing.py",
+    "appliance/config/fields.py",
+    "appliance/config/rules.py",
     "appliance/config/schema.py",
     "appliance/errors.py",
 )
