@@ -8,7 +8,7 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, Protocol
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from appliance.config.fields import AccountName, LabelName, Section
@@ -20,6 +20,8 @@ _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])|24:00")
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/(\*|[a-z0-9!#$&^_.+-]{1,127})", re.IGNORECASE)
 # Signs that no file name of a list and no address of one has; they would break a log's line.
 _SOURCE = re.compile(r"(https?://[!-~]{3,2000}|/[^\x00-\x1f\x7f]{1,1000})")
+# What verdicts call the default.
+DEFAULT_RULE = "default"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -192,6 +194,13 @@ class Rule(_Subjects):
     until: Moment | None = None
     # What the block page says, in the owner's words.
     note: Annotated[str, Field(max_length=500)] = ""
+
+    @field_validator("name")
+    @classmethod
+    def _is_not_the_default(cls, name: str) -> str:
+        if name == DEFAULT_RULE:
+            raise ValueError(f"“{name}” is what holds where no rule matches: choose another name")
+        return name
 
 
 class Limit(_Subjects):

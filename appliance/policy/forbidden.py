@@ -83,6 +83,7 @@ class Networks:
 
 
 _FORBIDDEN_IPV4 = Networks(_IPV4)
+_METADATA_IPV4 = Networks((network, "metadata") for network in METADATA_IPV4)
 _FORBIDDEN_IPV6 = Networks(_IPV6)
 NOWHERE = Networks()
 
@@ -95,6 +96,11 @@ def lan_networks(networks: Iterable[IPv6Network]) -> Networks:
 def unmapped(address: bytes) -> bytes:
     """The IPv4 address of an IPv4-mapped one (RFC 4291 section 2.5.5.2); any other as it is."""
     return address[12:] if len(address) == 16 and address[:12] == _MAPPED else address
+
+
+def is_metadata(address: bytes) -> bool:
+    """Whether a packed IPv4 address is one of METADATA_IPV4."""
+    return bool(_METADATA_IPV4.find(address))
 
 
 class Forbidden:

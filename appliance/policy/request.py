@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from appliance.config.rules import DEFAULT_RULE
 from appliance.policy.sets import suffixes
 
 # Ways that more than their rules treat alone: plain HTTP, whose URLs and content can be seen; questions.
 HTTP = "http"
 DNS = "dns"
 PUBLISHED = "published"
-NO_RULE = ""  # the name of the rule where none matched
+# The name of the rule where none matched; no rule may be called that (``config.rules``).
+NO_RULE = DEFAULT_RULE
 
 
 class Names(Protocol):

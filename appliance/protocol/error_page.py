@@ -129,14 +129,19 @@ def wants_html(accept: bytes | None) -> bool:
     return False
 
 
-def failure_page(failure: Failure, host: str, *, as_html: bool, rule: str = "", reference: str = "") -> Page:
-    """A session that did not come about. ``rule`` names the rule that denied it, ``reference`` a log row."""
+def failure_page(
+    failure: Failure, host: str, *, as_html: bool, rule: str = "", reference: str = "", note: str = ""
+) -> Page:
+    """A session that did not come about.
+
+    ``rule`` names the rule that denied it, ``note`` is its owner's words about it, ``reference`` a log row.
+    """
     wire = WIRE[failure]
     # Which limit it was is the log's business; what to do is the same.
     common = Failure.LIMIT if failure in CAPS else Failure.RESOURCES if failure in SHORTAGES else failure
     text = _TEXTS[common]
     shown = host[:MAX_SHOWN] or "the server"
-    notes = [f"Rule: {rule}"] if rule else []
+    notes = [*([note] if note else []), *([f"Rule: {rule}"] if rule else [])]
     details = f"rule {rule}" if rule else wire.log
     return _page(
         wire.http,

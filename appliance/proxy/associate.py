@@ -159,6 +159,7 @@ class Association(Handler):
         waiting = self._waiting.pop(key, [])
         if self._closed:
             return
+        judge = self._gate.judge(self._client, "socks", key[0], key[1], kind="udp")
         for address in addresses:
             route = self._gate.dialer.routes.route(
                 address, key[0], key[1], self._client.address, self._client.own
@@ -166,16 +167,20 @@ class Association(Handler):
             if isinstance(route, Failure):
                 failure = route
                 continue
+            if judge is not None and not judge.allows_address(address):
+                failure = Failure.DENIED
+                continue
             try:
                 sock = _connect(route, key[1])
             except OSError as error:
                 failure = failure_of(error.errno or 0)
                 continue
-            self._enter(Peer(self, key, sock, route), route, waiting)
+            rule = judge.verdict.rule if judge is not None else ""
+            self._enter(Peer(self, key, sock, route), route, waiting, rule)
             return
         self._refused(key, failure)
 
-    def _enter(self, peer: Peer, route: Route, waiting: list[bytes]) -> None:
+    def _enter(self, peer: Peer, route: Route, waiting: list[bytes], rule: str) -> None:
         context = self._context
         try:
             context.watch(peer.fd, peer, EPOLLIN)
@@ -186,6 +191,7 @@ class Association(Handler):
             self._end(min(self._peers.values(), key=lambda other: other.last), "room for others")
         session = context.open("udp", self._client.endpoints, route.text, OPEN)
         session.name, session.user = peer.key[0], self._client.user
+        session.named_by, session.rule = "asked", rule
         session.service, session.origin_port = self._client.listener, peer.key[1]
         peer.session = session
         context.counters.opened += 1

@@ -41,6 +41,7 @@ cdef class Context(Loop):
     cdef public set published
     cdef public int tun
     cdef public int raw
+    cdef public object arbiter
     cdef public Counters counters
     cdef public object timers
     cdef public object recorder
@@ -73,4 +74,5 @@ cdef class Context(Loop):
     @cython.locals(client=bytes, left=long)
     cpdef bint drop(self, Session session) except -1
     cpdef object ended(self, Session session, str reason)
+    cpdef object name_session(self, Session session)
     cpdef object out_of_memory(self, Handler handler)

@@ -14,7 +14,10 @@ from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config
 from appliance.dataplane import MARK_WAN
 from appliance.errors import CAPS, SHORTAGES, WIRE, Failure
+from appliance.policy.decide import CompiledPolicy
+from appliance.policy.forbidden import is_metadata
 from appliance.protocol.packet import icmpv6_error
+from appliance.proxy.arbiter import Arbiter
 from appliance.proxy.batch import send_packet
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
@@ -143,6 +146,7 @@ class Context(Loop):
         self.published: set[tuple[str, int]] = set()  # protocols and ports that lead back to the LAN
         self.tun = tun
         self.raw = -1  # a raw socket to the LAN, once the worker has one
+        self.arbiter = Arbiter()
         self.counters = Counters()
         self.timers = Timers(int(self.now))
         self.recorder = recorder
@@ -168,8 +172,8 @@ class Context(Loop):
         self._limit_hit: dict[str, float] = {}  # when, by the limit's name
         self._limited: set[bytes] = set()  # clients whose limit was logged in this second
 
-    def configure(self, config: Config, descriptors: int) -> None:
-        """Take a configuration up. ``descriptors``: for so many sessions they suffice."""
+    def configure(self, config: Config, descriptors: int, policy: CompiledPolicy | None = None) -> None:
+        """Take a configuration up. ``descriptors``: for so many sessions they suffice; ``policy``: of it."""
         self.config = config
         self.ways = tuple(
             Way(
@@ -186,6 +190,7 @@ class Context(Loop):
         self.max_new_per_client = config.proxy.max_new_per_client
         self.published = {(service.protocol, service.port) for service in config.published}
         self._destinations.clear()
+        self.arbiter.configure(config, [way.prefix for way in self.ways], policy)
 
     # -- descriptors ---------------------------------------------------------------------------
 
@@ -259,6 +264,7 @@ class Context(Loop):
             if self._limits_seen.get(reason) != count:
                 self._limits_seen[reason] = count
                 self._limit_hit[reason] = self.now
+        self.arbiter.every_second()
         self._errors_left = MAX_ERRORS_PER_SECOND
         self._new_sessions.clear()
         self._new_in_all = 0
@@ -296,6 +302,8 @@ class Context(Loop):
             packed = way.prefix.extract_packed(server)
             if packed is not None:
                 failure = way.may_carry(IPv4Address(packed))
+                if failure is None and is_metadata(packed):
+                    failure = Failure.DENIED
                 found = Destination(inet_ntop(AF_INET, packed), packed, way, failure)
                 break
         self._destinations[server] = found
@@ -339,22 +347,37 @@ class Context(Loop):
             return Failure.SESSIONS
         return None
 
-    def refused(self, kind: str, client: bytes, origin: str, port: int, failure: Failure) -> None:
-        """Count and log what did not come about; a client over its limit fills no disk by it."""
+    def refused(
+        self,
+        kind: str,
+        client: bytes,
+        origin: str,
+        port: int,
+        failure: Failure,
+        rule: str = "",
+        name: str = "",
+    ) -> None:
+        """Count and log what did not come about; a client over its limit fills no disk by it.
+
+        ``rule``: which one denied it; ``name``: what the client asked for, where that is known.
+        """
         self.counters.count(failure)
         if failure in CAPS:
             if client in self._limited:
                 return
             self._limited.add(client)
-        self.recorder.refused(
-            {
-                "kind": kind,
-                "refused": failure.value,
-                "client": address_text(client),
-                "origin": origin,
-                "origin_port": port,
-            }
-        )
+        entry: dict[str, Any] = {
+            "kind": kind,
+            "refused": failure.value,
+            "client": address_text(client),
+            "origin": origin,
+            "origin_port": port,
+        }
+        if name:
+            entry["name"] = name
+        if rule:
+            entry["rule"] = rule
+        self.recorder.refused(entry)
 
     def open(
         self, kind: str, endpoints: bytes, origin: str, state: str, started: float | None = None
@@ -368,6 +391,12 @@ class Context(Loop):
         client = session.client
         self.by_client[client] = self.by_client.get(client, 0) + 1
         return session
+
+    def name_session(self, session: Session) -> None:
+        """Note the name that the client asked the DNS for, where that is known."""
+        name = self.arbiter.name_of(session.client, session.server)
+        if name:
+            session.name, session.named_by = name, "dns"
 
     def drop(self, session: Session) -> bool:
         """Take a session out of the table without a line in the log: another worker goes on with it."""

@@ -73,7 +73,7 @@ cdef class Datagrams(Handler):
     cdef Flow _open(self, int number, bytes key)
     @cython.locals(context=Context, leave_by=int, port=int, place=bytes, binding=Binding, session=Session,
                    flow=Flow)
-    cdef tuple _try_open(self, bytes key, Destination target)
+    cdef tuple _try_open(self, int number, bytes key, Destination target)
     cdef Binding _bind(self, bytes place, int port, int leave_by)
     cdef object _enter(self, Flow flow)
     @cython.locals(now=double, source=bytes, port=int)

@@ -29,6 +29,7 @@ from socket import (
 )
 from typing import Any
 
+from appliance.config.rules import DEFAULT_RULE
 from appliance.dataplane import MARK_TO_CLIENT, MARK_WAN, udp_ports
 from appliance.errors import WIRE, Failure, failure_of
 from appliance.protocol import packet as wire
@@ -279,39 +280,51 @@ class Datagrams(Handler):
         if target is None or (key[0] == 0xFE and key[1] & 0xC0 == 0x80):
             context.counters.malformed += 1
             return None
-        flow, failure = self._try_open(key, target)
+        flow, failure, rule = self._try_open(number, key, target)
         if flow is None:
-            context.refused("udp", key[:16], target.origin, int.from_bytes(key[34:36], "big"), failure)
+            port = int.from_bytes(key[34:36], "big")
+            name = context.arbiter.name_of(key[:16], key[16:32])
+            context.refused("udp", key[:16], target.origin, port, failure, rule, name)
             kind = shown(failure)
             if WIRE[kind].icmpv6 is not None:
                 context.answer_error(kind, self._original(number, key))
         return flow
 
-    def _try_open(self, key: bytes, target: Destination) -> tuple[Flow | None, Failure]:
+    def _try_open(self, number: int, key: bytes, target: Destination) -> tuple[Flow | None, Failure, str]:
+        """A new flow; or why there is none, and the rule that says so."""
         context = self._context
         failure = target.failure or context.admit(key[:16])
         if failure is not None:
-            return None, failure
-        if context.is_own(target.origin):
-            port = int.from_bytes(key[34:36], "big")
-            if ("udp", port) not in context.published:
-                return None, Failure.DENIED
+            return None, failure, ""
+        server_port = int.from_bytes(key[34:36], "big")
+        if context.is_own(target.origin) and ("udp", server_port) not in context.published:
+            return None, Failure.DENIED, ""
+        name = context.arbiter.name_of(key[:16], key[16:32])
+        rule = DEFAULT_RULE
+        if context.arbiter.asks:
+            verdict = context.arbiter.packet("udp", key[:16], target.packed, server_port, name or None)
+            rule = verdict.rule
+            if not verdict.allow:
+                return None, Failure.DENIED, rule
         place = key[:16] + key[32:34] + target.way.place
         binding = self._bindings.get(place)
         if binding is None:
             try:
                 leave_by = self._exits.exit(target.way, key[:16])
             except OSError as error:
-                return None, failure_of(error.errno or 0)
+                return None, failure_of(error.errno or 0), ""
             port = self._draw_port()
             if not port:
-                return None, Failure.PORTS
+                return None, Failure.PORTS, ""
             binding = self._bind(place, port, leave_by)
         session = context.open("udp", key, target.origin, OPEN)
+        session.rule = rule
+        if name:
+            session.name, session.named_by = name, "dns"
         flow = Flow(session, binding, key, target.packed, target.way, context.now)
         context.counters.opened += 1
         self._enter(flow)
-        return flow, Failure.RESOURCES
+        return flow, Failure.RESOURCES, ""
 
     def _bind(self, place: bytes, port: int, leave_by: int) -> Binding:
         binding = Binding(self, place, port, leave_by)

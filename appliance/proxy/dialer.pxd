@@ -31,6 +31,7 @@ cdef class Dial(Handler):
     cdef object _done
     cdef set _failures
     cdef str _host
+    cdef object _judge
     cdef double _next_at
     cdef Timer _next_timer
     cdef bint _over
@@ -63,4 +64,4 @@ cdef class Dialer:
     cdef double _unrouted_until
 
     @cython.locals(dial=Dial)
-    cpdef Dial dial(self, bytes client, bytes own, str host, int port, object done)
+    cpdef Dial dial(self, bytes client, bytes own, str host, int port, object done, object judge=*)

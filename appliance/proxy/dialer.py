@@ -11,15 +11,17 @@ while all before it go on. Every address, whether written or resolved, is judged
 from __future__ import annotations
 
 from collections.abc import Callable
-from socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET, AF_INET6
 
 from appliance.errors import Failure, failure_of
+from appliance.proxy.arbiter import Judge
 from appliance.proxy.context import Context
 from appliance.proxy.eyeballs import Candidates, Route, most_telling
 from appliance.proxy.loop import Handler, Timer
 from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLOUT, LEG_EVENTS
 from appliance.proxy.resolver import Answer, Resolver
 from appliance.proxy.routes import Routes
+from appliance.session.record import literal_address
 
 # RFC 8305 section 3: seconds that A waits for AAAA. Less, and IPv6 loses to resolvers that answer in any
 # order; more is added to every name whose AAAA is slow.
@@ -93,6 +95,7 @@ class Dial(Handler):
         "_done",
         "_failures",
         "_host",
+        "_judge",
         "_next_at",
         "_next_timer",
         "_over",
@@ -103,8 +106,18 @@ class Dial(Handler):
         "_tried",
     )
 
-    def __init__(self, dialer: Dialer, client: bytes, own: bytes, host: str, port: int, done: Done) -> None:
+    def __init__(
+        self,
+        dialer: Dialer,
+        client: bytes,
+        own: bytes,
+        host: str,
+        port: int,
+        done: Done,
+        judge: Judge | None = None,
+    ) -> None:
         self._dialer = dialer
+        self._judge = judge
         self._client = client
         self._own = own
         self._host = host
@@ -135,7 +148,7 @@ class Dial(Handler):
 
     def begin(self) -> None:
         """Ask for the addresses, or try the one there is."""
-        literal = _literal(self._host)
+        literal = literal_address(self._host)
         if literal is None:
             self._awaited = {AF_INET6, AF_INET}
             self._dialer.resolver.resolve(self._host, self._answered)
@@ -169,6 +182,8 @@ class Dial(Handler):
         found = self._dialer.routes.route(address, host, self._port, self._client, self._own)
         if isinstance(found, Failure):
             self._failures.add(found)
+        elif self._judge is not None and not self._judge.allows_address(address):
+            self._failures.add(Failure.DENIED)
         else:
             self._candidates.add(found)
 
@@ -286,18 +301,6 @@ def _nobody(_result: Dialled | Failure) -> None:
     """Who is told of a dial that has been reported."""
 
 
-def _literal(host: str) -> bytes | None:
-    """An address that was written out; None for a name."""
-    try:
-        if ":" in host:
-            return inet_pton(AF_INET6, host)
-        if host[-1:].isdecimal():
-            return inet_pton(AF_INET, host)
-    except OSError:
-        pass  # a name that ends in a digit
-    return None
-
-
 class Dialer:
     """Dials names and addresses for the clients of a worker."""
 
@@ -321,14 +324,17 @@ class Dialer:
         """Remember it."""
         self._unrouted_until = self.context.now + UNROUTED_FOR
 
-    def dial(self, client: bytes, own: bytes, host: str, port: int, done: Done) -> Dial:
+    def dial(
+        self, client: bytes, own: bytes, host: str, port: int, done: Done, judge: Judge | None = None
+    ) -> Dial:
         """Connect to ``host``: a name, an IPv4 or an IPv6 address, as ``protocol.names`` gives them.
 
         ``client`` and ``own`` are the two ends of the client's connection (16 octets, IPv4 as its mapped
         form): the client keeps its source address of a pool; the networks at ``own`` are the LAN, which is no
         origin. ``done`` is called exactly once, never before this returns, unless the dial is cancelled.
-        ``context.admit`` is the caller's to ask.
+        ``context.admit`` is the caller's to ask. ``judge``, where there is one, has the last word on each
+        address.
         """
-        dial = Dial(self, client, own, host, port, done)
+        dial = Dial(self, client, own, host, port, done, judge)
         dial.begin()
         return dial

@@ -25,6 +25,7 @@ cdef class HttpClient(Owner):
     cdef public Stream stream
     cdef public ClientLeg leg
     cdef public Request request
+    cdef public object judge
     cdef public RelayContext relay
     cdef bytes _body
     cdef Exchange _origin

@@ -31,13 +31,14 @@ from appliance.protocol.http1.grammar import bad_request
 from appliance.protocol.http1.origin import OriginLeg
 from appliance.protocol.http1.request import Request
 from appliance.protocol.http1.response import Response
+from appliance.proxy.arbiter import Judge
 from appliance.proxy.body import MIN_LENGTH, SplicedBody
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.pool import Pooled
 from appliance.proxy.stream import MAX_UNSENT, NOBODY, Owner, Stream
 from appliance.proxy.tunnel import tunnel
-from appliance.session.record import DIALLING, OPEN, Session
+from appliance.session.record import DIALLING, OPEN, Session, literal_address
 
 # Seconds for a head to come whole, and for the next request to begin. Shorter cuts people on poor links,
 # longer holds a descriptor for each client that only wants to hold one.
@@ -75,6 +76,7 @@ class HttpClient(Owner):
         self.stream = stream
         self.leg = ClientLeg(gate.hop)
         self.request: Request | None = None
+        self.judge: Judge | None = None  # of the request, where the policy asks
         self._body = b""  # of the request, for an origin that is being dialled
         self._origin: Exchange | None = None
         self._dial: Dial | None = None
@@ -240,20 +242,36 @@ class HttpClient(Owner):
 
     def _admit(self, request: Request) -> None:
         failure = self._gate.may_go(self.client, request.port, connect=request.kind is _TUNNELS)
+        judge = None if failure is not None else self._judge_for(request)
+        self.judge = judge
+        if judge is not None and judge.denied:
+            failure = Failure.DENIED
         if failure is not None:
             self._fail(failure)
             return
         context = self._context
         session = context.open("tcp", self.client.endpoints, "", DIALLING)
         session.name, session.user, session.service = request.host, self.client.user, self.client.listener
+        session.named_by = "asked"
         session.origin_port = request.port
         self._session = session
         if request.kind is _FORWARDS:
             pooled = self._gate.pool.take((request.host, request.port, self.client.user))
             if pooled is not None:
+                address = None if judge is None else literal_address(pooled.address)
+                if judge is not None and address is not None and not judge.allows_address(address):
+                    pooled.stream.abort()
+                    self._fail(Failure.DENIED)
+                    return
                 self._exchange(pooled.stream, pooled.leg, pooled.address, True)
                 return
         self._dial_origin(request)
+
+    def _judge_for(self, request: Request) -> Judge | None:
+        if request.kind is _TUNNELS:
+            return self._gate.judge(self.client, "connect", request.host, request.port)
+        url = request.host + request.target.decode("ascii", "replace")
+        return self._gate.judge(self.client, "http", request.host, request.port, url)
 
     def _dial_origin(self, request: Request) -> None:
         def dialled(result: Dialled | Failure) -> None:
@@ -269,7 +287,7 @@ class HttpClient(Owner):
                 self._exchange(stream, OriginLeg(self._gate.hop), result.text, False)
 
         self._dial = self._gate.dialer.dial(
-            self.client.address, self.client.own, request.host, request.port, dialled
+            self.client.address, self.client.own, request.host, request.port, dialled, self.judge
         )
 
     def _exchange(self, stream: Stream, leg: OriginLeg, address: str, pooled: bool) -> None:
@@ -277,6 +295,8 @@ class HttpClient(Owner):
         assert request is not None
         assert session is not None
         session.origin, session.state = address, OPEN
+        if self.judge is not None:
+            session.rule = self.judge.verdict.rule
         self._context.counters.opened += 1
         origin = Exchange(self, stream, leg, request, session, pooled)
         self._origin = origin
@@ -306,6 +326,8 @@ class HttpClient(Owner):
         self._session = None
         self._unwatch()
         session.origin, session.state = address, OPEN
+        if self.judge is not None:
+            session.rule = self.judge.verdict.rule
         self._context.counters.opened += 1
         early = self.leg.tunnel()
         self.stream.write(reply + first)
@@ -353,11 +375,17 @@ class HttpClient(Owner):
     def _fail(self, failure: Failure) -> None:
         request = self.request
         assert request is not None
+        judge = self.judge
+        denied = failure is Failure.DENIED and judge is not None and not judge.verdict.allow
+        rule = judge.verdict.rule if judge is not None and denied else ""
         if self._session is None:
-            self._context.refused("tcp", self.client.address, request.host, request.port, failure)
+            self._context.refused("tcp", self.client.address, request.host, request.port, failure, rule)
         else:
+            self._session.rule = rule
             self._context.counters.count(failure)
-        self._answer(failure_page(failure, request.host, as_html=self._html()), failure.value)
+        note = judge.verdict.note if judge is not None and denied else ""
+        page = failure_page(failure, request.host, as_html=self._html(), rule=rule, note=note)
+        self._answer(page, failure.value)
 
     def _refuse(self, refused: Refused) -> None:
         """The client broke the rules: nothing of what it says can be trusted from here on."""
@@ -549,6 +577,12 @@ class Exchange(Owner):
             return
         if isinstance(event, Response):
             self._response = event
+            if (
+                http.judge is not None
+                and http.judge.verdict.pending
+                and not self._may_pass(http.judge, event)
+            ):
+                return
             self.started = True
             if event.status == 101:
                 http.upgraded(self.stream, self._session.origin, event.wire, self.leg.take())
@@ -569,6 +603,18 @@ class Exchange(Owner):
             self._splice(stream, http.stream)
         elif http.stream.full:
             stream.paused = True
+
+    def _may_pass(self, judge: Judge, response: Response) -> bool:
+        """Whether the client may have this response; where not, it is told so instead."""
+        if response.status < 200:
+            return True
+        kind = (response.field("content-type") or b"").partition(b";")[0].strip().lower()
+        length = response.field("content-length") or b"0"
+        if judge.allows_content(kind.decode("latin-1"), int(length)):
+            return True
+        self.stream.abort()
+        self._http.failed(Failure.DENIED, False)
+        return False
 
     def _splice(self, origin: Stream, client: Stream) -> None:
         """The rest of the response's body goes by without being looked at."""

@@ -9,9 +9,11 @@ from typing import Protocol
 
 from appliance.config.schema import Config, Listener
 from appliance.errors import Failure
+from appliance.policy.forbidden import unmapped
 from appliance.protocol.http1 import Hop
 from appliance.protocol.pac import CONTENT_TYPE, Speaks, pac_file
 from appliance.protocol.pac import Listener as PacListener
+from appliance.proxy.arbiter import Judge
 from appliance.proxy.context import Context
 from appliance.proxy.dialer import Dialer
 from appliance.proxy.pool import Pool
@@ -128,6 +130,15 @@ class Gatekeeper:
         if socks and self._socks_ports and port not in self._socks_ports:
             return Failure.DENIED
         return self.context.admit(client.address)
+
+    def judge(
+        self, client: Client, way: str, host: str, port: int, url: str = "", kind: str = "tcp"
+    ) -> Judge | None:
+        """The policy's judge for a session with ``host``; None where the policy asks nobody."""
+        arbiter = self.context.arbiter
+        if not arbiter.asks:
+            return None
+        return arbiter.judge(way, kind, unmapped(client.address), port, host, client.user, url)
 
     # -- the box's own pages ---------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from socket import (
 )
 from typing import Any
 
+from appliance.config.rules import DEFAULT_RULE
 from appliance.errors import Failure, failure_of
 from appliance.protocol import packet as wire
 from appliance.proxy.context import Context, Destination, Way
@@ -129,6 +130,13 @@ class Pings:
         failure = target.failure or context.admit(packet[8:24])
         if failure is None and ("icmp", 0) not in context.published and context.is_own(target.origin):
             failure = Failure.DENIED
+        rule = DEFAULT_RULE
+        name = context.arbiter.name_of(packet[8:24], packet[24:40])
+        if failure is None and context.arbiter.asks:
+            verdict = context.arbiter.packet("icmp", packet[8:24], target.packed, 0, name)
+            rule = verdict.rule
+            if not verdict.allow:
+                failure = Failure.DENIED
         place = _place(key, target.way)
         binding = self._bindings.get(place)
         if failure is None and binding is None:
@@ -138,10 +146,14 @@ class Pings:
                 failure = failure_of(error.errno or 0)
         if failure is not None or binding is None:
             failure = failure or Failure.RESOURCES
-            context.refused("icmp", packet[8:24], target.origin, 0, failure)
+            denied_by = rule if failure is Failure.DENIED else ""
+            context.refused("icmp", packet[8:24], target.origin, 0, failure, denied_by, name)
             context.answer_error(shown(failure), packet)
             return None
         session = context.open("icmp", key + b"\0\0", target.origin, OPEN)
+        session.rule = rule
+        if name:
+            session.name, session.named_by = name, "dns"
         context.counters.opened += 1
         return self._enter(Flow(session, binding, key, target, context.now))
 

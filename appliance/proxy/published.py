@@ -289,6 +289,8 @@ class PublishedTcp:
             self.give_up(incoming, Failure.DENIED)
             return
         name = found if isinstance(found, str) else ""
+        if name:
+            incoming.session.name, incoming.session.named_by = name, incoming.service.settings.route
         endpoints = incoming.service.targets_for(name)
         if not endpoints:
             self.give_up(incoming, Failure.DENIED)  # nothing is published under this name
@@ -311,6 +313,9 @@ class PublishedTcp:
         while incoming.rest:
             target = incoming.rest.pop(0)
             address = inet_pton(AF_INET6, target.address)
+            if not self._allows(incoming, address):
+                failure = Failure.DENIED
+                break
             server = self._kernel.dial(address, target.port, b"", source)
             if server < 0:
                 failure = failure_of(-server)
@@ -324,6 +329,16 @@ class PublishedTcp:
             context.timers.add(int(context.now) + TARGET_TIMEOUT, incoming.dial_deadline(target))
             return
         self.give_up(incoming, failure)
+
+    def _allows(self, incoming: Incoming, address: bytes) -> bool:
+        """Whether the policy lets this client reach the target at ``address``."""
+        arbiter, session = self._context.arbiter, incoming.session
+        if not arbiter.asks:
+            return True
+        name = session.name
+        verdict = arbiter.published("tcp", session.client, incoming.service.settings.port, name, address)
+        session.rule = verdict.rule
+        return verdict.allow
 
     def failed(self, incoming: Incoming, failure: Failure) -> None:
         """The target of now does not answer: the next one."""

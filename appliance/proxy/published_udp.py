@@ -12,11 +12,13 @@ from socket import (
     SOCK_NONBLOCK,
     inet_aton,
     inet_ntoa,
+    inet_pton,
     socket,
 )
 from typing import Any
 
 from appliance.addressing import TranslationPrefix
+from appliance.config.rules import DEFAULT_RULE
 from appliance.config.schema import Config, Published
 from appliance.errors import SHORTAGES, Failure, failure_of
 from appliance.proxy.context import Context
@@ -158,6 +160,16 @@ class PublishedUdp:
         context, settings = self._context, service.settings
         failure = context.admit(MAPPED + client)
         target = self._targets.in_order("udp", settings.targets)[0]
+        rule = DEFAULT_RULE
+        if failure is None and context.arbiter.asks:
+            address = inet_pton(AF_INET6, target.address)
+            verdict = context.arbiter.published("udp", MAPPED + client, settings.port, "", address)
+            rule = verdict.rule
+            if not verdict.allow:
+                context.refused(
+                    "udp", MAPPED + client, f"service {settings.name}", settings.port, Failure.DENIED, rule
+                )
+                return None
         if failure is None:
             try:
                 sock = self._connect(settings, target, client)
@@ -170,6 +182,7 @@ class PublishedUdp:
             return None
         session = context.open("udp", MAPPED + client + MAPPED + own + ports, target.address, OPEN)
         session.origin_port = target.port
+        session.rule = rule
         session.service = settings.name
         context.counters.opened += 1
         return self._enter(Flow(self, key, service, target, sock, session))

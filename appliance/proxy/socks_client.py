@@ -125,17 +125,28 @@ class SocksClient(Owner):
             self._associate(request)
             return
         failure = self._gate.may_go(self.client, request.port, connect=False, socks=True)
+        judge = (
+            None
+            if failure is not None
+            else self._gate.judge(self.client, "socks", request.host, request.port)
+        )
+        rule = ""
+        if judge is not None and judge.denied:
+            failure, rule = Failure.DENIED, judge.verdict.rule
         if failure is not None:
-            context.refused("tcp", self.client.address, request.host, request.port, failure)
+            context.refused("tcp", self.client.address, request.host, request.port, failure, rule)
             self._answer_failure(request, failure)
             return
         session = context.open("tcp", self.client.endpoints, "", DIALLING)
         session.name, session.user, session.service = request.host, self.client.user, self.client.listener
+        session.named_by = "asked"
         session.origin_port = request.port
         self._session = session
 
         def dialled(result: Dialled | Failure) -> None:
             self._dial = None
+            if judge is not None:
+                session.rule = judge.verdict.rule
             if isinstance(result, Failure):
                 context.counters.count(result)
                 self._session = None
@@ -156,7 +167,7 @@ class SocksClient(Owner):
             tunnel(context, self._gate.relay, self.stream, origin, self._server.take(), session)
 
         self._dial = self._gate.dialer.dial(
-            self.client.address, self.client.own, request.host, request.port, dialled
+            self.client.address, self.client.own, request.host, request.port, dialled, judge
         )
 
     def _associate(self, request: SocksRequest) -> None:

@@ -19,9 +19,11 @@ from errno import EMFILE, ENFILE
 from typing import Any
 
 from appliance.errors import WIRE, Failure, failure_of
+from appliance.policy.request import Verdict
 from appliance.protocol.packet import tcp_reset
 from appliance.proxy.context import Context, Destination
 from appliance.proxy.kernel import Kernel
+from appliance.proxy.listening import Listening
 from appliance.proxy.loop import Handler
 from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLOUT, LEG_EVENTS, Registry, RelayContext, join
 from appliance.session.record import DIALLING, OPEN, Session
@@ -135,10 +137,15 @@ class Transparent(Handler):
             context.counters.malformed += 1
             return
         failure = target.failure or self._admit(packet[8:24])
+        verdict = None
+        if failure is None and context.arbiter.asks:
+            verdict = self._judge(key, target)
+            if not (verdict.allow or verdict.pending):
+                failure = Failure.DENIED
         if failure is None:
-            failure = self._dial(key, packet, target, _NONE)
+            failure = self._dial(key, packet, target, _NONE, verdict)
         if failure is not None:
-            self._refuse(packet, target, failure)
+            self._refuse(packet, target, failure, verdict)
 
     def _admit(self, client: bytes) -> Failure | None:
         if len(self.dialling) + len(self.released) >= self._max_half_open:
@@ -147,7 +154,16 @@ class Transparent(Handler):
             return Failure.HALF_OPEN
         return self._context.admit(client)
 
-    def _dial(self, key: bytes, syn: bytes, target: Destination, client: int) -> Failure | None:
+    def _judge(self, key: bytes, target: Destination) -> Verdict:
+        """What the policy says, as far as can be told before the client has said anything."""
+        arbiter = self._context.arbiter
+        name = arbiter.name_of(key[:16], key[16:32])
+        port = (key[34] << 8) | key[35]
+        return arbiter.packet("tcp", key[:16], target.packed, port, name or None)
+
+    def _dial(
+        self, key: bytes, syn: bytes, target: Destination, client: int, verdict: Verdict | None
+    ) -> Failure | None:
         context = self._context
         port = (key[34] << 8) | key[35]
         if context.is_own(target.origin) and ("tcp", port) not in context.published:
@@ -163,6 +179,9 @@ class Transparent(Handler):
         session: Session | None = None
         try:
             session = context.open("tcp", key, target.origin, DIALLING)
+            context.name_session(session)
+            if verdict is not None:
+                session.rule = verdict.rule
             self._hold(Held(self, syn, fd, session, client, context.now + self._dial_timeout))
         except (OSError, MemoryError) as error:
             self._undo(key, fd, session)
@@ -191,9 +210,14 @@ class Transparent(Handler):
         client = held.session.client
         self._half_open[client] = self._half_open.get(client, 0) + 1
 
-    def _refuse(self, syn: bytes, target: Destination, failure: Failure) -> None:
+    def _refuse(
+        self, syn: bytes, target: Destination, failure: Failure, verdict: Verdict | None = None
+    ) -> None:
         context = self._context
-        context.refused("tcp", syn[8:24], target.origin, int.from_bytes(syn[42:44], "big"), failure)
+        port = int.from_bytes(syn[42:44], "big")
+        rule = verdict.rule if verdict is not None and failure is Failure.DENIED else ""
+        name = context.arbiter.name_of(syn[8:24], syn[24:40])
+        context.refused("tcp", syn[8:24], target.origin, port, failure, rule, name)
         if WIRE[failure].icmpv6 is None:
             context.write(tcp_reset(syn))
         else:
@@ -312,11 +336,16 @@ class Transparent(Handler):
         context = self._context
         target = context.destination(key[16:32])
         failure = Failure.DENIED if target is None else target.failure or self._admit(key[:16])
+        rule = ""
         if failure is None and target is not None:
-            failure = self._dial(key, b"", target, fd)
+            verdict = self._judge(key, target) if context.arbiter.asks else None
+            if verdict is not None and not (verdict.allow or verdict.pending):
+                failure, rule = Failure.DENIED, verdict.rule
+            else:
+                failure = self._dial(key, b"", target, fd, verdict)
         if failure is not None:
             origin = target.origin if target is not None else ""
-            context.refused("tcp", key[:16], origin, int.from_bytes(key[34:36], "big"), failure)
+            context.refused("tcp", key[:16], origin, int.from_bytes(key[34:36], "big"), failure, rule)
             self._kernel.reset_on_close(fd)
             self._kernel.close(fd)
 
@@ -345,6 +374,11 @@ class Transparent(Handler):
         context = self._context
         self._forget(held)
         session = held.session
+        if context.arbiter.asks and not session.name:
+            target = context.destination(held.key[16:32])
+            if target is not None and self._judge(held.key, target).pending:
+                Listening(context, self._relay, session, target, fd, held.fd, self.relayed)
+                return
         session.state = OPEN
         context.counters.opened += 1
         try:

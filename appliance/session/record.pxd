@@ -8,8 +8,10 @@ cdef class Session:
     cdef public bytes client
     cdef public str origin
     cdef public int origin_port
+    cdef public str rule
     cdef public str service
     cdef public str name
+    cdef public str named_by
     cdef public str user
     cdef public double started
     cdef public str state

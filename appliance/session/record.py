@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from socket import AF_INET, AF_INET6, inet_ntop
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
 DIALLING = "dialling"
@@ -23,6 +23,18 @@ def address_text(packed: bytes) -> str:
     return inet_ntop(AF_INET6, packed)
 
 
+def literal_address(host: str) -> bytes | None:
+    """An address that was written out, packed; None for a name."""
+    try:
+        if ":" in host:
+            return inet_pton(AF_INET6, host)
+        if host[-1:].isdecimal():
+            return inet_pton(AF_INET, host)
+    except OSError:
+        pass  # a name that ends in a digit
+    return None
+
+
 class Session:
     """A TCP, UDP or ICMP session.
 
@@ -36,9 +48,11 @@ class Session:
         "endpoints",
         "kind",
         "name",
+        "named_by",
         "number",
         "origin",
         "origin_port",
+        "rule",
         "service",
         "started",
         "state",
@@ -57,7 +71,9 @@ class Session:
         self.origin = origin
         self.origin_port = self.server_port
         self.service = ""  # of a published service or an explicit listener
-        self.name = ""  # what the client asked for, where it said a name
+        self.name = ""  # what the client asked for, where that is known
+        self.named_by = ""  # how: "asked" of the proxy, "dns", "sni", "host"
+        self.rule = "default"  # of the policy, which allowed or denied it
         self.user = ""  # where it had to say who it is
         self.started = started
         self.state = state
@@ -94,6 +110,8 @@ class Session:
             "origin_port": self.origin_port,
             "service": self.service or None,
             "name": self.name or None,
+            "named_by": self.named_by or None,
+            "rule": self.rule,
             "user": self.user or None,
             "age": round(now - self.started, 3),
             "bytes_to_wan": self.to_wan,
@@ -111,14 +129,14 @@ class Session:
         wall_ms = int(wall * 1000)
         # Names and users hold no sign that JSON would have to escape: protocol.names and the configuration
         # see to that.
-        named = f'"name":"{self.name}",' if self.name else ""
+        named = f'"name":"{self.name}","named_by":"{self.named_by}",' if self.name else ""
         if self.user:
             named += f'"user":"{self.user}",'
         return (
             f'{{"kind":"{self.kind}","client":"{address_text(self.client)}","client_port":{self.client_port},'
             f'"server":"{address_text(self.server)}","server_port":{self.server_port},'
             f'"origin":"{self.origin}","origin_port":{self.origin_port},"service":{service},'
-            f'{named}"age":{age_ms // 1000}.{age_ms % 1000:03d},'
+            f'{named}"rule":"{self.rule}","age":{age_ms // 1000}.{age_ms % 1000:03d},'
             f'"bytes_to_wan":{self.to_wan},"bytes_to_lan":{self.to_lan},'
             f'"end":"{reason}","time":{wall_ms // 1000}.{wall_ms % 1000:03d},"worker":{worker}}}'
         )

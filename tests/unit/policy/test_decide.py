@@ -131,7 +131,7 @@ def test_a_rule_matches_where_all_of_its_conditions_hold(
 ) -> None:
     for action in ("allow", "deny"):
         found = verdict([{**rule, "action": action}], request(**known))
-        assert found.rule == ("r0" if matches else "")
+        assert found.rule == ("r0" if matches else "default")
         assert found.allow is (action == "allow" or not matches)
         assert not found.pending
 
@@ -152,7 +152,7 @@ class TestOrder:
     @pytest.mark.parametrize("default", ["allow", "deny"])
     def test_the_default_is_for_the_lan(self, default: str) -> None:
         policy = CompiledPolicy(config(policy={"default": default}))
-        assert policy.decide(request(), NOW, {}) == (default == "allow", "", False, "")
+        assert policy.decide(request(), NOW, {}) == (default == "allow", "default", False, "")
         for way in ("published", DNS):
             assert policy.decide(request(way=way), NOW, {}).allow
         assert policy.asks is (default == "deny")
@@ -166,7 +166,7 @@ class TestUnknown:
 
     def test_a_name(self) -> None:
         rules: Rules = [{"domains": ["site.example"]}]
-        assert verdict(rules, request(name=None)) == (True, "", True, "")
+        assert verdict(rules, request(name=None)) == (True, "default", True, "")
         assert verdict([{"ports": [443], "action": "allow"}, *rules], request(name=None)).pending is False
 
     def test_a_condition_that_does_not_hold_needs_no_name(self) -> None:
@@ -183,7 +183,7 @@ class TestUnknown:
 
     def test_content(self) -> None:
         found = verdict([{"content_types": ["video/*"]}], request(way="http"))
-        assert found == (True, "", True, "")
+        assert found == (True, "default", True, "")
 
 
 class TestQuestions:
@@ -332,13 +332,13 @@ def test_the_index_changes_no_verdict(rules: list[dict[str, Any]], asked: Reques
             expected = (rule.allow, rule.name)
             break
     if expected is None:
-        expected = (default == "allow" or asked.way in ("published", DNS), "")
+        expected = (default == "allow" or asked.way in ("published", DNS), "default")
     verdict = policy.decide(asked, NOW, LISTS)
     assert verdict[:2] == expected
     explained = policy.explain(asked, NOW, LISTS)
     assert explained.verdict == verdict
     matched = [step.rule for step in explained.steps if step.matched]
-    assert matched == ([verdict.rule] if verdict.rule and matched else [])
+    assert matched == ([verdict.rule] if verdict.rule != "default" and matched else [])
 
 
 @given(

@@ -1,0 +1,167 @@
+"""The policy as a worker asks it: with the moment, the lists' tables, clients' names and devices at hand.
+
+A *judge* is for one session, whose request becomes known piece by piece: who and what for at first, then the
+address that the name led to, then what the origin sends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from ipaddress import IPv6Network
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from appliance.addressing import TranslationPrefix
+from appliance.config.schema import Config
+from appliance.policy.decide import CompiledPolicy
+from appliance.policy.forbidden import Forbidden, unmapped
+from appliance.policy.request import Moment, Names, Request, Verdict
+from appliance.policy.sets import active_schedules
+from appliance.session.record import literal_address
+
+
+class KnownNames(Protocol):
+    """Who asked the DNS which name for an address."""
+
+    def lookup(self, client: bytes, address: bytes, now: float) -> str:
+        """The name that ``client`` asked for ``address`` (16 octets each); empty where none is known."""
+
+
+class Devices(Protocol):
+    """Which device an address is of."""
+
+    def device_of(self, client: bytes, now: float) -> str:
+        """The name of the device with this address (16 octets); empty where none is known."""
+
+
+class _Nobody:
+    """Where there is no DNS front, and no device has a name."""
+
+    def lookup(self, client: bytes, address: bytes, now: float) -> str:
+        """Nothing is known."""
+        return ""
+
+    def device_of(self, client: bytes, now: float) -> str:
+        """Nobody is known."""
+        return ""
+
+
+class Judge:
+    """One session before the policy. ``verdict`` is the one of now; ``rule`` names what denied, if it did."""
+
+    __slots__ = ("_arbiter", "_request", "verdict")
+
+    def __init__(self, arbiter: Arbiter, request: Request) -> None:
+        self._arbiter = arbiter
+        self._request = request
+        self.verdict = arbiter.decide(request)
+
+    @property
+    def denied(self) -> bool:
+        """Whether it is denied, whatever else may become known."""
+        return not (self.verdict.allow or self.verdict.pending)
+
+    def allows_address(self, address: bytes) -> bool:
+        """Whether a session with this address (4 or 16 octets) may be: the last word before it is dialled."""
+        self._request.readings = self._arbiter.readings(address)
+        self.verdict = self._arbiter.decide(self._request)
+        return self.verdict.allow
+
+    def allows_content(self, content_type: str, size: int) -> bool:
+        """Whether the client may have what the origin sends; ``size`` in octets, 0 where it is not told."""
+        self._request.content_type, self._request.size = content_type, size
+        self.verdict = self._arbiter.decide(self._request)
+        return self.verdict.allow
+
+
+class Arbiter:
+    """A worker's part of the policy. ``asks``: whether any session has to be judged at all."""
+
+    def __init__(self) -> None:
+        self.asks = False
+        self.lists: Mapping[str, Names] = {}
+        self.names: KnownNames = _Nobody()
+        self.devices: Devices = _Nobody()
+        self._config = Config()
+        self._policy = CompiledPolicy(self._config)
+        self._forbidden = Forbidden(())
+        self._zone = ZoneInfo("UTC")
+        self._moment = Moment(0.0, frozenset())
+        self._minute = -1
+
+    def configure(
+        self, config: Config, prefixes: Iterable[TranslationPrefix], policy: CompiledPolicy | None = None
+    ) -> None:
+        """Take a configuration up; ``policy``: what was compiled of it already."""
+        self._config = config
+        self._policy = policy or CompiledPolicy(config)
+        self.asks = self._policy.asks
+        lan = [n for n in (config.lan.prefix, config.lan.client_prefix) if isinstance(n, IPv6Network)]
+        self._forbidden = Forbidden(prefixes, lan)
+        self._zone = ZoneInfo(config.system.timezone)
+        self._minute = -1
+        self.every_second()
+
+    def every_second(self) -> None:
+        """What time it is; schedules change by the minute."""
+        now = time.time()
+        minute = int(now // 60)
+        if minute != self._minute:
+            self._minute = minute
+            local = datetime.fromtimestamp(now, self._zone)
+            self._moment = Moment(now, active_schedules(self._config.schedule, local))
+        else:
+            self._moment = Moment(now, self._moment.schedules)
+
+    def readings(self, address: bytes) -> tuple[bytes, ...]:
+        """All that an address stands for: ``Forbidden.readings``."""
+        return self._forbidden.readings(address)
+
+    def decide(self, request: Request) -> Verdict:
+        """The verdict of now."""
+        return self._policy.decide(request, self._moment, self.lists)
+
+    def device_of(self, client: bytes) -> str:
+        """The client's device, where a rule asks for any."""
+        return self.devices.device_of(client, self._moment.time) if self._policy.asks_devices else ""
+
+    def name_of(self, client: bytes, server: bytes) -> str:
+        """The name that the client asked the DNS for; empty where none is known."""
+        return self.names.lookup(client, server, self._moment.time)
+
+    def packet(self, kind: str, client: bytes, origin: bytes, port: int, name: str | None) -> Verdict:
+        """The verdict on a transparent session; ``origin``: its packed IPv4 address."""
+        device = self.device_of(client)
+        return self.decide(
+            Request("transparent", kind, client, port, name=name, readings=(origin,), device=device)
+        )
+
+    def published(self, kind: str, client: bytes, port: int, name: str | None, target: bytes) -> Verdict:
+        """The verdict on a client of a published service; ``target``: the server's packed address."""
+        return self.decide(
+            Request("published", kind, unmapped(client), port, name=name, readings=self.readings(target))
+        )
+
+    def judge(
+        self, way: str, kind: str, client: bytes, port: int, host: str, user: str, url: str = ""
+    ) -> Judge:
+        """A judge for a client of the explicit proxy. ``host``: a name or a written address."""
+        name, readings = host, None
+        literal = literal_address(host)
+        if literal is not None:
+            name, readings = "", self.readings(literal)
+        request = Request(
+            way,
+            kind,
+            client,
+            port,
+            name=name,
+            readings=readings,
+            user=user,
+            groups=self._policy.groups_of(user),
+            device=self.device_of(client),
+            url=url,
+        )
+        return Judge(self, request)

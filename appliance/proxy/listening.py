@@ -1,0 +1,150 @@
+"""A transparent session whose verdict hangs on a name that nobody has said yet.
+
+What the client says first is listened to before any of it is passed on.
+
+    PAIRED --ClientHello, Host--> the last verdict --allowed--> two legs
+           --nothing in time----> the same without a name --denied--> both ends are reset
+
+The origin may be one that speaks first: its octets wait in the kernel until there are two legs.
+"""
+
+from __future__ import annotations
+
+from errno import EAGAIN
+
+from appliance.errors import Failure
+from appliance.protocol.sniff import MAX_HEAD, Sniff, http_host, server_name
+from appliance.proxy.context import Context, Destination
+from appliance.proxy.loop import Handler
+from appliance.proxy.relay import EPOLLRDHUP, LEG_EVENTS, RelayContext, join
+from appliance.session.record import OPEN, Session
+
+# Seconds in which a client that speaks first has spoken, measured from its last octets. Longer would hold up
+# protocols whose server speaks first (mail, SSH); shorter would miss the names of clients far away.
+LISTEN_TIMEOUT = 0.3
+
+_HANDSHAKE = 22  # the first octet of a TLS client
+
+
+class _Origin(Handler):
+    """The origin's socket meanwhile: what it says is reported again to its leg, by ``pump``."""
+
+    def on_event(self, events: int) -> None:
+        """Nothing yet."""
+
+
+_ORIGIN = _Origin()
+
+
+class Listening(Handler):
+    """Two connected sockets (descriptors), no legs yet; ``relayed``: the four-tuples of those that are."""
+
+    __slots__ = (
+        "_client",
+        "_context",
+        "_data",
+        "_origin",
+        "_over",
+        "_relay",
+        "_relayed",
+        "_session",
+        "_target",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        relay: RelayContext,
+        session: Session,
+        target: Destination,
+        client: int,
+        origin: int,
+        relayed: set[bytes],
+    ) -> None:
+        self._context = context
+        self._relay = relay
+        self._session = session
+        self._target = target
+        self._client = client
+        self._origin = origin
+        self._relayed = relayed
+        self._data = b""
+        self._over = False
+        # A repeated SYN of a session that stands is the kernel's to answer.
+        relayed.add(session.endpoints)
+        context.hand_to(origin, _ORIGIN)
+        context.watch(client, self, LEG_EVENTS)
+        self._timer = context.at(LISTEN_TIMEOUT, self._in_time)
+        self.on_event(0)
+
+    def on_event(self, events: int) -> None:
+        """The client has said something, or is gone."""
+        kernel = self._context.kernel
+        while not self._over:
+            size = kernel.receive(self._client)
+            if size == -EAGAIN:
+                return
+            if size < 0:
+                self._end("reset")
+                return
+            self._data += kernel.received(0, size)
+            name = _name_in(self._data)
+            if name is not Sniff.MORE or not size or len(self._data) > MAX_HEAD:
+                self._judge(name if isinstance(name, str) else "")
+                return
+            self._timer.cancel()
+            self._timer = self._context.at(LISTEN_TIMEOUT, self._in_time)
+
+    def abandon(self) -> None:
+        """No memory."""
+        self._end(Failure.MEMORY.value)
+
+    def _in_time(self) -> None:
+        if not self._over:
+            self._judge("")
+
+    def _judge(self, name: str) -> None:
+        session = self._session
+        if name:
+            session.name = name
+            session.named_by = "sni" if self._data[0] == _HANDSHAKE else "host"
+        arbiter = self._context.arbiter
+        verdict = arbiter.packet("tcp", session.client, self._target.packed, session.server_port, name)
+        session.rule = verdict.rule
+        if not verdict.allow:
+            self._context.counters.count(Failure.DENIED)
+            self._end(Failure.DENIED.value)
+            return
+        self._over = True
+        self._timer.cancel()
+        session.state = OPEN
+        context = self._context
+        context.counters.opened += 1
+        client, origin = join(self._relay, self._client, self._origin, session)
+        context.hand_to(client.fd, client)
+        context.hand_to(origin.fd, origin)
+        client.pending = self._data
+        self._data = b""
+        client.pump(EPOLLRDHUP)
+        if not origin.closed:
+            origin.pump(EPOLLRDHUP)
+
+    def _end(self, reason: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._timer.cancel()
+        context = self._context
+        self._relayed.discard(self._session.endpoints)
+        for fd in (self._client, self._origin):
+            context.kernel.reset_on_close(fd)
+            context.bury(fd)
+        context.ended(self._session, reason)
+
+
+def _name_in(data: bytes) -> str | Sniff:
+    """The name in a client's first octets; NONE or BAD where there will be none."""
+    if not data:
+        return Sniff.NONE
+    return server_name(data) if data[0] == _HANDSHAKE else http_host(data)
