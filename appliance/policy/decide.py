@@ -48,7 +48,9 @@ class CompiledPolicy:
         self._by_source = NetworkIndex()
         self._by_destination = NetworkIndex()
         self._others: list[int] = []
-        self._first_named = self._first_addressed = len(self.rules)
+        # By action: the first rule that denies, that allows, by a name, by an address.
+        self._first_named = [len(self.rules)] * 2
+        self._first_addressed = [len(self.rules)] * 2
         for index, rule in enumerate(config.rule):
             if rule.enabled:
                 self._enter(index, rule)
@@ -56,9 +58,11 @@ class CompiledPolicy:
     def _enter(self, index: int, rule: Rule) -> None:
         """Into the index that is likely to leave out most requests."""
         if rule.domains or rule.lists:
-            self._first_named = min(self._first_named, index)
+            allow = rule.action == "allow"
+            self._first_named[allow] = min(self._first_named[allow], index)
         if rule.destinations:
-            self._first_addressed = min(self._first_addressed, index)
+            allow = rule.action == "allow"
+            self._first_addressed[allow] = min(self._first_addressed[allow], index)
         keys = keys_of(rule.domains) if rule.domains and not rule.lists else None
         if keys is not None:
             for key in keys:
@@ -105,22 +109,29 @@ class CompiledPolicy:
 
     def decide(self, request: Request, moment: Moment, lists: Mapping[str, Names]) -> Verdict:
         """The verdict of the first rule that matches, or the default's."""
-        # No index finds by what is not known: any rule from these on may match yet.
-        unknown = self._first_named if request.name is None else len(self.rules)
-        if request.readings is None:
-            unknown = min(unknown, self._first_addressed)
-        pending = False
+        unknown = [False, False]  # whether a rule that was looked at may yet deny, allow
         for index in self._candidates(request):
             rule = self.rules[index]
             found = rule.mismatch(request, moment, lists)
             if found is None:
-                return rule.verdicts[pending or unknown < index]
+                pending = unknown[not rule.allow] or self._may_come(request, not rule.allow, index)
+                return rule.verdicts[pending]
             if isinstance(found, Unknown):
                 if request.way == DNS and rule.allow:
                     return rule.verdicts[0]  # it may have to be resolved for what the rule allows
-                pending = True
+                unknown[rule.allow] = True
         verdicts = self._allowed if request.way in (PUBLISHED, DNS) else self._default
-        return verdicts[pending or unknown < len(self.rules)]
+        otherwise = not verdicts[0].allow
+        return verdicts[unknown[otherwise] or self._may_come(request, otherwise, len(self.rules))]
+
+    def _may_come(self, request: Request, allow: bool, before: int) -> bool:
+        """Whether a rule before ``before`` with this action may match by what is not known yet.
+
+        No index finds by that; so any such rule counts, whatever else it asks for.
+        """
+        return (request.name is None and self._first_named[allow] < before) or (
+            request.readings is None and self._first_addressed[allow] < before
+        )
 
     def explain(self, request: Request, moment: Moment, lists: Mapping[str, Names]) -> Explanation:
         """The verdict as of ``decide``, and what each rule up to it says."""

@@ -1,7 +1,8 @@
 """The words of a decision: what is known of a session, when it is, and what is found.
 
 A *request* is what is known of a session at one moment; ``None`` in it is what may still become known (the
-name in a ClientHello that has not come). A *verdict* is *pending* where an earlier rule could match by it.
+name in a ClientHello that has not come). A *verdict* is *pending* where an earlier rule could
+turn it by that.
 """
 
 from __future__ import annotations

@@ -1,0 +1,245 @@
+"""One policy on every path: what a rule denies is denied by each, with its name in the answer and the log."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.netns.conftest import SERVER6, Box, needs_root
+from tests.netns.explicit import BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, raw, running
+from tests.netns.hosts import connect, udp_socket
+
+pytestmark = [pytest.mark.netns, needs_root]
+
+FILES6 = "64:ff9b::c01f:c451"
+KID = "fd00:1::4"
+
+RULES = f"""
+[[rule]]
+name = "homework"
+action = "deny"
+sources = ["{KID}/128"]
+ports = [80, 443]
+note = "Homework first."
+[[rule]]
+name = "no-address"
+action = "deny"
+destinations = ["{FILES_ADDRESS}/32"]
+ports = [81, 443, 7004]
+[[rule]]
+name = "this-one"
+action = "allow"
+domains = ["=good.blocked.example"]
+[[rule]]
+name = "no-name"
+action = "deny"
+domains = ["blocked.example"]
+[[rule]]
+name = "no-datagrams"
+action = "deny"
+protocols = ["udp"]
+ports = [7102]
+[[rule]]
+name = "no-ping"
+action = "deny"
+protocols = ["icmp"]
+destinations = ["{FILES_ADDRESS}/32"]
+[[rule]]
+name = "no-path"
+action = "deny"
+urls = ["{FILES}/secret*"]
+[[rule]]
+name = "no-films"
+action = "deny"
+content_types = ["video/*"]
+[[rule]]
+name = "too-large"
+action = "deny"
+larger_than = 100000
+ways = ["http"]
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A box with an explicit proxy, and rules."""
+    folder = tmp_path_factory.mktemp("policy")
+    with running(folder, RULES) as box:
+        # Deprecated: used by nobody who does not ask for it.
+        box.client.run("ip", "addr", "add", f"{KID}/64", "dev", "eth0", "nodad", "preferred_lft", "0")
+        www = folder / "www"
+        (www / "film.mp4").write_bytes(b"film")
+        (www / "small.txt").write_bytes(b"small")
+        (www / "secret.txt").write_bytes(b"secret")
+        (www / "large.bin").write_bytes(bytes(100_001))
+        yield box
+
+
+def last_row(box: Box, **wanted: Any) -> dict[str, Any]:
+    """The newest row of the log with these values; it is written once a second."""
+    deadline = time.monotonic() + 5
+    while True:
+        rows = [json.loads(line) for line in box.sessions_log.read_text().splitlines()]
+        for row in reversed(rows):
+            if all(row.get(key) == value for key, value in wanted.items()):
+                return row
+        assert time.monotonic() < deadline, f"no row with {wanted} in {rows[-3:]}"
+        time.sleep(0.1)
+
+
+class TestTransparent:
+    """Hosts that know nothing of a proxy."""
+
+    def test_a_denied_address_is_told_at_once(self, own: Box) -> None:
+        with pytest.raises(PermissionError):
+            connect(own, 7004, FILES6)
+        row = last_row(own, refused="denied", origin=FILES_ADDRESS, origin_port=7004)
+        assert row["rule"] == "no-address"
+
+    def test_another_port_of_it_is_not_denied(self, own: Box) -> None:
+        with pytest.raises(ConnectionRefusedError):
+            connect(own, 7999, FILES6)
+
+    def test_a_client(self, own: Box) -> None:
+        with pytest.raises(PermissionError):
+            connect(own, 443, SERVER6, source=KID)
+        connect(own, 7004, SERVER6, source=KID).close()
+        assert last_row(own, refused="denied", client=KID)["rule"] == "homework"
+
+    def test_datagrams(self, own: Box) -> None:
+        with udp_socket(own) as sock:
+            sock.connect((SERVER6, 7102))
+            sock.send(b"hello")
+            with pytest.raises(PermissionError):
+                sock.recv(100)
+            assert last_row(own, kind="udp", refused="denied")["rule"] == "no-datagrams"
+        with udp_socket(own) as sock:
+            sock.sendto(b"hello", (SERVER6, 7101))
+            assert sock.recv(100).endswith(b"hello")
+
+    def test_ping(self, own: Box) -> None:
+        assert "1 received" in own.client.run("ping", "-c1", "-W3", SERVER6).stdout
+        denied = own.client.run("ping", "-c1", "-W3", FILES6, check=False).stdout
+        assert "prohibited" in denied
+        assert last_row(own, kind="icmp", refused="denied")["rule"] == "no-ping"
+
+    @pytest.mark.parametrize(
+        ("name", "goes"), [("blocked.example", False), ("good.blocked.example", True), ("else.example", True)]
+    )
+    @pytest.mark.parametrize(("scheme", "port", "named_by"), [("https", 443, "sni"), ("http", 80, "host")])
+    def test_a_name_that_only_the_client_says(
+        self, own: Box, name: str, goes: bool, scheme: str, port: int, named_by: str
+    ) -> None:
+        done = curl(
+            own, "-k", "-o", "/dev/null", "--resolve", f"{name}:{port}:{SERVER6}", f"{scheme}://{name}/"
+        )
+        assert (done.returncode == 0) is goes, done.stderr
+        row = last_row(own, name=name, named_by=named_by)
+        expected = {"blocked.example": "no-name", "good.blocked.example": "this-one"}
+        assert row["rule"] == expected.get(name, "default")
+        assert (row["end"] == "denied") is not goes
+
+    def test_a_client_that_says_nothing_is_not_kept_waiting(self, own: Box) -> None:
+        """A server that speaks first, and one that is spoken to late."""
+        with connect(own, 7001) as sock:
+            sock.settimeout(5)
+            assert sock.recv(100) == b"203.0.113.2"
+        with connect(own, 7004) as sock:
+            sock.settimeout(5)
+            time.sleep(0.5)
+            sock.sendall(b"late")
+            assert sock.recv(100) == b"late"
+
+    def test_octets_that_were_listened_to_are_not_lost(self, own: Box) -> None:
+        with connect(own, 7004) as sock:
+            sock.settimeout(5)
+            for piece in (b"GET / HT", b"TP/1.1\r\nHo", b"st: else.example\r\n\r\n"):
+                sock.sendall(piece)
+                time.sleep(0.05)
+            wanted = b"GET / HTTP/1.1\r\nHost: else.example\r\n\r\n"
+            found = b""
+            while len(found) < len(wanted):
+                found += sock.recv(100)
+            assert found == wanted
+        assert last_row(own, name="else.example", origin_port=7004)["named_by"] == "host"
+
+
+def asked(box: Box, url: str, *words: str, scheme: str = "http") -> tuple[int, str]:
+    """Status and answer by the explicit proxy."""
+    done = curl(box, "-x", SCHEMES[scheme], "-i", *words, url)
+    return int(done.stdout.split()[1]), done.stdout
+
+
+class TestExplicit:
+    """Clients that know of the proxy are told which rule it was."""
+
+    def test_a_page_says_which_rule_it_was(self, own: Box) -> None:
+        status, text = asked(own, "http://www.blocked.example/", "-H", "Accept: text/html")
+        assert status == 403
+        assert "Rule: no-name" in text
+        assert "http_request_denied" in text
+        assert last_row(own, refused="denied", origin="www.blocked.example")["rule"] == "no-name"
+
+    def test_the_owner_has_a_word(self, own: Box) -> None:
+        done = curl(own, "--interface", KID, "-x", SCHEMES["http"], f"http://{NAME}/")
+        assert "Homework first." in done.stdout
+
+    def test_connect(self, own: Box) -> None:
+        head = raw(
+            own, 3128, b"CONNECT www.blocked.example:443 HTTP/1.1\r\nHost: www.blocked.example\r\n\r\n"
+        )
+        assert head.startswith(b"HTTP/1.1 403")
+        assert b'details="rule no-name"' in head
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            FILES_ADDRESS,
+            f"[::ffff:{FILES_ADDRESS}]",
+            f"[{FILES6}]",
+            "[2002:c01f:c451::1]",
+            f"[2001:0:5ef5:79fd:0:0:{0xFFFF ^ 0xC01F:x}:{0xFFFF ^ 0xC451:x}]",
+            FILES,
+        ],
+    )
+    def test_no_way_of_writing_it_is_a_way_round(self, own: Box, target: str) -> None:
+        """And a name that leads to it is judged again by the address."""
+        head = raw(own, 3128, f"CONNECT {target}:443 HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        assert head.startswith(b"HTTP/1.1 403"), head
+        assert b'details="rule no-address"' in head
+
+    def test_socks_says_that_a_rule_forbids_it(self, own: Box) -> None:
+        for address in (b"\x01" + socket.inet_aton(FILES_ADDRESS), b"\x03\x0fblocked.example"):
+            request = b"\x05\x01\0" + b"\x05\x01\0" + address + struct.pack("!H", 443)
+            assert raw(own, 1080, request)[2:4] == b"\x05\x02"
+        assert last_row(own, refused="denied", origin="blocked.example")["rule"] == "no-name"
+
+    def test_a_path(self, own: Box) -> None:
+        assert asked(own, f"http://{FILES}/small.txt")[0] == 200
+        status, text = asked(own, f"http://{FILES}/secret.txt")
+        assert status == 403
+        assert "no-path" in text
+
+    @pytest.mark.parametrize(("file", "rule"), [("film.mp4", "no-films"), ("large.bin", "too-large")])
+    def test_content(self, own: Box, file: str, rule: str) -> None:
+        status, text = asked(own, f"http://{FILES}/{file}")
+        assert status == 403
+        assert rule in text
+        assert last_row(own, name=FILES, end="denied", rule=rule)
+        assert asked(own, f"http://{FILES}/small.txt")[0] == 200, "the client goes on"
+
+    def test_a_row_names_the_rule_that_allowed(self, own: Box) -> None:
+        assert asked(own, f"http://{NAME}/")[0] == 200
+        assert last_row(own, name=NAME, named_by="asked", service="http")["rule"] == "default"
+
+
+def test_the_box_itself_stays_out_of_reach_whatever_the_rules_say(own: Box) -> None:
+    for target in (BOX, "127.0.0.1", "[::1]", "203.0.113.2", "[fe80::1]", "100.100.100.200"):
+        head = raw(own, 3128, f"CONNECT {target}:443 HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        assert head.startswith(b"HTTP/1.1 403"), (target, head)
