@@ -303,12 +303,14 @@ RULES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 def requests(draw: st.DrawFn) -> Request:
     user = draw(st.sampled_from(sorted(USERS)))
     addresses = draw(st.none() | st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=2))
+    way = draw(st.sampled_from(["transparent", "http", "dns", "published"]))
+    names = st.sampled_from(NAMES)
     return request(
-        way=draw(st.sampled_from(["transparent", "http", "dns", "published"])),
+        way=way,
         kind=draw(st.sampled_from(["tcp", "udp"])),
         client=packed(draw(st.sampled_from(["fd00:1::2", "fd00:9::2", "203.0.113.9"]))),
         port=draw(st.sampled_from([80, 443, 450])),
-        name=draw(st.none() | st.sampled_from(NAMES)),
+        name=draw(names if way == DNS else st.none() | names),  # a question has one
         readings=None if addresses is None else tuple(packed(address) for address in addresses),
         user=user,
         groups=frozenset(USERS[user]),
