@@ -67,7 +67,7 @@ def joined(parts: Iterable[Part]) -> str:
 
 
 def key_of(entries: object) -> str | None:
-    """By what the entries of a list of tables are told apart; None where by nothing, or it is no such list."""
+    """By what the entries of a list of tables are told apart; None: by nothing, or it is no such list."""
     if not isinstance(entries, list) or not entries:
         return None
     for key in KEYS:
