@@ -30,7 +30,7 @@ def _masked(user: Any) -> Any:
 def unmasked(plain: Plain, known: Iterable[Plain]) -> tuple[Plain, list[Problem]]:
     """The configuration with the hashes back, each from the first of ``known`` that has the user.
 
-    Where none has, the password is left out, and a problem says so.
+    Where none has, the mark stays, and a problem says so.
     """
     users = plain.get("user")
     if not isinstance(users, list):
@@ -52,7 +52,6 @@ def unmasked(plain: Plain, known: Iterable[Plain]) -> tuple[Plain, list[Problem]
         if name in hashes:
             user["password"] = hashes[name]
         else:
-            del user["password"]
             words = f"there is no password of “{name}” to keep."
             hint = f"`isthmus user passwd {user.get('name', 'NAME')}` gives the user one."
             problems.append(Problem(f"user[{index}].password", words, hint, "password"))
