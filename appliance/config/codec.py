@@ -6,11 +6,13 @@ import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from appliance.config.migrate import migrate
 from appliance.config.schema import Config, as_plain
 from appliance.errors import ConfigError, Problem
 
@@ -112,6 +114,12 @@ def parse(text: str) -> Config:
         raise _refuse("(file)", f"this is no TOML: {error}", "syntax") from None
     except RecursionError:  # a daemon that reads the file anew must not end by it
         raise _refuse("(file)", "tables or lists are nested too deeply.", "syntax") from None
+    return validate(data)
+
+
+def validate(data: dict[str, Any]) -> Config:
+    """The configuration in a plain object; raises ConfigError with every problem found."""
+    data = migrate(data)
     try:
         config = Config.model_validate(data)
     except ValidationError as error:

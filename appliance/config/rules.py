@@ -127,68 +127,75 @@ class Policy(Section):
     default: Literal["allow", "deny"] = "allow"
     # TLS whose real server name is encrypted (ECH): rules see the name of the front only.
     ech: Literal["allow", "block"] = "allow"
-    # How much the log of sessions says.
+    # How much the log of sessions says of each.
     privacy: Literal["full", "no-destinations", "counters"] = "full"
-    retention_days: Annotated[int, Field(ge=1, le=3_650)] = 30
+    retention_days: Annotated[int, Field(ge=1, le=3_650)] = 30  # the log of sessions is kept so long
 
 
 class NameList(Section):
     """Names from a file or the web, kept up to date."""
 
-    name: LabelName
-    source: Source
+    name: LabelName  # small letters, digits and hyphens; rules name the list by it
+    source: Source  # https://…, http://…, or the whole path of a file on the box
+    # How the list is written; “auto” looks at its first lines.
     format: Literal["auto", "hosts", "domains", "adblock", "rpz"] = "auto"
-    refresh_hours: Annotated[int, Field(ge=1, le=8_760)] = 24
-    # Octets unpacked; more is refused, and the last good copy stays.
+    refresh_hours: Annotated[int, Field(ge=1, le=8_760)] = 24  # how often it is fetched anew
+    # Of the list unpacked; more is refused, and the last good copy stays.
     max_mib: Annotated[int, Field(ge=1, le=1_024)] = 64
 
 
 class Schedule(Section):
     """A part of the week, by the box's time zone (system.timezone)."""
 
-    name: LabelName
+    name: LabelName  # small letters, digits and hyphens; rules name the schedule by it
+    # The days on which it begins.
     days: Annotated[
         tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...], Field(min_length=1)
     ] = DAYS  # type: ignore[assignment]
-    # From and until a time of day; an ``until`` that is not later is the next day's.
+    # The time of day at which it begins.
     since: TimeOfDay = "00:00"
-    until: TimeOfDay = "24:00"
+    until: TimeOfDay = "24:00"  # and ends; where that is not later, on the next day
 
 
 class Device(Section):
     """A host of the LAN, known by its network cards: it keeps its name over all its addresses."""
 
-    name: AccountName
+    name: AccountName  # letters, digits or . _ @ + -
+    # The addresses of its network cards: 02:00:5e:10:00:01.
     macs: Annotated[tuple[Mac, ...], Field(min_length=1, max_length=16)]
 
 
 class _Subjects(Section):
     """Whom it is about: one of each kind that is given has to fit; none given: everybody."""
 
+    # Users of the explicit proxy, by name.
     users: Annotated[tuple[AccountName, ...], Field(max_length=65_536)] = ()
-    groups: Annotated[tuple[AccountName, ...], Field(max_length=1_024)] = ()
-    devices: Annotated[tuple[AccountName, ...], Field(max_length=65_536)] = ()
-    sources: Annotated[tuple[Network, ...], Field(max_length=65_536)] = ()
+    groups: Annotated[tuple[AccountName, ...], Field(max_length=1_024)] = ()  # users of these groups
+    devices: Annotated[tuple[AccountName, ...], Field(max_length=65_536)] = ()  # devices, by name
+    sources: Annotated[tuple[Network, ...], Field(max_length=65_536)] = ()  # clients' networks
 
 
 class Rule(_Subjects):
     """One rule. All conditions that are given have to hold; of one condition's entries any will do."""
 
-    name: LabelName
-    action: Literal["allow", "deny"]
-    enabled: bool = True
+    name: LabelName  # small letters, digits and hyphens; log and block page name the rule by it
+    action: Literal["allow", "deny"]  # what becomes of what matches
+    enabled: bool = True  # false: the rule stays, and is passed over
+    # A.example (with all below it), =a.example (it alone), *.a.example (all below it).
     domains: Annotated[tuple[DomainPattern, ...], Field(max_length=65_536)] = ()
-    lists: Annotated[tuple[LabelName, ...], Field(max_length=64)] = ()
+    lists: Annotated[tuple[LabelName, ...], Field(max_length=64)] = ()  # names that one of these lists has
     # An IPv4 network matches whatever IPv6 address embeds an address of it, too.
     destinations: Annotated[tuple[Network, ...], Field(max_length=65_536)] = ()
-    ports: Annotated[tuple[Ports, ...], Field(max_length=256)] = ()
-    protocols: tuple[Transport, ...] = ()
+    ports: Annotated[tuple[Ports, ...], Field(max_length=256)] = ()  # of the destination: 443, or 8000-8999
+    protocols: tuple[Transport, ...] = ()  # what it is carried by
     # By which way it comes: "http" is a plain request to the explicit proxy, "dns" a question.
     ways: tuple[Way, ...] = ()
     # Of plain HTTP alone, since all other content is encrypted.
     urls: Annotated[tuple[UrlPattern, ...], Field(max_length=4_096)] = ()
+    # Of the answer to a plain HTTP request: video/mp4, or video/*.
     content_types: Annotated[tuple[MediaType, ...], Field(max_length=256)] = ()
     larger_than: Annotated[int, Field(ge=0)] | None = None  # octets of content
+    # The rule holds while one of these does.
     schedules: Annotated[tuple[LabelName, ...], Field(max_length=64)] = ()
     # The rule ends then, for an exception on time.
     until: Moment | None = None
@@ -206,14 +213,14 @@ class Rule(_Subjects):
 class Limit(_Subjects):
     """A quota or a rate. A session counts in every limit that is about it."""
 
-    name: LabelName
+    name: LabelName  # small letters, digits and hyphens; log and status name the limit by it
     # "client": each address (a known device: all of its) has its own; "user": each user; "all": one for all.
     each: Literal["client", "user", "all"] = "client"
-    sessions: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    new_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    # Octets both ways, by the box's time zone.
+    sessions: Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # open at once
+    new_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # sessions begun in a second
+    # What passes in a day, both ways together, by the box's time zone.
     mib_per_day: Annotated[int, Field(ge=1, le=1 << 40)] | None = None
-    mib_per_month: Annotated[int, Field(ge=1, le=1 << 40)] | None = None
+    mib_per_month: Annotated[int, Field(ge=1, le=1 << 40)] | None = None  # the same, in a calendar month
     # Kilobits a second, for each direction.
     kbit_per_second: Annotated[int, Field(ge=64, le=100_000_000)] | None = None
 

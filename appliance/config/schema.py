@@ -43,6 +43,7 @@ def _timezone(name: str) -> str:
 class System(Section):
     """The box itself."""
 
+    # What the box calls itself: to the DHCP server, in its certificate and in its log.
     hostname: HostName = "isthmus"
     # By which schedules and days are counted.
     timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
@@ -51,10 +52,11 @@ class System(Section):
 class Wan(Section):
     """The IPv4 side."""
 
+    # The port, by its name; "auto": the first wired one.
     interface: InterfaceName = "auto"
-    mode: Literal["dhcp", "static"] = "dhcp"
+    mode: Literal["dhcp", "static"] = "dhcp"  # where the box has its IPv4 address from
     address: IPv4Interface | None = None  # with its prefix length: 192.0.2.2/24
-    gateway: IPv4Address | None = None
+    gateway: IPv4Address | None = None  # the router to the IPv4 world, inside that network
 
     @model_validator(mode="after")
     def _static_is_whole(self) -> Wan:
@@ -71,7 +73,7 @@ class Wan(Section):
 class Lan(Section):
     """The IPv6 side. The box is ::1 of the prefix."""
 
-    interface: InterfaceName = "auto"
+    interface: InterfaceName = "auto"  # the port, by its name; "auto": the first wired one that is left
     # "generated": a random ULA (RFC 4193), made at the first boot and kept.
     prefix: Literal["generated"] | LanNetwork = "generated"
     # IPv4 clients of published services appear to the servers with their address in this prefix
@@ -82,6 +84,7 @@ class Lan(Section):
 class Translation(Section):
     """A prefix that stands for an IPv4 network."""
 
+    # The IPv6 prefix: 32, 40, 48, 56, 64 or 96 bits long (RFC 6052).
     prefix: PrefixNetwork = IPv6Network("64:ff9b::/96")
     # The IPv4 networks that it carries; empty: all that it may (RFC 6052 section 3.1).
     networks: Annotated[tuple[IPv4Network, ...], Field(max_length=64)] = ()
@@ -124,8 +127,12 @@ class Dns(Section):
 class Timers(Section):
     """Seconds. Floors and defaults: RFC 6146 section 4, RFC 5382, RFC 4787, RFC 5508."""
 
+    # A UDP session ends after so many seconds without a datagram.
     udp: Annotated[int, Field(ge=120, le=86_400)] = 300
-    icmp: Annotated[int, Field(ge=60, le=3_600)] = 60
+    icmp: Annotated[int, Field(ge=60, le=3_600)] = (
+        60  # a ping's session ends after so many seconds without an answer
+    )
+    # A TCP session ends after so many seconds in silence.
     tcp_established: Annotated[int, Field(ge=7_440, le=604_800)] = 7_440
     # A SYN that is held while the origin's leg is dialled. Shorter than a client's own patience
     # (Linux gives up after 127 s, browsers after 20 to 60 s), longer than three lost SYNs (7 s).
@@ -143,13 +150,14 @@ class Proxy(Section):
     accept_first: bool = False
     # Of one worker. Two descriptors a session: the process limit must allow it.
     max_sessions: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
+    # Open sessions of one client, in one worker.
     max_sessions_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
-    # New sessions in a second, refused ones included: of one client, and of all clients of a worker.
+    # New sessions in a second, refused ones included: of one client.
     max_new_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
-    max_new: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000_000
+    max_new: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000_000  # the same, of all clients of a worker
     # SYNs of one client that wait for their origin; a flood from one client stops here.
     max_half_open_per_client: Annotated[int, Field(ge=1, le=65_536)] = 512
-    max_half_open: Annotated[int, Field(ge=1, le=65_536)] = 4_096
+    max_half_open: Annotated[int, Field(ge=1, le=65_536)] = 4_096  # the same, of all clients of a worker
     # Connections of one client to the explicit proxy's listeners: in their handshake, with a request, or kept
     # for the next one. Those that became tunnels are sessions. A browser has some dozens; a host that serves
     # many people from one address needs more; each holds a descriptor, and 50 KB where it is encrypted.
@@ -163,16 +171,17 @@ class Named(Section):
     hosts: Annotated[
         tuple[HostPattern, ...], Field(min_length=1, max_length=256)
     ]  # "a.example", "*.a.example"
+    # [IPv6 address]:port; the first one that answers serves.
     targets: Annotated[tuple[Endpoint, ...], Field(min_length=1, max_length=16)]
 
 
 class Published(Section):
     """A service of the IPv6 side that IPv4 clients reach on the WAN address."""
 
-    name: LabelName
-    protocol: Literal["tcp", "udp"] = "tcp"
-    port: Annotated[int, Field(ge=1, le=65_535)]
-    address: IPv4Address | None = None  # None: every WAN address
+    name: LabelName  # small letters, digits and hyphens; the log names the service by it
+    protocol: Literal["tcp", "udp"] = "tcp"  # TCP or UDP
+    port: Annotated[int, Field(ge=1, le=65_535)]  # the port on the WAN
+    address: IPv4Address | None = None  # not set: every WAN address
     # The first one that answers serves; the others are for when it does not.
     targets: Annotated[tuple[Endpoint, ...], Field(max_length=16)] = ()
     # By what a connection to a shared port finds its target: the TLS server name (nothing is
@@ -200,15 +209,16 @@ class Published(Section):
 class Group(Section):
     """Users that rules and limits treat alike."""
 
-    name: AccountName
+    name: AccountName  # letters, digits or . _ @ + -
 
 
 class User(Section):
     """Somebody who may use the explicit proxy where it asks who is there."""
 
-    name: AccountName
+    name: AccountName  # letters, digits or . _ @ + -; what the client sends as its user name
     # argon2id, as `isthmus user passwd` writes it; without one only a certificate lets the user in.
     password: Annotated[str, AfterValidator(argon2id)] | None = None
+    # At least one.
     groups: Annotated[tuple[AccountName, ...], Field(max_length=64, validate_default=True)] = ()
 
     @field_validator("groups")
@@ -230,13 +240,13 @@ class User(Section):
 class Listener(Section):
     """A port of the explicit proxy on the LAN."""
 
-    name: LabelName
-    port: Annotated[int, Field(ge=1, le=65_535)]
+    name: LabelName  # small letters, digits and hyphens; the log names the listener by it
+    port: Annotated[int, Field(ge=1, le=65_535)]  # no other listener, the console or the DNS may have it
     # What it speaks; "auto" tells HTTP and SOCKS (4, 4a and 5) apart by a client's first octets.
     mode: Literal["http", "socks", "auto"] = "auto"
     # The client's leg is encrypted, with the box's certificate.
     tls: bool = False
-    address: IPv6Address | None = None  # None: every LAN address
+    address: IPv6Address | None = None  # not set: every LAN address
     # How clients show who they are; empty: nobody is asked. Of several, any one will do.
     authentication: Annotated[tuple[Literal["password", "certificate"], ...], Field(max_length=2)] = ()
     # Take passwords over a connection that everybody on the LAN can read.
@@ -269,9 +279,9 @@ class Explicit(Section):
     listeners: Annotated[tuple[Listener, ...], Field(max_length=32)] = Field(
         default_factory=_default_listeners
     )
-    # Where CONNECT, and where SOCKS, may go; empty: every port.
+    # The ports that CONNECT may go to; empty: every port.
     connect_ports: Annotated[tuple[Port, ...], Field(max_length=256)] = (443,)
-    socks_ports: Annotated[tuple[Port, ...], Field(max_length=256)] = ()
+    socks_ports: Annotated[tuple[Port, ...], Field(max_length=256)] = ()  # the same for SOCKS
     # How the box names itself to origins in Via; "" leaves Via out, and loops to the dialler to find.
     pseudonym: Annotated[str, AfterValidator(valid_pseudonym)] = "isthmus"
     # Serve /proxy.pac and /wpad.dat, on this port beside the listeners for HTTP; 0: on those alone.
@@ -286,7 +296,7 @@ class Explicit(Section):
 class Console(Section):
     """The web console, on the LAN only."""
 
-    port: Annotated[int, Field(ge=1, le=65_535)] = 443
+    port: Annotated[int, Field(ge=1, le=65_535)] = 443  # HTTPS on the LAN address
 
 
 def _one_prefix() -> tuple[Translation, ...]:
@@ -296,7 +306,7 @@ def _one_prefix() -> tuple[Translation, ...]:
 class Config(Section):
     """The whole file."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = 1  # the file's format; files of older ones are converted when they are read
     system: System = System()
     wan: Wan = Wan()
     lan: Lan = Lan()

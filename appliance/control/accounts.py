@@ -6,8 +6,8 @@ that nothing is half-applied. What else was changed in the file is applied with 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,8 @@ from appliance.config.codec import read_text
 from appliance.config.edit import Value, remove_entry, set_entry
 from appliance.config.fields import account_name
 from appliance.config.schema import as_plain
-from appliance.errors import ConfigError, IsthmusError
-from appliance.network.apply import write_atomically
+from appliance.errors import IsthmusError
 from appliance.system.passwords import hashed
-
-# The users' hashes are in it.
-PRIVATE = 0o600
 
 
 class AccountError(IsthmusError):
@@ -31,12 +27,18 @@ class AccountError(IsthmusError):
 
 
 class Accounts:
-    """The users and groups of the file at ``path``. ``apply`` has the file taken up, and returns then."""
+    """The users and groups of the file at ``path``.
 
-    def __init__(self, path: Path, apply: Callable[[], None]) -> None:
+    ``change`` puts a text in force, as the author's revision with a comment. ``line`` is held while the file
+    is looked at and changed: one change at a time, and one hashing.
+    """
+
+    def __init__(
+        self, path: Path, change: Callable[[str, str, str], None], line: AbstractContextManager[Any]
+    ) -> None:
         self._path = path
-        self._apply = apply
-        self._line = threading.Lock()  # one change at a time, and one hashing
+        self._put_in_force = change
+        self._line = line
 
     def listed(self) -> dict[str, Any]:
         """The varlink types ``User`` and ``Group``, of the file as it is."""
@@ -52,7 +54,9 @@ class Accounts:
             ],
         }
 
-    def set_user(self, name: str, groups: list[str] | None, password: str | None, new: bool) -> None:
+    def set_user(
+        self, name: str, groups: list[str] | None, password: str | None, new: bool, author: str
+    ) -> None:
         """Add a user, or change what is given of one; AccountError where nothing is changed."""
         _check_name(name)
         with self._line:
@@ -71,26 +75,26 @@ class Accounts:
                 self._check_groups(config, values["groups"])
             if password is not None:
                 values["password"] = hashed(password)
-            self._change(text, config, "user", name, values)
+            self._change(author, text, config, "user", name, values)
 
-    def set_group(self, name: str) -> None:
+    def set_group(self, name: str, author: str) -> None:
         """Add a group."""
         _check_name(name)
         with self._line:
             text, config = self._read()
             if any(group.name == name for group in config.group):
                 raise AccountError(f"There is a group “{name}” already.", "`isthmus group list` shows all.")
-            self._change(text, config, "group", name, {})
+            self._change(author, text, config, "group", name, {})
 
-    def remove_user(self, name: str) -> None:
+    def remove_user(self, name: str, author: str) -> None:
         """Remove a user. What it opened goes on; nothing new is opened for it."""
         with self._line:
             text, config = self._read()
             if all(user.name != name for user in config.user):
                 raise _no_such("user", name, (user.name for user in config.user))
-            self._change(text, config, "user", name, None)
+            self._change(author, text, config, "user", name, None)
 
-    def remove_group(self, name: str) -> None:
+    def remove_group(self, name: str, author: str) -> None:
         """Remove a group that no user is in."""
         with self._line:
             text, config = self._read()
@@ -103,7 +107,7 @@ class Accounts:
                     f"{', '.join(inside[:5])}{' …' if len(inside) > 5 else ''}.",
                     "Give them other groups first: `isthmus user groups NAME --group …`.",
                 )
-            self._change(text, config, "group", name, None)
+            self._change(author, text, config, "group", name, None)
 
     @staticmethod
     def _check_groups(config: Config, groups: Iterable[str]) -> None:
@@ -117,7 +121,13 @@ class Accounts:
         return text, parse(text)
 
     def _change(
-        self, text: str, before: Config, table: str, name: str, values: Mapping[str, Value] | None
+        self,
+        author: str,
+        text: str,
+        before: Config,
+        table: str,
+        name: str,
+        values: Mapping[str, Value] | None,
     ) -> None:
         """Write the file with the entry set, or removed where ``values`` is None, and have it applied."""
         changed = remove_entry(text, table, name) if values is None else set_entry(text, table, name, values)
@@ -127,8 +137,9 @@ class Accounts:
                 f"The file {self._path} is written in a way that cannot be changed safely.",
                 f"Change its [[{table}]] tables by hand, and reload isthmus-control.",
             )
-        write_atomically(self._path, changed, PRIVATE)
-        self._apply()
+        known = any(entry["name"] == name for entry in as_plain(before)[table])
+        verb = "Remove" if values is None else "Change" if known else "Add"
+        self._put_in_force(changed, author, f"{verb} {table} {name}")
 
 
 def _check_name(name: str) -> None:
@@ -159,13 +170,3 @@ def _expected(config: Config, table: str, name: str, values: Mapping[str, Value]
     else:
         found.update(values)
     return plain
-
-
-def refusal(error: IsthmusError) -> tuple[str, str]:
-    """(what is wrong, what to do) of a change that was not made; a configuration's problem with its path."""
-    if isinstance(error, ConfigError):
-        first = error.problems[0]
-        more = len(error.problems) - 1
-        rest = f" And {more} more." if more else ""
-        return f"{first.path}: {first.message}{rest}", first.hint or "Nothing was changed."
-    return error.message, error.hint

@@ -17,8 +17,8 @@ from typing import Any
 from appliance import __version__
 from appliance.config import Config, dump, load
 from appliance.config.schema import lan_address, without_passwords
-from appliance.control.accounts import PRIVATE
 from appliance.control.client import ControlError, call
+from appliance.control.disk import PRIVATE, put
 from appliance.dataplane import worker_count
 from appliance.errors import ConfigError, IsthmusError, Problem
 from appliance.network import observe
@@ -76,7 +76,7 @@ class Box:
         """Take up the file, or the last good one; ConfigError when there is neither."""
         self.state.mkdir(mode=0o750, parents=True, exist_ok=True)
         if not self.config_path.exists():
-            write_atomically(self.config_path, dump(Config()), PRIVATE)
+            put(self.config_path, dump(Config()))
         try:
             self.config = load(self.config_path)
             self.problems = []
@@ -96,17 +96,22 @@ class Box:
         public = dump(without_passwords(self.config))
         write_atomically(self.runtime / "config.toml", public, GROUP_READABLE)
 
+    def generated_prefix(self) -> IPv6Network | None:
+        """The LAN prefix that was made here; None where none was yet."""
+        try:
+            return IPv6Network((self.state / "lan-prefix").read_text().strip())
+        except (OSError, ValueError):
+            return None
+
     def lan_prefix(self) -> IPv6Network:
         """The LAN's prefix; a generated one is made once and kept."""
         if isinstance(self.config.lan.prefix, IPv6Network):
             return self.config.lan.prefix
-        path = self.state / "lan-prefix"
-        try:
-            return IPv6Network(path.read_text().strip())
-        except (OSError, ValueError):
+        prefix = self.generated_prefix()
+        if prefix is None:
             prefix = generate_prefix()
-            write_atomically(path, f"{prefix}\n")
-            return prefix
+            write_atomically(self.state / "lan-prefix", f"{prefix}\n")
+        return prefix
 
     # -- the network ---------------------------------------------------------------------------
 

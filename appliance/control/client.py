@@ -16,11 +16,18 @@ MAX_ANSWER = 16 << 20
 
 
 class ControlError(IsthmusError):
-    """Control is not there, or refused. ``code`` is Varlink's error name, or "unavailable"."""
+    """Control is not there, or refused.
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
+    ``code`` is Varlink's error name, or "unavailable"; ``details`` the error's parameters: ``problems`` of
+    Invalid, ``conflicts`` of Conflict.
+    """
+
+    def __init__(
+        self, code: str, message: str, hint: str = "", details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message, hint)
         self.code = code
+        self.details = details or {}
 
 
 def call(
@@ -58,7 +65,7 @@ def call(
         details = reply.get("parameters") or {}
         name = str(reply["error"])
         words = str(details.get("message") or name.rpartition(".")[2])
-        raise ControlError(name, words, str(details.get("hint") or ""))
+        raise ControlError(name, words, str(details.get("hint") or ""), details)
     found: dict[str, Any] = reply.get("parameters") or {}
     return found
 
@@ -114,19 +121,102 @@ class ControlClient:
         return found["users"], found["groups"]
 
     def set_user(
-        self, name: str, groups: list[str] | None = None, password: str | None = None, new: bool = False
+        self,
+        name: str,
+        groups: list[str] | None = None,
+        password: str | None = None,
+        new: bool = False,
+        author: str | None = None,
     ) -> None:
         """Add a user, or change what is given; ControlError with the reason when it is refused."""
-        self._call("SetUser", name=name, groups=groups, password=password, new=new)
+        self._call("SetUser", name=name, groups=groups, password=password, new=new, author=author)
 
-    def remove_user(self, name: str) -> None:
+    def remove_user(self, name: str, author: str | None = None) -> None:
         """Remove it; ControlError with the reason when it is refused."""
-        self._call("RemoveUser", name=name)
+        self._call("RemoveUser", name=name, author=author)
 
-    def add_group(self, name: str) -> None:
+    def add_group(self, name: str, author: str | None = None) -> None:
         """Add it; ControlError with the reason when it is refused."""
-        self._call("AddGroup", name=name)
+        self._call("AddGroup", name=name, author=author)
 
-    def remove_group(self, name: str) -> None:
+    def remove_group(self, name: str, author: str | None = None) -> None:
         """Remove it; ControlError with the reason when it is refused."""
-        self._call("RemoveGroup", name=name)
+        self._call("RemoveGroup", name=name, author=author)
+
+    # -- the configuration: the interface file says what each does, and what it is refused with --------------
+
+    def active(self) -> dict[str, Any]:
+        """``revision``, ``config`` and ``toml`` in force."""
+        return self._call("GetActive")
+
+    def candidate(self, author: str) -> dict[str, Any]:
+        """The type Candidate: the author's, or one without a change."""
+        return self._candidate("GetCandidate", author=author)
+
+    def candidates(self) -> list[dict[str, Any]]:
+        """The type Draft of each author that has one."""
+        found: list[dict[str, Any]] = self._call("ListCandidates")["candidates"]
+        return found
+
+    def put_candidate(
+        self, author: str, config: dict[str, Any], based_on: int, version: int | None = None
+    ) -> dict[str, Any]:
+        """Keep ``config`` as the author's candidate; the type Candidate with its problems."""
+        return self._candidate(
+            "PutCandidate", author=author, config=config, based_on=based_on, version=version
+        )
+
+    def merge_candidate(self, author: str, mine: list[str]) -> dict[str, Any]:
+        """Merge with the active configuration, the author's value at the paths in ``mine``."""
+        return self._candidate("MergeCandidate", author=author, mine=mine)
+
+    def restore(self, author: str, number: int) -> dict[str, Any]:
+        """That revision as the author's candidate."""
+        return self._candidate("Restore", author=author, number=number)
+
+    def discard_candidate(self, author: str) -> None:
+        """Drop the author's candidate."""
+        self._call("DiscardCandidate", author=author)
+
+    def _candidate(self, method: str, **parameters: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._call(method, **parameters)["candidate"]
+        return found
+
+    def commit(
+        self,
+        author: str,
+        comment: str,
+        based_on: int,
+        version: int | None = None,
+        confirm_seconds: int | None = None,
+    ) -> dict[str, Any]:
+        """``revision``, and ``pending`` (the type Pending) or None where the commit is final."""
+        return self._call(
+            "Commit",
+            author=author,
+            comment=comment,
+            based_on=based_on,
+            version=version,
+            confirm_seconds=confirm_seconds,
+        )
+
+    def confirm(self, author: str, revision: int | None = None) -> int:
+        """The pending commit stays; its revision."""
+        return int(self._call("Confirm", author=author, revision=revision)["revision"])
+
+    def rollback(self, author: str, revision: int | None = None) -> int:
+        """The pending commit is taken back; the revision that is in force again."""
+        return int(self._call("Rollback", author=author, revision=revision)["revision"])
+
+    def pending(self) -> dict[str, Any] | None:
+        """The type Pending, or None."""
+        return self._call("GetPending").get("pending")
+
+    def revisions(self, limit: int = 50, before: int | None = None) -> tuple[list[dict[str, Any]], bool]:
+        """The type Revision, the newest first; True where there are older ones."""
+        found = self._call("ListRevisions", limit=limit, before=before)
+        return found["revisions"], bool(found["more"])
+
+    def revision(self, number: int) -> dict[str, Any]:
+        """``revision``, ``toml``, ``config`` and ``changes`` of one."""
+        return self._call("GetRevision", number=number)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import threading
 from pathlib import Path
 
-from appliance.control.accounts import AccountError, Accounts
+from appliance.control.accounts import Accounts
 from appliance.control.box import Box, is_root
+from appliance.control.candidates import Candidates
+from appliance.control.commits import Commits, NotAppliedError
+from appliance.control.revisions import Revisions
 from appliance.control.server import ControlServer, Interface
 from appliance.errors import ConfigError, IsthmusError
 from appliance.network.observe import has_networkd
@@ -52,6 +56,11 @@ def main(argv: list[str] | None = None) -> int:
             load(options.config)
             print(f"{options.config}: no problem found")
             return 0
+        revisions = Revisions(options.config, options.state / "revisions")
+        if is_root() and not options.plan:
+            # Before the file is read: it may be about to be rolled back, or be gone.
+            options.state.mkdir(mode=0o750, parents=True, exist_ok=True)
+            _recover(revisions)
         box.read()
         if options.plan:
             for step in box.steps():
@@ -73,11 +82,10 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"isthmus-control: {error}", file=sys.stderr)
         return EXIT_FAILED
-    return _serve(box)
+    return _serve(box, revisions)
 
 
-def _serve(box: Box) -> int:
-    box.refresh()  # a missing port is shown as a health issue; the box waits for it
+def _serve(box: Box, revisions: Revisions) -> int:
     wake = threading.Event()
     asked: set[int] = set()
     changed = _Changes(wake)
@@ -88,6 +96,15 @@ def _serve(box: Box) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, on_signal)
+    commits = Commits(
+        revisions,
+        Candidates(box.state / "candidates"),
+        changed.apply,
+        box.generated_prefix,
+    )
+    with contextlib.suppress(OSError):  # a full disk stops no traffic
+        commits.adopt()
+    box.refresh()  # a missing port is shown as a health issue; the box waits for it
     path = box.runtime / "control.sock"
     interface = Interface(
         lambda: box.config,
@@ -95,25 +112,56 @@ def _serve(box: Box) -> int:
         box.sessions,
         box.passwords,
         box.end_console_sessions,
-        Accounts(box.config_path, changed.apply),
+        Accounts(box.config_path, commits.change_file, commits.line),
+        commits,
     )
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
         print("isthmus-control: ready", file=sys.stderr)
         while not asked & {signal.SIGTERM, signal.SIGINT}:
-            wake.wait(REFRESH_INTERVAL)
+            remaining = revisions.remaining()
+            wake.wait(REFRESH_INTERVAL if remaining is None else min(REFRESH_INTERVAL, remaining + 0.01))
             wake.clear()
             # Here and not in the handler: nothing may change under an apply that is under way.
             waiting = changed.take()
-            if signal.SIGHUP in asked or waiting:
+            before = box.network_problem
+            problem = None
+            by_hand = signal.SIGHUP in asked
+            if commits.tick() or by_hand or waiting:
+                problem = _reread(box)
+            if by_hand and commits.adopt(wait=False):
                 asked.discard(signal.SIGHUP)
-                _reread(box)
             box.refresh()
-            for done in waiting:
-                done.set()
+            if problem is None and box.network_problem != before:
+                problem = box.network_problem  # which this change brought
+            for one in waiting:
+                one.done(problem)
         server.shutdown()
     path.unlink(missing_ok=True)
     return 0
+
+
+def _recover(revisions: Revisions) -> None:
+    """End what a crash or a power cut left. What the disk refuses stops no traffic."""
+    try:
+        revisions.recover()
+    except OSError as error:
+        print(f"isthmus-control: revisions: {error}", file=sys.stderr)
+
+
+class _Waiting:
+    """A thread of the socket that changed the file."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.problem: str | None = None
+
+    def done(self, problem: str | None) -> None:
+        self.problem = problem
+        self._event.set()
+
+    def wait(self, timeout: float) -> bool:
+        return self._event.wait(timeout)
 
 
 class _Changes:
@@ -122,31 +170,35 @@ class _Changes:
     def __init__(self, wake: threading.Event) -> None:
         self._wake = wake
         self._line = threading.Lock()
-        self._waiting: list[threading.Event] = []
+        self._waiting: list[_Waiting] = []
 
-    def apply(self) -> None:
-        """Have the file taken up; AccountError where that takes too long."""
-        done = threading.Event()
+    def apply(self) -> str | None:
+        """Have the file taken up; what the box cannot do of it. NotAppliedError where that takes too long."""
+        one = _Waiting()
         with self._line:
-            self._waiting.append(done)
+            self._waiting.append(one)
         self._wake.set()
-        if not done.wait(APPLY_TIMEOUT):
-            raise AccountError(
+        if not one.wait(APPLY_TIMEOUT):
+            raise NotAppliedError(
                 "The change is saved, but not in force yet.", "`isthmus status` says what holds the box up."
             )
+        return one.problem
 
-    def take(self) -> list[threading.Event]:
+    def take(self) -> list[_Waiting]:
         """Those that wait, each once."""
         with self._line:
             waiting, self._waiting = self._waiting, []
         return waiting
 
 
-def _reread(box: Box) -> None:
+def _reread(box: Box) -> str | None:
+    """Take the file up; in words why it cannot be."""
     try:
         box.read()
     except (ConfigError, OSError) as error:
         print(error, file=sys.stderr)
+        return str(error)
+    return None
 
 
 if __name__ == "__main__":

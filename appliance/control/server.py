@@ -9,19 +9,20 @@ import os
 import pwd
 import socketserver
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from socket import SO_PEERCRED, SOL_SOCKET
 from typing import Any
 
 import varlink
-from varlink.error import VarlinkError
 
 from appliance import __version__
 from appliance.config import Config, dump, parse
 from appliance.config.schema import without_passwords
-from appliance.control.accounts import Accounts, refusal
-from appliance.errors import ConfigError, IsthmusError
+from appliance.control.accounts import Accounts
+from appliance.control.commits import Commits
+from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problems_plain, refusals, refuse
+from appliance.errors import ConfigError
 from appliance.system.passwords import PasswordAlreadySetError, Passwords, PasswordTooWeakError
 
 MAX_MESSAGE = 8 << 20  # a configuration of the greatest size, quoted
@@ -29,21 +30,18 @@ IDLE_TIMEOUT = 30.0
 MAX_LISTED = 1_000
 GROUP = "isthmus"
 WEB_USER = "isthmus-web"
-_INTERFACE = "org.isthmus.control"
-# What only the console (and root) may ask: these decide who the admin is, and who may use the proxy.
+# What only the console (and root) may ask: these decide who the admin is, who may use the proxy, and what
+# the box does.
 _WEB_ONLY = frozenset(
     {
         *("SetFirstPassword", "Authenticate"),
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
+        *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
+        *("Commit", "Confirm", "Rollback"),
     }
 )
 # What only root may, who is at the box itself: the console must not be able to give itself a password.
 _ROOT_ONLY = frozenset({"ResetPassword"})
-
-
-def refuse(error: str, **parameters: Any) -> VarlinkError:
-    """An error of the interface, as the library wants it."""
-    return VarlinkError({"error": f"{_INTERFACE}.{error}", "parameters": parameters})
 
 
 class Gate:
@@ -73,7 +71,7 @@ class Gate:
         return method not in _WEB_ONLY and uid in self._members
 
 
-class Interface:
+class Interface(ConfigurationVerbs):
     """org.isthmus.control, method by method."""
 
     def __init__(
@@ -84,7 +82,9 @@ class Interface:
         passwords: Passwords,
         end_sessions: Callable[[], None],
         accounts: Accounts,
+        commits: Commits,
     ) -> None:
+        super().__init__(commits)
         self._config = config
         self._status = status
         self._sessions = sessions
@@ -111,12 +111,7 @@ class Interface:
         try:
             parse(toml)
         except ConfigError as error:
-            return {
-                "problems": [
-                    {"path": p.path, "message": p.message, "hint": p.hint, "code": p.code}
-                    for p in error.problems
-                ]
-            }
+            return {"problems": problems_plain(error.problems)}
         return {"problems": []}
 
     def GetSetup(self) -> dict[str, Any]:  # noqa: N802
@@ -149,49 +144,34 @@ class Interface:
 
     def ListUsers(self) -> dict[str, Any]:  # noqa: N802
         """Users and groups of the proxy."""
-        with _refusals():
+        with refusals():
             return self._accounts.listed()
 
     def SetUser(  # noqa: N802
-        self, name: str, groups: list[str] | None, password: str | None, new: bool
+        self, name: str, groups: list[str] | None, password: str | None, new: bool, author: str | None
     ) -> dict[str, Any]:
         """Add or change one."""
-        with _refusals():
-            self._accounts.set_user(name, groups, password, new)
+        with refusals():
+            self._accounts.set_user(name, groups, password, new, author or ROOT)
         return {}
 
-    def RemoveUser(self, name: str) -> dict[str, Any]:  # noqa: N802
+    def RemoveUser(self, name: str, author: str | None) -> dict[str, Any]:  # noqa: N802
         """Remove one."""
-        with _refusals():
-            self._accounts.remove_user(name)
+        with refusals():
+            self._accounts.remove_user(name, author or ROOT)
         return {}
 
-    def AddGroup(self, name: str) -> dict[str, Any]:  # noqa: N802
+    def AddGroup(self, name: str, author: str | None) -> dict[str, Any]:  # noqa: N802
         """Add one."""
-        with _refusals():
-            self._accounts.set_group(name)
+        with refusals():
+            self._accounts.set_group(name, author or ROOT)
         return {}
 
-    def RemoveGroup(self, name: str) -> dict[str, Any]:  # noqa: N802
+    def RemoveGroup(self, name: str, author: str | None) -> dict[str, Any]:  # noqa: N802
         """Remove one without users."""
-        with _refusals():
-            self._accounts.remove_group(name)
+        with refusals():
+            self._accounts.remove_group(name, author or ROOT)
         return {}
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """What is ours, and what the disk says, as an error of the interface."""
-    try:
-        yield
-    except PasswordTooWeakError as error:
-        raise refuse("PasswordTooWeak", message=error.message) from None
-    except IsthmusError as error:
-        message, hint = refusal(error)
-        raise refuse("Refused", message=message, hint=hint) from None
-    except OSError as error:
-        words = f"The configuration cannot be written: {error.strerror or error}."
-        raise refuse("Refused", message=words, hint="Nothing was changed.") from None
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -235,7 +215,7 @@ class ControlServer(socketserver.ThreadingUnixStreamServer):
             version=__version__,
             interface_dir=str(Path(__file__).parent),
         )
-        self._service._add_interface(_INTERFACE, interface)
+        self._service._add_interface(INTERFACE, interface)
 
     def answer(self, uid: int, message: bytes) -> list[bytes]:
         """The replies to one message of the user's."""
@@ -252,4 +232,4 @@ def _method_of(message: bytes) -> str:
     if not isinstance(call, dict) or not isinstance(call.get("method"), str):
         raise ValueError("not a Varlink call")
     interface, _, method = call["method"].rpartition(".")
-    return method if interface == _INTERFACE else ""
+    return method if interface == INTERFACE else ""

@@ -15,7 +15,10 @@ import pytest
 
 from appliance.config import Config, parse
 from appliance.control.accounts import Accounts
+from appliance.control.candidates import Candidates
 from appliance.control.client import ControlClient, ControlError, call
+from appliance.control.commits import Commits
+from appliance.control.revisions import Revisions
 from appliance.control.server import ControlServer, Interface
 from appliance.policy.throttle import FREE_FAILURES
 from appliance.system.passwords import Passwords
@@ -31,13 +34,21 @@ def no_status() -> dict[str, Any]:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ControlServer]:
     """A served control.sock over a default configuration."""
+    commits = Commits(
+        Revisions(tmp_path / "config.toml", tmp_path / "revisions"),
+        Candidates(tmp_path / "candidates"),
+        lambda: (tmp_path / "applied").touch(),
+        lambda: None,
+    )
+    commits.revisions.recover()
     interface = Interface(
         Config,
         no_status,
         lambda limit, search: {"sessions": [], "total": 0},
         Passwords(tmp_path / "users"),
         lambda: (tmp_path / "signed-out").touch(),
-        Accounts(tmp_path / "config.toml", (tmp_path / "applied").touch),
+        Accounts(tmp_path / "config.toml", commits.change_file, commits.line),
+        commits,
     )
     with ControlServer(tmp_path / "control.sock", interface) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
@@ -60,6 +71,7 @@ def ask(server: ControlServer, uid: int, method: str, **parameters: Any) -> dict
     [
         *("GetSetup", "GetConfig", "Authenticate", "SetFirstPassword", "ResetPassword"),
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
+        *("GetCandidate", "PutCandidate", "Commit", "Confirm", "Rollback", "Restore", "GetRevision"),
     ],
 )
 def test_a_stranger_is_refused(server: ControlServer, method: str) -> None:
@@ -190,6 +202,10 @@ def test_members_of_the_group_do_not_decide_who_may_use_the_proxy(server: Contro
     gate = server._gate
     gate._web, gate._members = 1, {STRANGER}
     assert gate.allows(STRANGER, "GetStatus")
-    for method in ("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"):
+    for method in (
+        *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
+        *("GetCandidate", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
+        *("Commit", "Confirm", "Rollback"),
+    ):
         assert not gate.allows(STRANGER, method)
         assert gate.allows(1, method)

@@ -1,0 +1,268 @@
+"""Commit, confirm, roll back: for the console, the command line, and files edited by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+
+from appliance.config import dump, parse
+from appliance.config.codec import validate
+from appliance.config.diff import Clash, changes
+from appliance.config.effects import CONFIRM_SECONDS, MAX_CONFIRM_SECONDS, MIN_CONFIRM_SECONDS, console_url
+from appliance.config.schema import as_plain
+from appliance.config.transaction import Event, Phase, Record, TransitionError
+from appliance.control.candidates import Candidates
+from appliance.control.disk import put
+from appliance.control.drafting import CommitError, Drafting, OutdatedError
+from appliance.control.revisions import BY_HAND, LATE, Revisions
+from appliance.errors import ConfigError, IsthmusError
+
+
+class ConflictError(IsthmusError):
+    """Two changed the same settings."""
+
+    code = "conflict"
+
+    def __init__(self, clashes: tuple[Clash, ...]) -> None:
+        count = len(clashes)
+        super().__init__(
+            f"{count} setting{' was' if count == 1 else 's were'} changed by others, too: "
+            + ", ".join(clash.path for clash in clashes[:5])
+            + (" …" if count > 5 else ""),
+            "Merge the candidate with the active configuration, and choose for each.",
+        )
+        self.clashes = clashes
+
+
+class NotAppliedError(IsthmusError):
+    """Raised by ``apply``: the change is saved, and will be in force when the box comes to it."""
+
+    code = "not-applied-yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An unconfirmed commit. ``remaining`` in seconds, ``deadline`` by the wall clock."""
+
+    record: Record
+    back_to: int
+    deadline: float
+    remaining: float
+    old_console: str | None
+    new_console: str | None
+
+
+class Commits:
+    """The configuration's changes, one at a time.
+
+    ``apply`` has the file taken up: it returns None, or in words why the network is not as the file says;
+    NotAppliedError where that takes too long. ``generated`` is the LAN prefix that the box made, if it did.
+    """
+
+    def __init__(
+        self,
+        revisions: Revisions,
+        candidates: Candidates,
+        apply: Callable[[], str | None],
+        generated: Callable[[], IPv6Network | None],
+    ) -> None:
+        self.revisions = revisions
+        self.drafting = Drafting(revisions, candidates, generated)
+        self.line = self.drafting.line
+        self._apply = apply
+        self._generated = generated
+        self._places: dict[int, tuple[str, int] | None] = {}
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def waiting(self) -> Waiting | None:
+        """The commit that waits for somebody's word; None where none does."""
+        ledger = self.revisions.ledger
+        pending = ledger.pending
+        record = ledger.record(pending.revision) if pending is not None else None
+        if pending is None or record is None or not pending.by_hand or ledger.phase is not Phase.UNCONFIRMED:
+            return None
+        urls = [self._console(number) for number in (pending.back_to, pending.revision)]
+        remaining = self.revisions.remaining() or 0.0
+        return Waiting(record, pending.back_to, pending.deadline.wall, remaining, urls[0], urls[1])
+
+    def _console(self, number: int) -> str | None:
+        """Where the console is by this revision. Asked for every other second while a commit waits."""
+        if number not in self._places:
+            if len(self._places) >= 8:
+                self._places.clear()
+            plain = self.drafting.plain(number)
+            self._places[number] = (plain["lan"]["prefix"], plain["console"]["port"]) if plain else None
+        place = self._places[number]
+        return None if place is None else console_url(*place, self._generated())
+
+    # -- commits -----------------------------------------------------------------------------------
+
+    def commit(
+        self, author: str, comment: str, based_on: int, version: int | None, confirm: int | None
+    ) -> tuple[int, Waiting | None]:
+        """Put the author's candidate in force; the revision, and what it waits for.
+
+        ConflictError, OutdatedError, ConfigError, CommitError, OSError: nothing has changed then.
+        """
+        with self.line:
+            self.adopt()
+            self.revisions.ledger.after(Event.COMMIT)
+            candidate = self.drafting.candidate(author)
+            if based_on != candidate.based_on or (version is not None and version != candidate.version):
+                raise OutdatedError("The candidate is another than you have seen.", "Look at it again.")
+            view = self.drafting.judge(candidate)
+            if view.clashes:
+                raise ConflictError(view.clashes)
+            if view.problems:
+                raise ConfigError(list(view.problems))
+            if not view.changes:
+                raise CommitError("There is nothing to commit", "The candidate is the active configuration.")
+            seconds = _confirm_seconds(confirm, view.cuts)
+            text = dump(validate(dict(self.drafting.merged(candidate))))
+            number = self._put_in_force(text, author, comment, len(view.changes), seconds)
+            self.drafting.discard(author)
+            return number, self.waiting()
+
+    def change_file(self, text: str, author: str, comment: str) -> None:
+        """Put ``text``, which is valid, in force: a change that needs no candidate and nobody's word."""
+        with self.line:
+            self.adopt()
+            self.revisions.ledger.after(Event.COMMIT)
+            found = changes(self.drafting.active()[1], as_plain(parse(text)))
+            if found:
+                self._put_in_force(text, author, comment, len(found), None)
+
+    def _put_in_force(self, text: str, author: str, comment: str, count: int, seconds: int | None) -> int:
+        self._save_rejected()
+        number = self.revisions.commit(text, author, comment, count, seconds)
+        try:
+            problem = self._apply()
+        except NotAppliedError:
+            if seconds is None:
+                self.revisions.confirm()
+                raise
+            problem = None  # the deadline runs, whatever it is that holds the box up
+        if problem is not None:
+            self._roll_back(f"It could not be applied: {problem}")
+            raise CommitError(f"The box cannot do that: {problem.rstrip('.')}", "It was rolled back.")
+        if seconds is None:
+            self.revisions.confirm()
+        return number
+
+    def _save_rejected(self) -> None:
+        """A copy of what somebody wrote into the file with mistakes, before it is overwritten."""
+        file = self.revisions.file
+        with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
+            text = file.read_text()
+            if text != self.revisions.text(self.revisions.ledger.active):
+                put(file.with_name(f"{file.stem}.rejected{file.suffix}"), text)
+
+    def confirm(self, revision: int | None) -> int:
+        """The pending commit stays; its number."""
+        with self.line:
+            number = self._pending(revision)
+            if self.revisions.remaining() == 0.0:
+                raise CommitError(f"The time to confirm revision {number} is over", "It is rolled back.")
+            self.revisions.confirm()
+            return number
+
+    def roll_back(self, author: str, revision: int | None) -> int:
+        """The pending commit is taken back; the revision that is in force again."""
+        with self.line:
+            self._pending(revision)
+            self._roll_back(f"{author} rolled it back.")
+            return self.revisions.ledger.active
+
+    def _pending(self, revision: int | None) -> int:
+        waiting = self.waiting()
+        if waiting is None:
+            raise TransitionError("No commit waits to be confirmed", "`isthmus history` lists all.")
+        number = waiting.record.number
+        if revision is not None and revision != number:
+            raise OutdatedError(f"Revision {number} waits, not {revision}.", "Look at it again.")
+        return number
+
+    def _roll_back(self, why: str) -> None:
+        self.revisions.roll_back(why)
+        try:
+            problem = self._apply()
+        except NotAppliedError as error:
+            problem = error.message
+        if problem is not None:
+            print(f"isthmus-control: after the rollback: {problem}", file=sys.stderr)
+
+    # -- what happens by itself ----------------------------------------------------------------------
+
+    def tick(self) -> bool:
+        """Roll back what nobody confirmed in time. True where the file is to be taken up anew.
+
+        For the thread that applies: where somebody else is at work it returns at once.
+        """
+        if not self.line.acquire(blocking=False):
+            return False
+        try:
+            ledger = self.revisions.ledger
+            if ledger.phase is Phase.REVERTING:
+                self.revisions.write_back()
+            elif ledger.phase is Phase.UNCONFIRMED and self.revisions.remaining() == 0.0:
+                print(f"isthmus-control: revision {ledger.active} is rolled back: {LATE}", file=sys.stderr)
+                self.revisions.roll_back(LATE)
+            else:
+                return False
+        except OSError as error:
+            print(f"isthmus-control: the rollback cannot be written: {error}", file=sys.stderr)
+            return False
+        finally:
+            self.line.release()
+        return True
+
+    def adopt(self, wait: bool = True) -> bool:
+        """Make what somebody changed in the file a revision; nothing where it has mistakes.
+
+        False where somebody else is at work and this is not to wait: the thread that applies must not.
+        """
+        if not self.line.acquire(blocking=wait):
+            return False
+        try:
+            self._adopt()
+        finally:
+            self.line.release()
+        return True
+
+    def _adopt(self) -> None:
+        ledger = self.revisions.ledger
+        if ledger.phase in (Phase.WRITING, Phase.REVERTING):
+            return
+        try:
+            text = self.revisions.file.read_text()
+            if text == self.revisions.text(ledger.active):
+                return
+            config = parse(text)
+        except (ConfigError, OSError, UnicodeDecodeError):
+            return
+        before = self.drafting.plain(ledger.active)
+        count = len(changes(before, as_plain(config))) if before else 0
+        comment = "Changed in the file" if ledger.active else "The first configuration"
+        self.revisions.adopt(text, BY_HAND, comment, count)
+
+
+def _confirm_seconds(asked: int | None, cuts: bool) -> int | None:
+    """How long somebody has to confirm; None where nobody has to."""
+    if asked is None:
+        return CONFIRM_SECONDS if cuts else None
+    if asked == 0:
+        if cuts:
+            raise CommitError(
+                "This can part you from the box, so it has to be confirmed",
+                f"Give it {MIN_CONFIRM_SECONDS} to {MAX_CONFIRM_SECONDS} seconds.",
+            )
+        return None
+    if not MIN_CONFIRM_SECONDS <= asked <= MAX_CONFIRM_SECONDS:
+        raise CommitError(
+            f"{asked} s is no time to confirm in", f"{MIN_CONFIRM_SECONDS} to {MAX_CONFIRM_SECONDS} seconds."
+        )
+    return asked

@@ -1,0 +1,198 @@
+"""Candidates at work: changed, merged, compared with what is in force, judged before they are committed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Network
+
+from appliance.config import parse
+from appliance.config.codec import validate
+from appliance.config.diff import Change, Clash, changes, merge
+from appliance.config.effects import Effect, effects
+from appliance.config.masking import masked, unmasked
+from appliance.config.paths import Plain
+from appliance.config.schema import as_plain
+from appliance.config.transaction import Record
+from appliance.control.candidates import MAX_CANDIDATES, Candidate, Candidates, check_size
+from appliance.control.revisions import Revisions
+from appliance.errors import ConfigError, IsthmusError, Problem
+
+
+class CommitError(IsthmusError):
+    """Nothing was put in force; the message says why."""
+
+    code = "commit-refused"
+
+
+class OutdatedError(IsthmusError):
+    """The candidate, or what it is based on, is another by now."""
+
+    code = "outdated"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A candidate with all that is to be known of it before a commit. ``config`` has marks for hashes."""
+
+    candidate: Candidate
+    config: Plain
+    active: int
+    clashes: tuple[Clash, ...]
+    changes: tuple[Change, ...]
+    problems: tuple[Problem, ...]
+    effects: tuple[Effect, ...]
+
+    @property
+    def cuts(self) -> bool:
+        """True where a commit has to be confirmed."""
+        return any(effect.cut for effect in self.effects)
+
+
+class Drafting:
+    """Everybody's candidates, seen against the active revision.
+
+    ``generated`` is the LAN prefix that the box made, if it did. ``line`` is held while anything changes.
+    """
+
+    def __init__(
+        self,
+        revisions: Revisions,
+        candidates: Candidates,
+        generated: Callable[[], IPv6Network | None],
+    ) -> None:
+        self.line = threading.RLock()
+        self._revisions = revisions
+        self._candidates = candidates
+        self._generated = generated
+        # What every page of the console asks for again: the last revision's configuration, views by author.
+        self._last: tuple[int, Plain] = (0, {})
+        self._views: dict[str, tuple[object, View]] = {}
+
+    def active(self) -> tuple[int, Plain]:
+        """The active revision's number and configuration, with hashes."""
+        number = self._revisions.ledger.active
+        if self._last[0] != number:
+            self._last = (number, self.plain(number))
+        return number, self._last[1]
+
+    def view(self, author: str) -> View:
+        """The author's candidate; the active configuration where there is none."""
+        with self.line:
+            candidate = self.candidate(author)
+            seen = (candidate.version, candidate.touched, self._revisions.ledger.active, self._generated())
+            known = self._views.get(author)
+            if known is None or known[0] != seen:
+                if len(self._views) >= MAX_CANDIDATES:
+                    self._views.clear()
+                self._views[author] = known = (seen, self.judge(candidate))
+            return known[1]
+
+    def drafts(self) -> list[tuple[Candidate, int]]:
+        """Every candidate with the number of its changes."""
+        return [(one, len(changes(one.base, one.config))) for one in self._candidates.all()]
+
+    def revision(self, number: int) -> tuple[Record, Plain, list[Change]]:
+        """A revision with its configuration, masked, and what it changed; CommitError: it is not kept."""
+        record = self._revisions.ledger.record(number)
+        if record is None or self._revisions.text(number) is None:
+            raise CommitError(
+                f"There is no revision {number}", "`isthmus history` lists those that are kept."
+            )
+        plain = self.plain(number)
+        before = self.plain(record.based_on) if record.based_on else {}
+        found = changes(before, plain) if before else []
+        return record, masked(plain), found
+
+    def plain(self, number: int) -> Plain:
+        """The revision's configuration with hashes; empty where it is not kept, or cannot be read now."""
+        text = self._revisions.text(number)
+        try:
+            return as_plain(parse(text)) if text is not None else {}
+        except ConfigError:
+            return {}
+
+    def candidate(self, author: str) -> Candidate:
+        found = self._candidates.get(author)
+        if found is not None:
+            return found
+        number, plain = self.active()
+        return Candidate(author, 0, 0.0, number, plain, plain)
+
+    def judge(self, candidate: Candidate) -> View:
+        """The candidate, merged with the active configuration."""
+        number, active = self.active()
+        merged = merge(candidate.base, candidate.config, active)
+        # Marks that nobody knew a hash for.
+        _plain, problems = unmasked(merged.plain, (active,))
+        told: list[Effect] = []
+        try:
+            after = validate(dict(merged.plain))
+            merged = replace(merged, plain=as_plain(after))
+            told = effects(validate(dict(active)), after, self._generated())
+        except ConfigError as error:
+            known = {problem.path for problem in problems}
+            problems += [problem for problem in error.problems if problem.path not in known]
+        return View(
+            candidate,
+            masked(candidate.config),
+            number,
+            merged.clashes,
+            tuple(changes(active, merged.plain)),
+            tuple(problems),
+            tuple(told),
+        )
+
+    def put(self, author: str, config: Plain, based_on: int, version: int | None) -> View:
+        """Keep ``config`` (with marks for hashes) as the author's candidate."""
+        check_size(config)
+        with self.line:
+            old = self.candidate(author)
+            if based_on != old.based_on or (version is not None and version != old.version):
+                raise OutdatedError(
+                    "The candidate was changed meanwhile, in another window or by a commit.",
+                    "Look at it again, and make the change anew.",
+                )
+            _number, active = self.active()
+            return self._keep(old, unmasked(config, (old.config, old.base, active))[0])
+
+    def _keep(self, old: Candidate, config: Plain) -> View:
+        try:
+            # Written out, so that a difference is one.
+            config = as_plain(validate(dict(config)))
+        except ConfigError:
+            pass  # the view says what is wrong; it is kept, for there may be a second half to come
+        touched = self._revisions.deadline(0).wall
+        # Also greater than that of one which was discarded.
+        version = max(old.version + 1, int(touched * 1000))
+        candidate = replace(old, config=config, version=version, touched=touched)
+        self._candidates.put(candidate)
+        return self.judge(candidate)
+
+    def merge(self, author: str, mine: Collection[str]) -> View:
+        """The author's candidate, on top of the active configuration; where both clash, see ``mine``."""
+        with self.line:
+            old = self.candidate(author)
+            number, active = self.active()
+            merged = merge(old.base, old.config, active, mine)
+            return self._keep(replace(old, based_on=number, base=active), merged.plain)
+
+    def merged(self, candidate: Candidate) -> Plain:
+        """What a commit puts in force."""
+        return merge(candidate.base, candidate.config, self.active()[1]).plain
+
+    def restore(self, author: str, number: int) -> View:
+        """A revision's configuration as the author's candidate, in the place of whatever there was."""
+        with self.line:
+            if self._revisions.ledger.record(number) is None or not (plain := self.plain(number)):
+                raise CommitError(
+                    f"Revision {number} cannot be restored", "`isthmus history` lists those that are kept."
+                )
+            active, base = self.active()
+            return self._keep(replace(self.candidate(author), based_on=active, base=base), plain)
+
+    def discard(self, author: str) -> None:
+        """Forget the author's candidate."""
+        with self.line:
+            self._candidates.drop(author)
