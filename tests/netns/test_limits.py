@@ -321,7 +321,8 @@ def test_without_memory_new_sessions_are_refused_and_the_worker_lives(own: Box) 
         try:
             wait_for(lambda: limits(own).get("memory", 0) > 0, "the status to say so", 3)
         except AssertionError:
-            print(own.log("proxy")); raise
+            print(own.log("proxy"))
+            raise
         alive = 0
         for sock in kept:
             with contextlib.suppress(OSError):
