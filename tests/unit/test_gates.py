@@ -18,9 +18,10 @@ SHARED = {"appliance", "appliance.errors", "appliance.addressing", "appliance.da
 MAY_IMPORT = {
     "protocol": set[str](),
     "policy": {"config"},
-    "session": set[str](),
+    "session": {"policy"},
     "config": set[str](),
-    "dns64": {"config", "protocol"},
+    "dns64": {"config", "policy", "protocol", "session"},
+    "lists": {"config", "policy", "session"},
     "proxy": {"config", "policy", "protocol", "session"},
     "network": {"config"},
     "system": {"config", "network", "policy", "protocol"},
