@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from appliance import __version__, accounts_cli
+from appliance import __version__, accounts_cli, policy_cli
 from appliance.config import load
 from appliance.control.client import ControlClient
 from appliance.errors import WIRE, ConfigError, Failure, IsthmusError
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="say what is wrong with a configuration file")
     check.add_argument("file", type=Path)
     accounts_cli.add_parsers(commands)
+    policy_cli.add_parsers(commands)
     return parser
 
 
@@ -135,6 +136,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{options.file}: no problem found")
         elif options.command in ("user", "group"):
             accounts_cli.run(options, client)
+        elif options.command == "explain":
+            policy_cli.run(options, client)
         elif options.command == "status":
             status = client.status()
             if options.json:

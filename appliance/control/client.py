@@ -115,6 +115,27 @@ class ControlClient:
         found = self._call("Authenticate", user=user, password=password, address=address)
         return bool(found["ok"]), found.get("retry_after")
 
+    def explain(
+        self,
+        client: str | None,
+        user: str | None,
+        target: str,
+        protocol: str = "tcp",
+        addresses: list[str] | None = None,
+        candidate_of: str | None = None,
+    ) -> dict[str, Any]:
+        """The type Explanation: what the policy says of a session, and why."""
+        found: dict[str, Any] = self._call(
+            "Explain",
+            client=client,
+            user=user,
+            target=target,
+            protocol=protocol,
+            addresses=addresses,
+            candidate_of=candidate_of,
+        )["explanation"]
+        return found
+
     def users(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Types User and Group of the interface file."""
         found = self._call("ListUsers")

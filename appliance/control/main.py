@@ -17,6 +17,7 @@ from appliance.control.revisions import Revisions
 from appliance.control.server import ControlServer, Interface
 from appliance.errors import ConfigError, IsthmusError
 from appliance.network.observe import has_networkd
+from appliance.session.tables import Tables
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
@@ -114,6 +115,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         box.end_console_sessions,
         Accounts(box.config_path, commits.change_file, commits.line),
         commits,
+        Tables(box.runtime / "lists" / "tables"),
     )
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()

@@ -21,8 +21,10 @@ from appliance.config import Config, dump, parse
 from appliance.config.schema import without_passwords
 from appliance.control.accounts import Accounts
 from appliance.control.commits import Commits
+from appliance.control.policy_verbs import PolicyVerbs
 from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problems_plain, refusals, refuse
 from appliance.errors import ConfigError
+from appliance.session.tables import Tables
 from appliance.system.passwords import PasswordAlreadySetError, Passwords, PasswordTooWeakError
 
 MAX_MESSAGE = 8 << 20  # a configuration of the greatest size, quoted
@@ -71,7 +73,7 @@ class Gate:
         return method not in _WEB_ONLY and uid in self._members
 
 
-class Interface(ConfigurationVerbs):
+class Interface(ConfigurationVerbs, PolicyVerbs):
     """org.isthmus.control, method by method."""
 
     def __init__(
@@ -83,8 +85,10 @@ class Interface(ConfigurationVerbs):
         end_sessions: Callable[[], None],
         accounts: Accounts,
         commits: Commits,
+        tables: Tables,
     ) -> None:
-        super().__init__(commits)
+        ConfigurationVerbs.__init__(self, commits)
+        PolicyVerbs.__init__(self, config, commits.drafting, tables)
         self._config = config
         self._status = status
         self._sessions = sessions

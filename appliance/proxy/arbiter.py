@@ -19,6 +19,7 @@ from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import Forbidden, unmapped
 from appliance.policy.request import Moment, Names, Request, Verdict
 from appliance.policy.sets import active_schedules
+from appliance.session.neighbours import Neighbours
 from appliance.session.record import literal_address
 
 
@@ -102,6 +103,7 @@ class Arbiter:
         self._forbidden = Forbidden(prefixes, lan)
         self._zone = ZoneInfo(config.system.timezone)
         self._minute = -1
+        self.devices = Neighbours(config.device)
         self.every_second()
 
     def every_second(self) -> None:

@@ -209,6 +209,7 @@ class Supervisor:
                     self._log_path,
                     self._certificates,
                     self._runtime / HELPER_SOCKET,
+                    self._runtime.parent,
                     heir,
                 )
                 code = 0

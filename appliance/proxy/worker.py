@@ -35,6 +35,7 @@ from appliance.proxy.transparent import Transparent
 from appliance.proxy.verifier import Verifier
 from appliance.session.log import Log
 from appliance.session.record import Session, address_text
+from appliance.session.tables import Tables
 
 TICK = 1.0
 # Descriptors that are not sessions': log, epoll, TUN, listeners, and room to breathe.
@@ -69,6 +70,7 @@ class Worker:
         log_path: Path | None,
         certificates: Path,
         helper: Path,
+        runtime: Path,
     ) -> None:
         self.index = index
         self._certificates = certificates
@@ -79,6 +81,8 @@ class Worker:
         kernel = Kernel(READ_SIZE)
         pipes = Pipes(kernel, usable // PIPE_SHARE // 2)
         self.context = Context(kernel, config, tun, self._log)
+        self._tables = Tables(runtime / "lists" / "tables")
+        self.context.arbiter.lists = self._tables
         self.relay = RelayContext(self.context, pipes)
         listener.setblocking(False)
         self._listener = listener.detach()
@@ -149,6 +153,7 @@ class Worker:
 
     def _every_second(self) -> None:
         context = self.context
+        self._tables.refresh(context.now)
         context.every_second()
         self.transparent.every_second()
         self._gate.pool.every_second()
@@ -353,12 +358,13 @@ def run_worker(
     log_path: Path | None,
     certificates: Path,
     helper: Path,
+    runtime: Path,
     estate: socket | None,
 ) -> None:
     """Be a worker; returns when it is to end.
 
-    ``certificates``: the folder with the box's own; ``helper``: the password helper's socket; ``estate``:
-    from which a worker before hands over.
+    ``certificates``: the folder with the box's own; ``helper``: the password helper's socket; ``runtime``:
+    the daemons' common folder; ``estate``: from which a worker before hands over.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -367,7 +373,17 @@ def run_worker(
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     worker = Worker(
-        index, config, tun, listener, from_clients, from_origins, line, log_path, certificates, helper
+        index,
+        config,
+        tun,
+        listener,
+        from_clients,
+        from_origins,
+        line,
+        log_path,
+        certificates,
+        helper,
+        runtime,
     )
     if estate is not None:
         # The listeners stand: the one before may close its own, and nobody is refused in between.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.netns.conftest import SERVER6, Box, needs_root
+from tests.netns.conftest import BIN, SERVER6, Box, needs_root
 from tests.netns.explicit import BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, raw, running
 from tests.netns.hosts import connect, udp_socket
 
@@ -237,6 +238,54 @@ class TestExplicit:
     def test_a_row_names_the_rule_that_allowed(self, own: Box) -> None:
         assert asked(own, f"http://{NAME}/")[0] == 200
         assert last_row(own, name=NAME, named_by="asked", service="http")["rule"] == "default"
+
+
+def explained(box: Box, *words: str) -> dict[str, Any]:
+    """`isthmus explain --json`."""
+    done = subprocess.run(
+        [BIN / "isthmus", "--runtime", str(box.runtime), "explain", "--json", *words],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+class TestExplain:
+    """`isthmus explain` says what the wire shows."""
+
+    @pytest.mark.parametrize(
+        ("words", "allow", "rule"),
+        [
+            (("--client", KID, "--to", f"{NAME}:443"), False, "homework"),
+            (("--to", "www.blocked.example:443", "--no-lookup"), False, "no-name"),
+            (("--to", "good.blocked.example:443", "--no-lookup"), True, "this-one"),
+            (("--to", f"{FILES_ADDRESS}:7004"), False, "no-address"),
+            (("--to", f"[{FILES6}]:7004"), False, "no-address"),
+            (("--to", f"{FILES_ADDRESS}:7999"), True, "default"),
+            (("--to", "192.31.196.80:7102", "--protocol", "udp"), False, "no-datagrams"),
+            (("--to", "127.0.0.1:80", "--protocol", "connect"), False, "always"),
+            (("--to", "203.0.113.2:80", "--protocol", "socks"), False, "always"),
+        ],
+    )
+    def test_verdicts(self, own: Box, words: tuple[str, ...], allow: bool, rule: str) -> None:
+        found = explained(own, *words)
+        assert (found["allow"], found["rule"]) == (allow, rule), found
+
+    def test_a_person_reads_why(self, own: Box) -> None:
+        done = subprocess.run(
+            [BIN / "isthmus", "--runtime", own.runtime, "explain", "--to", f"{FILES_ADDRESS}:7004"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.splitlines()[0] == "denied by rule “no-address”"
+        assert "the port is 7004, not 80, 443" in done.stdout
+
+    def test_a_bad_question(self, own: Box) -> None:
+        done = subprocess.run(
+            [BIN / "isthmus", "--runtime", own.runtime, "explain", "--to", "a b:99999"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "is no destination" in done.stderr
 
 
 def test_the_box_itself_stays_out_of_reach_whatever_the_rules_say(own: Box) -> None:

@@ -21,6 +21,7 @@ from appliance.control.commits import Commits
 from appliance.control.revisions import Revisions
 from appliance.control.server import ControlServer, Interface
 from appliance.policy.throttle import FREE_FAILURES
+from appliance.session.tables import Tables
 from appliance.system.passwords import Passwords
 
 STRANGER = 54_321
@@ -49,6 +50,7 @@ def server(tmp_path: Path) -> Iterator[ControlServer]:
         lambda: (tmp_path / "signed-out").touch(),
         Accounts(tmp_path / "config.toml", commits.change_file, commits.line),
         commits,
+        Tables(tmp_path / "tables"),
     )
     with ControlServer(tmp_path / "control.sock", interface) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})

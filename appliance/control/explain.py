@@ -1,0 +1,143 @@
+"""“Why?”: what the policy says of a session, rule by rule, by the same code as the data path's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from appliance.addressing import TranslationPrefix
+from appliance.config import Config
+from appliance.errors import IsthmusError
+from appliance.policy.decide import CompiledPolicy
+from appliance.policy.forbidden import Forbidden, unmapped
+from appliance.policy.request import DNS, Moment, Names, Request
+from appliance.policy.sets import active_schedules
+from appliance.session.neighbours import Neighbours
+
+# What may be asked for: the way that a session comes by, and what it is.
+PROTOCOLS = {
+    "tcp": ("transparent", "tcp"),
+    "udp": ("transparent", "udp"),
+    "icmp": ("transparent", "icmp"),
+    "http": ("http", "tcp"),
+    "connect": ("connect", "tcp"),
+    "socks": ("socks", "tcp"),
+    "dns": (DNS, "udp"),
+}
+_DEFAULT_PORTS = {"http": 80, "dns": 53, "icmp": 0}
+ALWAYS = "always"  # what is refused whatever the rules say
+
+
+class QuestionError(IsthmusError):
+    """The question cannot be answered as it is put."""
+
+    code = "question"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who wants to go where. ``host``: a name or an address; ``addresses``: what a name leads to."""
+
+    protocol: str
+    client: IPv4Address | IPv6Address | None
+    user: str
+    host: str
+    port: int
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+
+
+def question(
+    protocol: str, client: str | None, user: str | None, target: str, addresses: list[str] | None
+) -> Question:
+    """The question in these words; QuestionError."""
+    if protocol not in PROTOCOLS:
+        raise QuestionError(f"“{protocol}” is no protocol here.", f"It is one of {', '.join(PROTOCOLS)}.")
+    host, port = _target(target, protocol)
+    try:
+        who = ip_address(client) if client else None
+        where = tuple(ip_address(address) for address in addresses or ())
+    except ValueError as error:
+        raise QuestionError(f"{error}.", "Write an address as 2001:db8::1 or 192.0.2.1.") from None
+    return Question(protocol, who, user or "", host, port, where)
+
+
+def _target(target: str, protocol: str) -> tuple[str, int]:
+    remedy = "Write it as www.example.org:443, 192.0.2.1:80 or [2001:db8::1]:443."
+    host, colon, digits = target.rpartition(":")
+    if not colon or (target.count(":") > 1 and not host.startswith("[")):
+        host, digits = target, ""
+    host = host.removeprefix("[").removesuffix("]").rstrip(".").lower()
+    if not host or any(sign.isspace() or sign == "/" for sign in host):
+        raise QuestionError(f"“{target}” is no destination.", remedy)
+    if not digits:
+        return host, _DEFAULT_PORTS.get(protocol, 443)
+    if not digits.isdecimal() or int(digits) > 65_535:
+        raise QuestionError(f"“{digits}” is no port.", remedy)
+    return host, int(digits)
+
+
+def explain(config: Config, asked: Question, lists: Mapping[str, Names]) -> dict[str, Any]:
+    """The varlink type ``Explanation``."""
+    try:
+        literal: IPv4Address | IPv6Address | None = ip_address(asked.host)
+    except ValueError:
+        literal = None
+    prefixes = [TranslationPrefix(entry.prefix) for entry in config.translation]
+    lan = [n for n in (config.lan.prefix, config.lan.client_prefix) if isinstance(n, IPv6Network)]
+    forbidden = Forbidden(prefixes, lan)
+    addresses = (literal,) if literal is not None else asked.addresses
+    steps: list[dict[str, Any]] = []
+    for address in addresses:
+        why = forbidden.why(address.packed, _is_own)
+        if why:
+            words = f"{address} is {why}, which nobody reaches through the box"
+            return _answer(False, ALWAYS, False, "", [_step(ALWAYS, True, words)])
+    policy = CompiledPolicy(config)
+    way, kind = PROTOCOLS[asked.protocol]
+    client = b"" if asked.client is None else unmapped(asked.client.packed)
+    now = time.time()
+    device = Neighbours(config.device).device_of(client, now) if len(client) == 16 else ""
+    readings = tuple(reading for address in addresses for reading in forbidden.readings(address.packed))
+    request = Request(
+        way,
+        kind,
+        client or bytes(16),
+        asked.port,
+        name="" if literal is not None else asked.host,
+        readings=readings or None,
+        user=asked.user,
+        groups=policy.groups_of(asked.user),
+        device=device,
+        url=f"{asked.host}/" if way == "http" else "",
+    )
+    local = datetime.fromtimestamp(now, ZoneInfo(config.system.timezone))
+    moment = Moment(now, active_schedules(config.schedule, local))
+    found = policy.explain(request, moment, lists)
+    steps += [_step(*step) for step in found.steps]
+    verdict = found.verdict
+    return _answer(verdict.allow, verdict.rule, verdict.pending, verdict.note, steps)
+
+
+def _step(rule: str, matched: bool | None, why: str) -> dict[str, Any]:
+    return {"rule": rule, "matched": matched, "why": why}
+
+
+def _answer(allow: bool, rule: str, pending: bool, note: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"allow": allow, "rule": rule, "pending": pending, "note": note, "steps": steps}
+
+
+def _is_own(address: bytes) -> bool:
+    """Whether it is the box's: whether a socket can be bound to it."""
+    text = str(ip_address(address))
+    try:
+        with socket(AF_INET if len(address) == 4 else AF_INET6, SOCK_DGRAM) as probe:
+            probe.bind((text, 0))
+    except OSError:
+        return False
+    return True

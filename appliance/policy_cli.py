@@ -1,0 +1,97 @@
+"""`isthmus explain`: why a session is allowed or denied."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import threading
+from ipaddress import ip_address
+from socket import gaierror, getaddrinfo
+from typing import Any
+
+from appliance.control.client import ControlClient
+
+PROTOCOLS = ("tcp", "udp", "icmp", "http", "connect", "socks", "dns")
+# For the DNS to say what a name leads to. More, and the answer that needs no address is late.
+RESOLVE_TIMEOUT = 3.0
+MAX_ADDRESSES = 16
+_MATCHED = {True: "matches", False: "no", None: "unknown"}
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    explain = commands.add_parser(
+        "explain",
+        help="say which rule allows or denies a session, and why the rules before it do not match",
+        description="Asks the policy as the proxy does, and says why. Nothing is sent to the destination; "
+        "its name is looked up, for the rules about addresses.",
+    )
+    explain.add_argument("--to", required=True, metavar="NAME:PORT", help="or ADDRESS:PORT, [IPV6]:PORT")
+    explain.add_argument("--client", metavar="ADDRESS", help="of the host that asks")
+    explain.add_argument("--user", help="who it says it is, to the explicit proxy")
+    explain.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="tcp",
+        help="tcp, udp, icmp: of a host that knows nothing of a proxy (default tcp); http, connect, socks: "
+        "of a client of the explicit proxy; dns: a question for the name",
+    )
+    explain.add_argument("--candidate", action="store_true", help="by your candidate, which is not in force")
+    explain.add_argument("--no-lookup", action="store_true", help="leave the name as it is")
+    explain.add_argument("--json", action="store_true", help="everything, for programs")
+
+
+def run(options: argparse.Namespace, client: ControlClient) -> None:
+    """Ask, and print."""
+    addresses = [] if options.no_lookup or options.protocol == "dns" else _addresses(options.to)
+    author = getpass.getuser() if options.candidate else None
+    found = client.explain(
+        options.client, options.user, options.to, options.protocol, addresses, candidate_of=author
+    )
+    if options.json:
+        print(json.dumps({**found, "addresses": addresses}, indent=2))
+    else:
+        print_explanation(found, addresses)
+
+
+def _addresses(target: str) -> list[str]:
+    """What the name leads to, as far as the DNS says in time."""
+    name = target.rpartition(":")[0] or target
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        pass
+    else:
+        return []
+    found: list[str] = []
+
+    def look_up() -> None:
+        try:
+            found.extend(dict.fromkeys(str(entry[4][0]) for entry in getaddrinfo(name, None)))
+        except (gaierror, UnicodeError):
+            return
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(RESOLVE_TIMEOUT)
+    return found[:MAX_ADDRESSES]
+
+
+def print_explanation(found: dict[str, Any], addresses: list[str]) -> None:
+    """The verdict, then the rules in their order."""
+    word = "allowed" if found["allow"] else "denied"
+    by = {
+        "default": "by default: no rule matches",
+        "always": "whatever the rules say",
+    }.get(found["rule"], f"by rule “{found['rule']}”")
+    print(f"{word} {by}")
+    if found["note"]:
+        print(f"  {found['note']}")
+    if addresses:
+        print(f"  the name leads to {', '.join(addresses)}")
+    width = max((len(step["rule"]) for step in found["steps"]), default=0)
+    for step in found["steps"]:
+        print(f"  {step['rule']:<{width}}  {_MATCHED[step.get('matched')]:<8} {step['why']}")
+    if found["pending"]:
+        print("What is unknown yet (a name, an address, the content) may let an earlier rule match.")
