@@ -42,7 +42,6 @@ class CompiledPolicy:
         self._allowed = tuple(Verdict(True, NO_RULE, pending) for pending in (False, True))
         # Where no rule can change the default, nobody need ask.
         self.asks = bool(any(rule.enabled for rule in self.rules)) or not allow
-        self.asks_devices = any(rule.devices for rule in config.rule if rule.enabled)
         self._by_name: dict[str, list[int]] = {}
         self._by_subject: dict[tuple[str, str], list[int]] = {}
         self._by_source = NetworkIndex()

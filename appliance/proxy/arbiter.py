@@ -36,6 +36,9 @@ class Devices(Protocol):
     def device_of(self, client: bytes, now: float) -> str:
         """The name of the device with this address (16 octets); empty where none is known."""
 
+    def asked_for(self, client: bytes, now: float) -> bool:
+        """Whether it is about to be known."""
+
 
 class _Nobody:
     """Where there is no DNS front, and no device has a name."""
@@ -47,6 +50,10 @@ class _Nobody:
     def device_of(self, client: bytes, now: float) -> str:
         """Nobody is known."""
         return ""
+
+    def asked_for(self, client: bytes, now: float) -> bool:
+        """Nor will be."""
+        return False
 
 
 class Judge:
@@ -126,8 +133,16 @@ class Arbiter:
         return self._policy.decide(request, self._moment, self.lists)
 
     def device_of(self, client: bytes) -> str:
-        """The client's device, where a rule asks for any."""
-        return self.devices.device_of(client, self._moment.time) if self._policy.asks_devices else ""
+        """The client's device, where the configuration knows any."""
+        return self.devices.device_of(client, self._moment.time) if self._config.device else ""
+
+    def awaits_device(self, client: bytes) -> bool:
+        """Whether the client's device is about to be known: worth a moment before it is judged."""
+        return bool(self._config.device) and self.devices.asked_for(client, time.time())
+
+    def groups_of(self, user: str) -> frozenset[str]:
+        """The groups of a user; none of somebody who is not known."""
+        return self._policy.groups_of(user)
 
     def name_of(self, client: bytes, server: bytes) -> str:
         """The name that the client asked the DNS for; empty where none is known."""

@@ -42,6 +42,7 @@ cdef class Context(Loop):
     cdef public int tun
     cdef public int raw
     cdef public object arbiter
+    cdef public object quotas
     cdef public Counters counters
     cdef public object timers
     cdef public object recorder
@@ -69,7 +70,7 @@ cdef class Context(Loop):
     cpdef Destination destination(self, bytes server)
     cpdef bint is_own(self, str origin) except -1
     @cython.locals(tried=long)
-    cpdef object admit(self, bytes client)
+    cpdef object admit(self, bytes client, str user=*)
     cpdef Session open(self, str kind, bytes endpoints, str origin, str state, object started=*)
     @cython.locals(client=bytes, left=long)
     cpdef bint drop(self, Session session) except -1

@@ -54,6 +54,21 @@ class Recorder(Protocol):
         """A session that is over."""
 
 
+class Limits(Protocol):
+    """What is limited by client, user and device (``proxy.quotas``)."""
+
+    refused_by: str
+
+    def admit(self, client: bytes, user: str) -> bool:
+        """Whether one more session is within all limits."""
+
+    def opened(self, session: Session) -> None:
+        """A session has its two legs."""
+
+    def ended(self, session: Session) -> None:
+        """A session is over."""
+
+
 class Counters:
     """Totals of one worker since it started."""
 
@@ -147,6 +162,7 @@ class Context(Loop):
         self.tun = tun
         self.raw = -1  # a raw socket to the LAN, once the worker has one
         self.arbiter = Arbiter()
+        self.quotas: Limits | None = None  # while there are limits
         self.counters = Counters()
         self.timers = Timers(int(self.now))
         self.recorder = recorder
@@ -332,8 +348,11 @@ class Context(Loop):
 
     # -- sessions ------------------------------------------------------------------------------
 
-    def admit(self, client: bytes) -> Failure | None:
-        """Whether one more session of ``client`` (16 octets) is within the limits; it is counted as tried."""
+    def admit(self, client: bytes, user: str = "") -> Failure | None:
+        """Whether one more session of ``client`` (16 octets) is within the limits; it is counted as tried.
+
+        ``user``: who it has said it is.
+        """
         tried = self._new_sessions.get(client, 0)
         if tried >= self.max_new_per_client or self._new_in_all >= self.max_new:
             return Failure.RATE
@@ -345,6 +364,8 @@ class Context(Loop):
             return Failure.SESSIONS
         if self.by_client.get(client, 0) >= self.max_sessions_per_client:
             return Failure.SESSIONS
+        if self.quotas is not None and not self.quotas.admit(client, user):
+            return Failure.LIMIT
         return None
 
     def refused(
@@ -373,6 +394,8 @@ class Context(Loop):
             "origin": origin,
             "origin_port": port,
         }
+        if failure is Failure.LIMIT and self.quotas is not None:
+            rule = self.quotas.refused_by
         if name:
             entry["name"] = name
         if rule:
@@ -413,6 +436,8 @@ class Context(Loop):
         """Take a session out of the table and into the log."""
         if not self.drop(session):
             return
+        if self.quotas is not None:
+            self.quotas.ended(session)
         self.counters.to_wan += session.to_wan
         self.counters.to_lan += session.to_lan
         self.recorder.ended(session, reason, self.now)

@@ -129,7 +129,7 @@ class Gatekeeper:
             return Failure.DENIED
         if socks and self._socks_ports and port not in self._socks_ports:
             return Failure.DENIED
-        return self.context.admit(client.address)
+        return self.context.admit(client.address, client.user)
 
     def judge(
         self, client: Client, way: str, host: str, port: int, url: str = "", kind: str = "tcp"

@@ -22,6 +22,7 @@ cdef class Pipes:
 
 
 cdef class Registry:
+    cpdef object opened(self, Session session)
     cpdef object ended(self, Session session, str reason)
 
 

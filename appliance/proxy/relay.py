@@ -89,6 +89,9 @@ class Registry:
 
     __slots__ = ()
 
+    def opened(self, session: Session) -> None:
+        """A session is relayed from now on."""
+
     def ended(self, session: Session, reason: str) -> None:
         """A relayed session is over."""
 
@@ -369,4 +372,5 @@ def join(context: RelayContext, lan: int, wan: int, session: Session) -> tuple[L
     lan_leg.peer = wan_leg
     wan_leg.peer = lan_leg
     context.legs[session.number] = lan_leg
+    context.registry.opened(session)
     return lan_leg, wan_leg

@@ -44,6 +44,8 @@ CHECK_TIMEOUT = 30.0
 READY_TIMEOUT = 2.0
 # The password helper's, in the proxy's part of the runtime folder.
 HELPER_SOCKET = "verify.sock"
+# The limits' counters, in the proxy's own part of the state folder.
+METERS = "proxy/meters"
 # Environment variable by which one program's descriptors reach the next.
 _HEIRLOOMS = "ISTHMUS_HEIRLOOMS"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
@@ -210,6 +212,7 @@ class Supervisor:
                     self._certificates,
                     self._runtime / HELPER_SOCKET,
                     self._runtime.parent,
+                    self._certificates.parent / METERS,
                     heir,
                 )
                 code = 0

@@ -29,6 +29,7 @@ cdef class _Sessions(Registry):
     cdef public Context context
     cdef public set four_tuples
 
+    cpdef object opened(self, Session session)
     cpdef object ended(self, Session session, str reason)
 
 
@@ -44,9 +45,11 @@ cdef class Transparent(Handler):
     cdef public dict released
     cdef public set relayed
     cdef dict _half_open
+    cdef int _put_off
 
     @cython.locals(context=Context, key=bytes, target=Destination)
     cpdef object on_syn(self, bytes packet)
+    cpdef object _look_again(self, bytes packet)
     cdef object _admit(self, bytes client)
     @cython.locals(context=Context, port=int, fd=int, session=Session, held=Held, way=Way)
     cdef object _dial(self, bytes key, bytes syn, Destination target, int client, object verdict)

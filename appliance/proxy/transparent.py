@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from errno import EMFILE, ENFILE
+from functools import partial
 from typing import Any
 
 from appliance.errors import WIRE, Failure, failure_of
@@ -37,6 +38,11 @@ MAX_ACCEPTS = 64
 SPARE_DESCRIPTORS = 16
 # Dial times kept for the median that the dashboard shows.
 DIAL_SAMPLES = 512
+
+# SYNs that wait until it is known whose they are, and seconds between two looks. More would be memory for
+# whoever makes up addresses; those beyond are judged as nobody's.
+MAX_PUT_OFF = 256
+LOOK_AGAIN = 0.005
 
 _NONE = -1  # no descriptor
 _OUT, _FAILED, _LEG_EVENTS = EPOLLOUT, EPOLLERR | EPOLLHUP, LEG_EVENTS
@@ -81,6 +87,10 @@ class _Sessions(Registry):
         self.context = context
         self.four_tuples: set[bytes] = set()  # of clients that came by a prefix
 
+    def opened(self, session: Session) -> None:
+        if self.context.quotas is not None:
+            self.context.quotas.opened(session)
+
     def ended(self, session: Session, reason: str) -> None:
         self.four_tuples.discard(session.endpoints)
         self.context.ended(session, reason)
@@ -105,6 +115,7 @@ class Transparent(Handler):
         self.relayed = sessions.four_tuples
         relay.registry = sessions
         self._half_open: dict[bytes, int] = {}
+        self._put_off = 0
 
     def configure(self) -> None:
         """Take up what the context was configured with."""
@@ -136,6 +147,10 @@ class Transparent(Handler):
         if target is None:
             context.counters.malformed += 1
             return
+        if self._put_off < MAX_PUT_OFF and context.arbiter.awaits_device(key[:16]):
+            self._put_off += 1
+            context.at(LOOK_AGAIN, partial(self._look_again, packet))
+            return
         failure = target.failure or self._admit(packet[8:24])
         verdict = None
         if failure is None and context.arbiter.asks:
@@ -146,6 +161,10 @@ class Transparent(Handler):
             failure = self._dial(key, packet, target, _NONE, verdict)
         if failure is not None:
             self._refuse(packet, target, failure, verdict)
+
+    def _look_again(self, packet: bytes) -> None:
+        self._put_off -= 1
+        self.on_syn(packet)
 
     def _admit(self, client: bytes) -> Failure | None:
         if len(self.dialling) + len(self.released) >= self._max_half_open:

@@ -28,6 +28,7 @@ from appliance.proxy.packets import Packets
 from appliance.proxy.ping import Pings
 from appliance.proxy.published import PublishedTcp
 from appliance.proxy.published_udp import PublishedUdp
+from appliance.proxy.quotas import Quotas
 from appliance.proxy.relay import EPOLLIN, READ_SIZE, Pipes, RelayContext
 from appliance.proxy.resolver import Resolver
 from appliance.proxy.targets import Targets
@@ -71,6 +72,7 @@ class Worker:
         certificates: Path,
         helper: Path,
         runtime: Path,
+        meters: Path,
     ) -> None:
         self.index = index
         self._certificates = certificates
@@ -84,6 +86,7 @@ class Worker:
         self._tables = Tables(runtime / "lists" / "tables")
         self.context.arbiter.lists = self._tables
         self.relay = RelayContext(self.context, pipes)
+        self._quotas = Quotas(self.context, self.relay, meters, index)
         listener.setblocking(False)
         self._listener = listener.detach()
         kernel.adopt(self._listener)
@@ -118,6 +121,7 @@ class Worker:
         self.targets.configure(config)
         workers = worker_count(config.proxy.workers, len(os.sched_getaffinity(0)))
         self.datagrams.configure(self.index, workers)
+        self._quotas.configure(config, workers)
         self.published_tcp.configure(config, workers)
         self.published_udp.configure(config, workers)
         self._verifier.configure(config)
@@ -155,6 +159,7 @@ class Worker:
         context = self.context
         self._tables.refresh(context.now)
         context.every_second()
+        self._quotas.every_second()
         self.transparent.every_second()
         self._gate.pool.every_second()
         context.close_buried()
@@ -309,7 +314,10 @@ class Worker:
             "dial_ms_median": statistics.median(counters.dial_ms) if counters.dial_ms else None,
             "log_dropped": self._log.dropped,
             "targets": self.targets.describe(),
-            "problems": self.published_tcp.problems + self.published_udp.problems + self.explicit.problems,
+            "problems": self.published_tcp.problems
+            + self.published_udp.problems
+            + self.explicit.problems
+            + self._quotas.problems,
         }
 
     def _list(self, limit: int, search: str) -> dict[str, Any]:
@@ -359,12 +367,14 @@ def run_worker(
     certificates: Path,
     helper: Path,
     runtime: Path,
+    meters: Path,
     estate: socket | None,
 ) -> None:
     """Be a worker; returns when it is to end.
 
     ``certificates``: the folder with the box's own; ``helper``: the password helper's socket; ``runtime``:
-    the daemons' common folder; ``estate``: from which a worker before hands over.
+    the daemons' common folder; ``meters``: the file of the limits' counters; ``estate``: from which a worker
+    before hands over.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -384,6 +394,7 @@ def run_worker(
         certificates,
         helper,
         runtime,
+        meters,
     )
     if estate is not None:
         # The listeners stand: the one before may close its own, and nobody is refused in between.

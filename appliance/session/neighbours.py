@@ -1,7 +1,8 @@
 """Which device an address of the LAN is of: by the kernel's neighbour table, which knows network cards.
 
-A host changes its temporary addresses (RFC 8981), its card stays. The table has an entry before a host's
-first packet comes to us, since the host has asked for our own card's address by its own.
+A host changes its temporary addresses (RFC 8981), its card stays. The first packet of a new address may come
+before the table has it, where the host knew our own card by another address: then a datagram of ours makes
+the kernel ask for it (``asked_for``), which takes no longer than the LAN's round trip.
 """
 
 from __future__ import annotations
@@ -9,7 +10,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from errno import EINTR
-from socket import AF_INET6, AF_NETLINK, SOCK_CLOEXEC, SOCK_RAW, socket
+from socket import (
+    AF_INET6,
+    AF_NETLINK,
+    SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_NONBLOCK,
+    SOCK_RAW,
+    inet_ntop,
+    socket,
+)
 
 from appliance.config.rules import Device
 
@@ -30,6 +40,11 @@ MAX_LOOKS_PER_SECOND = 20
 # the first one's.
 BELIEVED_FOR = 30.0
 MAX_BELIEVED = 65_536
+MAX_ASKED = 4_096
+# Seconds that a packet may wait for the kernel's question to be answered. Longer delays hosts that do not
+# answer.
+PATIENCE = 0.05
+_DISCARD = 9  # the port of the datagram that makes the kernel ask; nobody listens there
 
 
 def read_neighbours() -> dict[bytes, str]:
@@ -75,12 +90,21 @@ def _take(data: bytes, found: dict[bytes, str]) -> bool:
     return True
 
 
+def _make_the_kernel_ask(address: bytes) -> None:
+    try:
+        with socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC) as sock:
+            sock.sendto(b"", (inet_ntop(AF_INET6, address), _DISCARD))
+    except OSError:
+        return  # nobody to be asked
+
+
 class Neighbours:
     """Devices by their addresses (``proxy.arbiter.Devices``)."""
 
     def __init__(self, devices: Iterable[Device]) -> None:
         self._by_card = {mac: device.name for device in devices for mac in device.macs}
         self._believed: dict[bytes, tuple[str, float]] = {}  # name and until when
+        self._asked: dict[bytes, float] = {}  # addresses that the kernel was made to ask for, and when
         self._second = -1
         self._looks = 0
 
@@ -103,6 +127,27 @@ class Neighbours:
         if client not in cards:
             self._believed[client] = "", now + 1.0  # its entry may come yet
         return self._believed[client][0]
+
+    def asked_for(self, client: bytes, now: float) -> bool:
+        """Whether it is worth to wait a moment, since the kernel is asking for this address's card."""
+        if not self._by_card:
+            return False
+        known = self._believed.get(client)
+        if known is not None and known[1] > now + 1.0:
+            return False
+        self._believed.pop(client, None)
+        self.device_of(client, now)
+        if self._believed.get(client, ("", 0.0))[1] > now + 1.0:
+            self._asked.pop(client, None)
+            return False
+        begun = self._asked.get(client)
+        if begun is None or now - begun > 1.0:
+            if len(self._asked) >= MAX_ASKED:
+                self._asked.clear()
+            self._asked[client] = now
+            _make_the_kernel_ask(client)
+            return True
+        return now - begun < PATIENCE
 
     def _may_look(self, now: float) -> bool:
         if int(now) != self._second:

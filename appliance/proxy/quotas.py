@@ -1,0 +1,265 @@
+"""Limits of clients, users and devices: what a new session may, and once a second what the others have used.
+
+Sessions are counted anew each second, so that nothing drifts. Bandwidth is the kernel's to pace, by
+SO_MAX_PACING_RATE on both legs: a subject's rate is shared out among its sessions that move anything, each
+second anew, and nothing waits in here. Limits for all or for a user are shared by the workers, through the
+meters' file; only their new sessions in a second are counted by each worker, for its part.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+from socket import SOL_SOCKET, socket
+from zoneinfo import ZoneInfo
+
+from appliance.config.schema import Config
+from appliance.policy.forbidden import unmapped
+from appliance.policy.limits import CompiledLimit, Party, compile_limits
+from appliance.proxy.context import Context
+from appliance.proxy.relay import RelayContext
+from appliance.session.meters import Meters, Period, period_of
+from appliance.session.record import Session, address_text
+
+_SO_MAX_PACING_RATE = 47
+_UNPACED = 0xFFFFFFFF  # the kernel's word for no limit
+# A session that has its rate already is left alone where the new one differs by less: one part in so many.
+_TOLERANCE = 8
+# Least octets a second of a session that is paced: less, and not even its handshakes come through in time.
+MIN_RATE = 4_096
+
+
+class _Use:
+    """What one subject has of one limit, in this worker."""
+
+    __slots__ = ("active", "limit", "new", "over", "place", "sessions")
+
+    def __init__(self, limit: CompiledLimit, place: int) -> None:
+        self.limit = limit
+        self.place = place  # of the meter
+        self.sessions = 0  # of this worker
+        self.new = 0  # in this second
+        self.active: list[int] = []  # numbers of sessions that have moved something, where a rate is shared
+        self.over = False  # its octets are used up
+
+
+class _Known:
+    """A session that is counted."""
+
+    __slots__ = ("moved", "rate", "uses")
+
+    def __init__(self, uses: tuple[_Use, ...]) -> None:
+        self.uses = uses
+        self.moved = 0
+        self.rate = 0
+
+
+class Quotas:
+    """A worker's part of the limits. ``refused_by``: the limit that said no last."""
+
+    def __init__(self, context: Context, relay: RelayContext, path: Path, worker: int) -> None:
+        self._context = context
+        self._relay = relay
+        self._path = path
+        self._worker = worker
+        self._limits: tuple[CompiledLimit, ...] = ()
+        self._paces = False
+        self._meters: Meters | None = None
+        self._workers = 1
+        self._zone = ZoneInfo("UTC")
+        self._period = Period(0, 0)
+        self._uses: dict[tuple[str, str], _Use] = {}
+        self._known: dict[int, _Known] = {}
+        self.refused_by = ""
+        self.problems: list[str] = []  # in words, while not everything can be limited
+
+    def configure(self, config: Config, workers: int) -> None:
+        """Take a configuration up."""
+        self._limits = compile_limits(config.limit)
+        self._paces = any(limit.kbit_per_second is not None for limit in self._limits)
+        self._workers = workers
+        self._zone = ZoneInfo(config.system.timezone)
+        self._uses.clear()
+        self._known.clear()
+        self.problems = []
+        if self._limits and self._meters is None:
+            try:
+                self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+                self._meters = Meters(self._path, self._worker)
+                self._meters.forget_sessions()
+            except OSError as error:
+                self.problems = [f"Limits do not hold: {self._path} cannot be used: {error.strerror}."]
+        self._context.quotas = self if self._limits and self._meters is not None else None
+        self._tell_time()
+
+    def _tell_time(self) -> None:
+        self._period = period_of(datetime.fromtimestamp(time.time(), self._zone))
+
+    def _party(self, client: bytes, user: str) -> Party:
+        arbiter = self._context.arbiter
+        return Party(
+            unmapped(client), address_text(client), user, arbiter.groups_of(user), arbiter.device_of(client)
+        )
+
+    def _uses_of(self, client: bytes, user: str) -> tuple[_Use, ...]:
+        """All that count a session of these two."""
+        assert self._meters is not None
+        party = self._party(client, user)
+        found = []
+        for limit in self._limits:
+            subject = limit.subject(party)
+            if subject is None:
+                continue
+            key = limit.name, subject
+            use = self._uses.get(key)
+            if use is None:
+                place = self._meters.meter(*key)
+                if place < 0:
+                    self.problems = ["Limits do not hold for all: there are too many clients to count."]
+                    continue
+                use = self._uses[key] = _Use(limit, place)
+            found.append(use)
+        return tuple(found)
+
+    # -- a new session -----------------------------------------------------------------------------
+
+    def admit(self, client: bytes, user: str) -> bool:
+        """Whether one more session is within all limits; it is counted as tried."""
+        assert self._meters is not None
+        uses = self._uses_of(client, user)
+        for use in uses:
+            if not self._has_room(use, self._meters):
+                self.refused_by = use.limit.name
+                return False
+        for use in uses:
+            use.new += 1
+            use.sessions += 1
+        return True
+
+    def _has_room(self, use: _Use, meters: Meters) -> bool:
+        limit = use.limit
+        if limit.new_per_second is not None:
+            mine = limit.new_per_second
+            if limit.is_shared:
+                mine = -(-mine // self._workers)
+            if use.new >= mine:
+                return False
+        if limit.sessions is None and limit.per_day is None and limit.per_month is None:
+            return True
+        reading = meters.read(use.place, self._period, but_own_sessions=True)
+        if limit.sessions is not None and reading.sessions + use.sessions >= limit.sessions:
+            return False
+        return not (
+            (limit.per_day is not None and reading.day >= limit.per_day)
+            or (limit.per_month is not None and reading.month >= limit.per_month)
+        )
+
+    def opened(self, session: Session) -> None:
+        """Pace a new session, as one more beside those that move something."""
+        if not self._paces:
+            return
+        known = _Known(self._uses_of(session.client, session.user))
+        self._known[session.number] = known
+        for use in known.uses:
+            if use.limit.kbit_per_second is not None:
+                use.active.append(session.number)
+                self._set_rate(session.number, known, min(self._share(use), known.rate or _UNPACED))
+
+    # -- once a second -----------------------------------------------------------------------------
+
+    def ended(self, session: Session) -> None:
+        """Count what a session has moved since it was last looked at."""
+        known = self._known.pop(session.number, None)
+        if known is None:
+            known = _Known(self._uses_of(session.client, session.user))
+        self._count(known, session)
+
+    def _count(self, known: _Known, session: Session) -> bool:
+        """Book what is new; whether there was any."""
+        assert self._meters is not None
+        moved = session.to_wan + session.to_lan
+        fresh = moved - known.moved
+        if fresh:
+            known.moved = moved
+            for use in known.uses:
+                self._meters.add(use.place, fresh, self._period)
+        return fresh > 0
+
+    def every_second(self) -> None:
+        """Count all sessions anew, end those whose octets are used up, share out the rates."""
+        meters = self._meters
+        if meters is None or not self._limits:
+            return
+        self._tell_time()
+        for use in self._uses.values():
+            use.sessions = use.new = 0
+            use.active = []
+        for session in list(self._context.sessions.values()):
+            known = self._known.get(session.number)
+            if known is None:
+                known = self._known[session.number] = _Known(self._uses_of(session.client, session.user))
+            moving = self._count(known, session)
+            for use in known.uses:
+                use.sessions += 1
+                if moving and use.limit.kbit_per_second is not None:
+                    use.active.append(session.number)
+        for use in self._uses.values():
+            meters.set_sessions(use.place, use.sessions)
+            limit = use.limit
+            if limit.per_day is not None or limit.per_month is not None:
+                reading = meters.read(use.place, self._period)
+                use.over = (limit.per_day is not None and reading.day >= limit.per_day) or (
+                    limit.per_month is not None and reading.month >= limit.per_month
+                )
+        self._end_those_over()
+        self._share_rates()
+        for key in [key for key, use in self._uses.items() if not use.sessions]:
+            del self._uses[key]
+
+    def _end_those_over(self) -> None:
+        if not any(use.over for use in self._uses.values()):
+            return
+        for number, known in list(self._known.items()):
+            if any(use.over for use in known.uses):
+                leg = self._relay.legs.get(number)
+                if leg is not None:
+                    leg.abort("quota")
+
+    def _share_rates(self) -> None:
+        rates: dict[int, int] = {}
+        for use in self._uses.values():
+            if use.limit.kbit_per_second is None:
+                continue
+            share = self._share(use)
+            # Who moves nothing now may begin in this second: not at more than a share.
+            for number, known in self._known.items():
+                if use in known.uses:
+                    rates[number] = min(rates.get(number, _UNPACED), share)
+        for number, rate in rates.items():
+            self._set_rate(number, self._known[number], rate)
+
+    def _share(self, use: _Use) -> int:
+        """Octets a second for each of those that share a limit's rate."""
+        octets = (use.limit.kbit_per_second or 0) * 125
+        if use.limit.is_shared:
+            octets //= self._workers
+        return max(octets // max(len(use.active), 1), MIN_RATE)
+
+    def _set_rate(self, number: int, known: _Known, rate: int) -> None:
+        if abs(known.rate - rate) * _TOLERANCE > rate:
+            self._pace(number, rate)
+            known.rate = rate
+
+    def _pace(self, number: int, rate: int) -> None:
+        leg = self._relay.legs.get(number)
+        if leg is None:
+            return
+        for fd in (leg.fd, leg.peer.fd):
+            sock = socket(fileno=fd)
+            try:
+                sock.setsockopt(SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
+            except OSError:
+                pass  # it is over
+            finally:
+                sock.detach()

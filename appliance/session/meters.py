@@ -1,0 +1,167 @@
+"""Counters of limits, shared by all workers and kept over restarts: one file that each of them maps.
+
+A *meter* is for one limit and one subject ("mib-a-day" of "fd00:1::2"). It has a cell for each worker, who
+alone writes it, so that nobody waits for anybody; what counts is the sum. Bytes are of a day and a month, in
+the box's time zone: a cell whose day is over counts as nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from appliance.dataplane import MAX_WORKERS
+
+# Subjects that are counted. More would be a larger file (17 MiB, of which only what is used takes room);
+# those beyond are not limited, and it is said that there are some.
+MAX_METERS = 8_192
+MAX_KEY = 111  # octets: a limit's name (32), a NUL, a subject (an account's name has 64)
+_MAGIC = b"isthmus meters 1"
+_HEADER = 64
+_KEY = MAX_KEY + 1
+_CELL = struct.Struct("<IIQQII")  # day, month, their octets, sessions, padding
+_SLOT = _KEY + MAX_WORKERS * _CELL.size
+_SIZE = _HEADER + MAX_METERS * _SLOT
+
+
+class Reading(NamedTuple):
+    """What a meter shows. ``day`` and ``month`` in octets."""
+
+    sessions: int
+    day: int
+    month: int
+
+
+class Period(NamedTuple):
+    """Which day and month it is, as numbers that grow."""
+
+    day: int
+    month: int
+
+
+def period_of(local: datetime) -> Period:
+    """The period of a moment in the box's time zone."""
+    return Period(local.toordinal(), local.year * 12 + local.month)
+
+
+class Meters:
+    """The file at ``path``, made where there is none of this kind. ``worker``: whose cells are ours."""
+
+    def __init__(self, path: Path, worker: int) -> None:
+        """OSError where it cannot be used."""
+        self._worker = worker
+        self._slots: dict[bytes, int] = {}
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if os.fstat(self._file).st_size != _SIZE or os.pread(self._file, len(_MAGIC), 0) != _MAGIC:
+                os.ftruncate(self._file, 0)
+                os.ftruncate(self._file, _SIZE)
+                os.pwrite(self._file, _MAGIC, 0)
+            self._map = mmap.mmap(self._file, _SIZE)
+        except BaseException:
+            os.close(self._file)
+            raise
+        finally:
+            if self._file >= 0:
+                _unlock(self._file)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._map.close()
+        os.close(self._file)
+
+    def meter(self, limit: str, subject: str) -> int:
+        """The meter's place, for the other methods; -1 where there is no room for it."""
+        key = f"{limit}\0{subject}".encode()[:MAX_KEY]
+        place = self._slots.get(key)
+        if place is None:
+            place = self._find(key)
+            if place >= 0:
+                self._slots[key] = place
+        return place
+
+    def _find(self, key: bytes) -> int:
+        padded = key.ljust(_KEY, b"\0")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            for number in range(MAX_METERS):
+                place = _HEADER + number * _SLOT
+                found = self._map[place : place + _KEY]
+                if found == padded:
+                    return place
+                if not found[0]:
+                    self._map[place : place + _KEY] = padded
+                    return place
+        finally:
+            _unlock(self._file)
+        return -1
+
+    def add(self, place: int, octets: int, period: Period) -> None:
+        """Count octets."""
+        at = place + _KEY + self._worker * _CELL.size
+        day, month, of_day, of_month, sessions, _padding = _CELL.unpack_from(self._map, at)
+        of_day = octets + (of_day if day == period.day else 0)
+        of_month = octets + (of_month if month == period.month else 0)
+        _CELL.pack_into(self._map, at, period.day, period.month, of_day, of_month, sessions, 0)
+
+    def set_sessions(self, place: int, sessions: int) -> None:
+        """Say how many sessions this worker has."""
+        at = place + _KEY + self._worker * _CELL.size
+        day, month, of_day, of_month, _sessions, _padding = _CELL.unpack_from(self._map, at)
+        _CELL.pack_into(self._map, at, day, month, of_day, of_month, sessions, 0)
+
+    def forget_sessions(self) -> None:
+        """Those of a worker before, which are over."""
+        for place in self._places():
+            self.set_sessions(place, 0)
+
+    def read(self, place: int, period: Period, but_own_sessions: bool = False) -> Reading:
+        """The sum over all workers; ``but_own_sessions``: this worker's sessions are left out."""
+        sessions = of_day = of_month = 0
+        cells = self._map[place + _KEY : place + _SLOT]
+        own = self._worker if but_own_sessions else -1
+        for worker, (day, month, day_octets, month_octets, here, _padding) in enumerate(
+            _CELL.iter_unpack(cells)
+        ):
+            if worker != own:
+                sessions += here
+            if day == period.day:
+                of_day += day_octets
+            if month == period.month:
+                of_month += month_octets
+        return Reading(sessions, of_day, of_month)
+
+    def reset(self, place: int) -> None:
+        """The octets begin anew."""
+        for worker in range(MAX_WORKERS):
+            at = place + _KEY + worker * _CELL.size
+            sessions = _CELL.unpack_from(self._map, at)[4]
+            _CELL.pack_into(self._map, at, 0, 0, 0, 0, sessions, 0)
+
+    def _places(self) -> list[int]:
+        found = []
+        for number in range(MAX_METERS):
+            place = _HEADER + number * _SLOT
+            if not self._map[place]:
+                break
+            found.append(place)
+        return found
+
+    def all(self, period: Period) -> list[tuple[str, str, Reading]]:
+        """Every meter: limit, subject, what it shows."""
+        found = []
+        for place in self._places():
+            key = self._map[place : place + _KEY].rstrip(b"\0").decode("utf-8", "replace")
+            limit, _nul, subject = key.partition("\0")
+            found.append((limit, subject, self.read(place, period)))
+        return found
+
+
+def _unlock(file: int) -> None:
+    fcntl.flock(file, fcntl.LOCK_UN)
