@@ -155,8 +155,9 @@ class Box:
             # A proxy that is not there reads the file when it starts.
             self._proxy("Reload")
             if self.networkd:
-                with contextlib.suppress(IsthmusError):
-                    run_tool("systemctl", "--no-block", "try-reload-or-restart", "isthmus-dns64.service")
+                for unit in ("isthmus-dns64.service", "isthmus-lists.service"):
+                    with contextlib.suppress(IsthmusError):
+                        run_tool("systemctl", "--no-block", "try-reload-or-restart", unit)
             self._applier.remove_surplus(self.facts.workers)
             self._told = self.config
         if not self._kept:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from appliance.protocol.client_hello import Sniff, from_records
 from appliance.protocol.http1.chunked import Chunked, ChunkError
 from appliance.protocol.proxy_sniff import Told, tell
+from appliance.protocol.quic_initial import QuicInitial
 from appliance.protocol.socks import parse_datagram
 from tests.unit.protocol import test_socks as socks
 from tests.unit.protocol.http1 import test_properties as http1
 from tests.unit.protocol.http1 import test_requests, test_responses
 from tests.unit.protocol.http1.drive import WEBSOCKET, asked, content_of, requests, response
 from tests.unit.protocol.http1.judge import judge_requests, judge_response
+from tests.unit.protocol.quic import V1, V2, crypto, initial
+from tests.unit.protocol.test_sniff import client_hello
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,25 @@ def _socks(data: bytes) -> None:
         raise AssertionError("a beginning told otherwise")
 
 
+def _hellos(data: bytes) -> None:
+    how, cut, data = data[:1].ljust(1, b"\0")[0], data[1:2].ljust(1, b"\0")[0], data[2:]
+    if how & 1:
+        whole = from_records(data)
+        if whole is not Sniff.MORE and any(
+            from_records(data[:end]) not in (Sniff.MORE, whole) for end in range(len(data))
+        ):
+            raise AssertionError("a beginning told otherwise")
+        return
+    flow = QuicInitial()
+    if how & 2:  # datagrams as they are
+        flow.feed(data[:cut])
+        flow.feed(data[cut:])
+        return
+    flow.feed(initial(data[:cut], 0, V2 if how & 4 else V1))
+    flow.feed(initial(data[cut:], 1, V2 if how & 4 else V1))
+
+
+_HELLO = client_hello("www.example.org")
 _HTTP_WORDS = http1.PIECES
 TARGETS = {
     "heads": Target(
@@ -116,6 +139,15 @@ TARGETS = {
         + [b"\x03\x02" + socks.GREETING + b"\x01\x03bob\x02pw" + socks.V6]
         + [b"\x03\x03\x04\x01\x01\xbb\x00\x00\x00\x01u\x00a.example\x00"],
         [socks.GREETING, socks.V4, socks.V6, b"\x04\x01", b"\x05\x03\x00", b"\0\0\0\x01", b"a.example"],
+    ),
+    "hellos": Target(
+        _hellos,
+        [
+            b"\x01\0" + _HELLO,
+            b"\0\xff" + crypto(0, _HELLO[5:105]) + b"\x01" + crypto(100, _HELLO[105:]),
+            b"\x02\xff" + initial(crypto(0, _HELLO[5:])),
+        ],
+        [b"\x16\x03\x01", b"\0\0\0\x05\0\x03\0\0", b"\xfe\x0d", b"\x06\0\x40", b"\x02\x03\x01\0\0", b"\x1c"],
     ),
     "chunked": Target(
         _chunked,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.protocol.client_hello import ClientHello, from_records
 from appliance.protocol.proxy_header import version_2
 from appliance.protocol.sniff import Sniff, http_host, server_name
 
@@ -93,3 +94,33 @@ def test_hosts(head: bytes, host: str | Sniff) -> None:
 def test_the_proxy_header_is_the_one_of_the_specification() -> None:
     header = version_2(b"\xc6\x33\x64\x07", 40_000, b"\xcb\x00\x71\x02", 443)
     assert header.hex() == "0d0a0d0a000d0a515549540a" + "21" + "11" + "000c" + "c6336407cb007102" + "9c4001bb"
+
+
+def with_extension(hello: bytes, extension: bytes) -> bytes:
+    """A record with the same hello, and one more extension."""
+    body = bytearray(hello[5:])
+    at = 4 + 2 + 32
+    at += 1 + body[at]
+    at += 2 + int.from_bytes(body[at : at + 2], "big")
+    at += 1 + body[at]
+    body[at : at + 2] = (int.from_bytes(body[at : at + 2], "big") + len(extension)).to_bytes(2, "big")
+    body += extension
+    body[1:4] = (len(body) - 4).to_bytes(3, "big")
+    return b"\x16\x03\x01" + len(body).to_bytes(2, "big") + bytes(body)
+
+
+def test_ech_is_told() -> None:
+    assert from_records(HELLO) == ClientHello("www.example.org", False)
+    assert from_records(with_extension(HELLO, b"\xfe\x0d\0\x01\0")) == ClientHello("www.example.org", True)
+
+
+def test_two_names_are_one_too_many() -> None:
+    second = b"\0\0\0\x0e\0\x0c\0\0\x09b.example"
+    assert from_records(with_extension(client_hello(None), second)) == ClientHello("b.example", False)
+    assert from_records(with_extension(HELLO, second)) is Sniff.BAD
+
+
+def test_a_hello_of_sixteen_kilobytes() -> None:
+    hello = with_extension(HELLO, b"\x00\x15" + (15_000).to_bytes(2, "big") + bytes(15_000))
+    assert server_name(in_records(hello, [1_400] * 12)) == "www.example.org"
+    assert server_name(with_extension(hello, b"\x00\x16\x07\xd0" + bytes(2_000))) is Sniff.BAD
