@@ -31,7 +31,6 @@ from appliance.config.fields import (
 from appliance.config.rules import Device, Limit, NameList, Policy, Rule, Schedule, policy_checks
 from appliance.dataplane import MAX_WORKERS
 
-
 DNS_PORT = 53
 
 
