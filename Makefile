@@ -60,6 +60,11 @@ fuzz: setup ## fuzz the parsers, each for TIME=600 seconds (TARGETS="heads respo
 	@for target in $(or $(TARGETS),heads responses chunked socks hellos); do \
 	  echo "==> $$target"; $(BIN)/python -m tests.fuzz $$target $(or $(TIME),600); done
 
+.PHONY: docs
+docs: setup ## docs/configuration.md, from the schema
+	@$(BIN)/python -m appliance.config.document > build/configuration.md
+	@mv build/configuration.md docs/configuration.md
+
 .PHONY: image
 image: setup build/isthmus.raw ## the appliance's image: build/isthmus.raw, and compressed with a checksum
 

@@ -8,6 +8,7 @@ import json
 import sys
 from typing import Any
 
+from appliance import config_cli
 from appliance.control.client import ControlClient
 from appliance.errors import IsthmusError
 
@@ -93,23 +94,24 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, client: ControlClient) -> None:
     """Do what was asked; IsthmusError where it is refused."""
+    author = config_cli.author()
     if options.verb == "list":
         _list(options, client)
     elif options.command == "group":
-        (client.add_group if options.verb == "add" else client.remove_group)(options.name)
+        (client.add_group if options.verb == "add" else client.remove_group)(options.name, author)
     elif options.verb == "add":
         if _is_there(options, client):
             client.set_user(options.name, new=True)  # refused, before a password is asked for
         password = None if options.no_password else read_password(options)
-        client.set_user(options.name, options.groups, password, new=True)
+        client.set_user(options.name, options.groups, password, new=True, author=author)
     elif options.verb == "passwd":
         if not _is_there(options, client):
             client.set_user(options.name)  # refused
-        client.set_user(options.name, password=read_password(options))
+        client.set_user(options.name, password=read_password(options), author=author)
     elif options.verb == "groups":
-        client.set_user(options.name, options.groups)
+        client.set_user(options.name, options.groups, author=author)
     else:
-        client.remove_user(options.name)
+        client.remove_user(options.name, author)
 
 
 def _is_there(options: argparse.Namespace, client: ControlClient) -> bool:

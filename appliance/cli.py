@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from appliance import __version__, accounts_cli, policy_cli
+from appliance import __version__, accounts_cli, complete_cli, config_cli, policy_cli
 from appliance.config import load
 from appliance.control.client import ControlClient
 from appliance.errors import WIRE, ConfigError, Failure, IsthmusError
@@ -22,8 +22,8 @@ _MARK = {"ok": "ok  ", "warn": "WARN", "bad": "BAD "}
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="isthmus",
-        description="Looks at the Isthmus box, and says who may use it. Exit status: 0 well, 1 the box does "
-        "not answer or refuses, 2 a configuration was refused.",
+        description="Looks at the Isthmus box, configures it, and says who may use it. Exit status: 0 well, "
+        "1 the box does not answer or refuses, 2 a configuration was refused.",
     )
     parser.add_argument("--version", action="version", version=f"isthmus {__version__}")
     parser.add_argument("--runtime", type=Path, default=Path("/run/isthmus"), help="folder with control.sock")
@@ -36,8 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     sessions.add_argument("--search", help="part of an address, a port, or tcp, udp, icmp")
     check = commands.add_parser("check", help="say what is wrong with a configuration file")
     check.add_argument("file", type=Path)
+    config_cli.add_parsers(commands)
     accounts_cli.add_parsers(commands)
     policy_cli.add_parsers(commands)
+    complete = commands.add_parser("complete")  # for the shell; without help it is not listed
+    complete.add_argument("line")
+    complete.add_argument("word")
+    parser.set_defaults(commands=list(commands.choices))
     return parser
 
 
@@ -138,6 +143,12 @@ def main(argv: list[str] | None = None) -> int:
             accounts_cli.run(options, client)
         elif options.command == "explain":
             policy_cli.run(options, client)
+        elif options.command in config_cli.VERBS:
+            config_cli.run(options, client)
+        elif options.command == "complete":
+            known = sorted(set(options.commands) - {"complete"})
+            offers = complete_cli.offers(options.line, known, client, config_cli.author())
+            print("\n".join(complete_cli.for_bash(offers, options.line, options.word)))
         elif options.command == "status":
             status = client.status()
             if options.json:

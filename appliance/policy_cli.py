@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
 import threading
 from ipaddress import ip_address
 from socket import gaierror, getaddrinfo
 from typing import Any
 
+from appliance import config_cli
 from appliance.control.client import ControlClient
 
 PROTOCOLS = ("tcp", "udp", "icmp", "http", "connect", "socks", "dns")
@@ -45,7 +45,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run(options: argparse.Namespace, client: ControlClient) -> None:
     """Ask, and print."""
     addresses = [] if options.no_lookup or options.protocol == "dns" else _addresses(options.to)
-    author = getpass.getuser() if options.candidate else None
+    author = config_cli.author() if options.candidate else None
     found = client.explain(
         options.client, options.user, options.to, options.protocol, addresses, candidate_of=author
     )

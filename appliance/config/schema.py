@@ -31,6 +31,8 @@ from appliance.config.fields import (
 from appliance.config.rules import Device, Limit, NameList, Policy, Rule, Schedule, policy_checks
 from appliance.dataplane import MAX_WORKERS
 
+DNS_PORT = 53
+
 
 def _timezone(name: str) -> str:
     try:
@@ -350,7 +352,9 @@ class Config(Section):
     def _listener_checks(self) -> Iterator[tuple[str, str, str]]:
         explicit = self.explicit
         free = "Give each its own port."
-        ports = {53: "DNS", self.console.port: "the console"}
+        if self.console.port == DNS_PORT:
+            yield "console.port", f"port {DNS_PORT} is taken already, by DNS.", "443 is usual, or 8443."
+        ports = {self.console.port: "the console", DNS_PORT: "DNS"}
         if explicit.pac_port:
             if explicit.pac_port in ports:
                 taken = f"port {explicit.pac_port} is taken already, by {ports[explicit.pac_port]}."

@@ -165,9 +165,8 @@ class Ledger:
 
     def written(self) -> Ledger:
         """The file holds what it is to hold."""
-        pending = self.pending
+        phase, pending = self.after(Event.WRITTEN), self.pending
         assert pending is not None
-        phase = self.after(Event.WRITTEN)
         if self.phase is Phase.REVERTING:
             return replace(self, phase=phase, active=pending.back_to, pending=None)
         return replace(self, phase=phase, active=pending.revision)

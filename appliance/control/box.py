@@ -159,6 +159,9 @@ class Box:
                     with contextlib.suppress(IsthmusError):
                         run_tool("systemctl", "--no-block", "try-reload-or-restart", unit)
             self._applier.remove_surplus(self.facts.workers)
+            if self._told is not None and self.config.console != self._told.console:
+                with contextlib.suppress(IsthmusError):  # it listens where it did when it was started
+                    self.end_console_sessions()
             self._told = self.config
         if not self._kept:
             # After the network, and tried again by itself: traffic does not wait for a full disk.

@@ -117,6 +117,7 @@ class Applier:
                         run_tool("networkctl", "reload")
                     self._take(route, step, undo)
                 undo.pop_all()
+            self._remove_old_addresses(steps)
         except (OSError, NetlinkError) as error:
             raise ApplyError(f"the network could not be changed: {error}") from None
 
@@ -146,6 +147,19 @@ class Applier:
                     with contextlib.suppress(OSError):
                         _set_kernel(path, value, undo)
                 run_tool("nft", "-f", "-", text=text)
+
+    def _remove_old_addresses(self, steps: Iterable[Step]) -> None:
+        """Those that were set here, also by a run before this one, and that no step sets any more."""
+        path = self._runtime / "addresses"
+        before = path.read_text().splitlines() if path.exists() else []
+        now = [f"{step.address} {step.interface}" for step in steps if isinstance(step, AddAddress)]
+        for line in before:
+            if line not in now:
+                address, _space, interface = line.partition(" ")
+                with contextlib.suppress(ApplyError):  # the port is gone, and its addresses with it
+                    run_tool("ip", "addr", "del", address, "dev", interface)
+        if now or before:
+            write_atomically(path, "".join(f"{line}\n" for line in now))
 
     @staticmethod
     def _write(path: Path, text: str, undo: ExitStack) -> bool:
