@@ -24,7 +24,7 @@ class Backend(Protocol):
         """(right, seconds to wait)."""
 
     def active(self) -> dict[str, Any]:
-        """The configuration in force, plain."""
+        """``revision``, ``config`` and ``toml`` in force."""
 
     def candidate(self, author: str) -> dict[str, Any]:
         """Type Candidate: what the author changed, or the active configuration."""
@@ -47,8 +47,8 @@ class Backend(Protocol):
         based_on: int,
         version: int | None = None,
         confirm_seconds: int | None = None,
-    ) -> tuple[int, dict[str, Any] | None]:
-        """(revision, type Pending where it waits to be confirmed)."""
+    ) -> dict[str, Any]:
+        """``revision``, and ``pending`` (type Pending) where it waits to be confirmed."""
 
     def confirm(self, author: str, revision: int | None = None) -> int:
         """Keep what waits."""
@@ -72,15 +72,20 @@ class Backend(Protocol):
         """Types User and Group: those of the explicit proxy."""
 
     def set_user(
-        self, name: str, groups: list[str] | None = None, password: str | None = None, new: bool = False
+        self,
+        name: str,
+        groups: list[str] | None = None,
+        password: str | None = None,
+        new: bool = False,
+        author: str | None = None,
     ) -> None:
         """Add a user, or change what is given."""
 
-    def remove_user(self, name: str) -> None:
+    def remove_user(self, name: str, author: str | None = None) -> None:
         """Remove it."""
 
-    def add_group(self, name: str) -> None:
+    def add_group(self, name: str, author: str | None = None) -> None:
         """Add it."""
 
-    def remove_group(self, name: str) -> None:
+    def remove_group(self, name: str, author: str | None = None) -> None:
         """Remove it."""

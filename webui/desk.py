@@ -42,7 +42,7 @@ class Desk:
         if not self.candidate()["version"]:
             return self.config()
         if "active" not in g:
-            g.active = self.backend.active()
+            g.active = self.backend.active()["config"]
         active: Plain = g.active
         return active
 
@@ -51,7 +51,7 @@ class Desk:
         return str(at(self.config(), ("system", "timezone"), "UTC"))
 
     def keep(self, config: Plain) -> dict[str, Any]:
-        """Make it the candidate. ControlError "Outdated" where another one was kept since this request began."""
+        """Make it the candidate; ControlError "Outdated" where another was kept since this request began."""
         candidate = self.candidate()
         g.candidate = self.backend.put_candidate(
             author(), config, candidate["based_on"], candidate["version"]

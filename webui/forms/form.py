@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 from werkzeug.datastructures import MultiDict
 
+from appliance.config.help import help_of
+from appliance.config.paths import PathError
 from appliance.errors import Problem
 from webui.forms.layout import Field, Option, Part, Root, Row, Shown, ShownPart
 from webui.forms.plain import Plain, at, replaced, steps, token
@@ -100,7 +103,7 @@ class Form:
             when = f"{prefix}.{other}={wanted}" if prefix else f"{other}={wanted}"
         return Shown(
             one, shape, name, drawn.value, drawn.options, drawn.rows, drawn.kept, drawn.groups,
-            drawn.suggestions, whole, bool(whole) and first, was, default, when,
+            drawn.suggestions, whole, bool(whole) and first, was, default, when, _hint(one, path),
         )  # fmt: skip
 
     def _running(self, path: tuple[str | int, ...]) -> Any:
@@ -198,8 +201,27 @@ def sentence(problem: Problem, label: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+@cache
+def _of_schema(path: str) -> str:
+    try:
+        return help_of(path).text
+    except PathError:
+        return ""
+
+
+def _hint(one: Field, path: Sequence[str | int]) -> str:
+    """The page's own words, or else the schema's."""
+    return _(one.hint) or _of_schema(".".join(step for step in path if isinstance(step, str)))
+
+
 def _drawn(
-    form: Form, one: Field, shape: Shape, name: str, value: Any, first: Mapping[str, str], rows: Mapping[str, str]
+    form: Form,
+    one: Field,
+    shape: Shape,
+    name: str,
+    value: Any,
+    first: Mapping[str, str],
+    rows: Mapping[str, str],
 ) -> Shown:
     kind = shape.kind
     if kind is Kind.GROUPS:
@@ -233,7 +255,7 @@ def _rows(
     first: Mapping[str, str],
     errors: Mapping[str, str],
 ) -> Shown:
-    at_fault = {}
+    at_fault: dict[int, str] = {}
     for rest, words in errors.items():
         index = _INDEX.match(rest)
         if index:
@@ -262,9 +284,7 @@ def _groups(
             below = shape_of(shape.model, inner.name)
             place = f"[{index}].{inner.name}"
             rest = {p[len(place) :]: words for p, words in errors.items() if _below(p, place)}
-            made = _drawn(
-                form, inner, below, f"{name}.{index}.{inner.name}", entry.get(inner.name), {}, rest
-            )
+            made = _drawn(form, inner, below, f"{name}.{index}.{inner.name}", entry.get(inner.name), {}, rest)
             drawn.append(
                 Shown(
                     inner, below, made.name, made.value, made.options, made.rows, made.kept,
@@ -301,91 +321,3 @@ def _local(value: Any, zone: str) -> str:
     if moment.tzinfo is None:
         return str(value)
     return moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%dT%H:%M")
-
-
-# -- in -----------------------------------------------------------------------------------------------
-
-
-def _read(
-    form: Form,
-    fields: Iterable[Field],
-    model: type[BaseModel],
-    before: Plain,
-    posted: MultiDict[str, str],
-    prefix: str,
-) -> Plain:
-    values = dict(before)
-    for one in fields:
-        shape = shape_of(model, one.name)
-        name = prefix + one.name
-        if one.when:
-            other, _equals, wanted = one.when.partition("=")
-            if posted.get(prefix + other) != wanted:
-                values = replaced(values, steps(one.name), None)
-                continue
-        old = at(values, steps(one.name))
-        values = replaced(values, steps(one.name), _value(form, one, shape, name, old, posted))
-    return values
-
-
-def _value(form: Form, one: Field, shape: Shape, name: str, old: Any, posted: MultiDict[str, str]) -> Any:
-    """What was typed, as the configuration has it; None for nothing."""
-    kind = shape.kind
-    if kind is Kind.CHECK:
-        return name in posted
-    if kind is Kind.SEVERAL:
-        return [choice for choice in shape.choices if choice in posted.getlist(name)]
-    if kind is Kind.ROWS:
-        return _typed_rows(one, shape, name, old or [], posted)
-    if kind is Kind.GROUPS:
-        return _typed_groups(form, one, shape, name, posted)
-    text = posted.get(name, "").strip()
-    if not text and shape.optional:
-        return None
-    if kind is Kind.NUMBER:
-        return _number(text)
-    if kind is Kind.MOMENT:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return text
-        return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(form.zone))).isoformat()
-    return text
-
-
-def _number(text: str) -> int | str:
-    bare = text.replace(" ", "")
-    # Longer ones are out of every bound; the schema says so of the text as well.
-    return int(bare) if re.fullmatch(r"-?[0-9]{1,18}", bare, re.ASCII) else text
-
-
-def _typed_rows(
-    one: Field, shape: Shape, name: str, old: list[Any], posted: MultiDict[str, str]
-) -> list[int | str]:
-    """A row may hold several, as they are pasted. Each is taken once."""
-    drop = posted.get("drop", "")
-    found: dict[int | str, None] = {}
-    for index, row in enumerate(posted.getlist(name)):
-        if drop == f"{name}:{index}":
-            continue
-        for item in _SPLIT.split(row.strip()):
-            if item:
-                found.setdefault(_number(item) if shape.numbers else item)
-    kept = old[MAX_ROWS:] if posted.get(f"{name}.kept") else []
-    return [*found, *(item for item in kept if item not in found)]
-
-
-def _typed_groups(
-    form: Form, one: Field, shape: Shape, name: str, posted: MultiDict[str, str]
-) -> list[Plain]:
-    if shape.model is None:
-        return []
-    count = posted.get(f"{name}.count", "0")
-    found = []
-    for index in range(min(int(count), MAX_ROWS) if count.isdecimal() else 0):
-        if posted.get("drop") == f"{name}:{index}":
-            continue
-        entry = _read(form, one.fields, shape.model, {}, posted, f"{name}.{index}.")
-        if any(entry.values()):
-            found.append(entry)
-    return found

@@ -94,6 +94,7 @@ class Shown:
     was: str | None = None  # the running value, where this one differs
     default: str = ""  # in words, where the value differs from it
     when: str = ""  # the input's name and the value while which it is shown
+    hint: str = ""  # what the setting is for
 
     @property
     def id(self) -> str:
@@ -106,7 +107,7 @@ class Shown:
         parts = [
             f"{self.id}-e" if self.error else "",
             f"{self.id}-w" if self.was is not None else "",
-            f"{self.id}-h" if self.field.hint or self.default else "",
+            f"{self.id}-h" if self.hint else "",
         ]
         return " ".join(part for part in parts if part)
 

@@ -32,10 +32,7 @@ def replaced(config: Plain, path: Path, value: Any) -> Plain:
     made = copy.deepcopy(config)
     place: Any = made
     for step in path[:-1]:
-        if isinstance(step, str):
-            place = place.setdefault(step, {})
-        else:
-            place = place[step]
+        place = place.setdefault(step, {}) if isinstance(step, str) else place[step]
     last = path[-1]
     if value is not None:
         if isinstance(place, list) and isinstance(last, int) and last == len(place):

@@ -8,6 +8,7 @@ from webui.layouts.table import Column, Table
 from webui.summary import DAYS, EACH, WAYS, amounts, days, hours, several, who
 from webui.words import _, later
 
+_FORMATS = {"auto": "Auto", "hosts": "Hosts", "domains": "Domains", "adblock": "Adblock", "rpz": "RPZ"}
 _SUBJECTS = (
     Field("groups", later("Groups"), refers="group", row=later("group")),
     Field("users", later("Users"), refers="user", row=later("user"),
@@ -86,7 +87,6 @@ LISTS = Table(
               hint=later("Unpacked. A larger one is refused, and the last good copy stays.")),
     )),),
 )  # fmt: skip
-_FORMATS = {"auto": "Auto", "hosts": "Hosts", "domains": "Domains", "adblock": "Adblock", "rpz": "RPZ"}
 
 SCHEDULES = Table(
     key="schedules", path=("schedule",), model=Schedule, url="/policy/schedules", area="policy",
