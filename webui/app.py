@@ -12,6 +12,7 @@ from webui.figures import FILTERS
 from webui.layouts.network import EXPLICIT, LISTENERS, NETWORK, PUBLISHED, SYSTEM, TRAFFIC, TRANSLATION
 from webui.layouts.policy import DEFAULTS, DEFAULTS_ROOTS, DEVICES, LIMITS, LISTS, RULES, SCHEDULES
 from webui.links import link_of
+from webui.readable import readable
 from webui.security import MAX_REQUEST, guard
 from webui.views import account, changes, dashboard, sections
 from webui.views.entries import Entries
@@ -57,7 +58,7 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
         MAX_FORM_MEMORY_SIZE=MAX_REQUEST,
     )
     into_templates(app)
-    app.jinja_env.filters.update(FILTERS)
+    app.jinja_env.filters.update(FILTERS, readable=readable)
     app.jinja_env.globals.update(tabs=TABS, link_of=link_of)
     guard(app, backend)
     desk = Desk(backend)

@@ -10,25 +10,21 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel
 from werkzeug.datastructures import MultiDict
 
 from appliance.config.help import help_of
 from appliance.config.paths import PathError
 from appliance.errors import Problem
-from webui.forms.layout import Field, Option, Part, Root, Row, Shown, ShownPart
+from webui.forms.layout import NO_HINT, Field, Option, Part, Root, Row, Shown, ShownPart
 from webui.forms.plain import Plain, at, replaced, steps, token
+from webui.forms.reading import MAX_ROWS, read
 from webui.forms.shape import Kind, Shape, shape_of
 from webui.words import _, later
 
-# Rows of one list on a page. Fewer hides what a person still reads at a glance; more makes forms that
-# exceed what the console takes. What is beyond is kept as it is.
-MAX_ROWS = 100
 # Names to choose from as boxes to tick; above, they are typed, with suggestions.
 MAX_BOXES = 24
 MAX_SUGGESTIONS = 200
 _ADDED = 3  # empty rows for each "one more"
-_SPLIT = re.compile(r"[\s,;]+")
 _INDEX = re.compile(r"\[(\d+)\]")
 _TOLD = re.compile(r" \(It is .*\)$")
 # Where pydantic's own words are for programmers, and a union of two says each of its arms' refusals.
@@ -54,8 +50,6 @@ class Form:
     more: frozenset[str] = field(default_factory=frozenset)  # lists that get more empty rows
     suggested: Mapping[str, Sequence[str]] = field(default_factory=dict)  # beside the names of tables
 
-    # -- out ------------------------------------------------------------------------------------------
-
     def token(self) -> str:
         """Of all that this form edits, as it is."""
         return token([at(self.config, root.path) for root in self.roots.values()])
@@ -63,7 +57,7 @@ class Form:
     def shown(self, problems: Iterable[Problem] = ()) -> list[ShownPart]:
         """What the template draws."""
         errors = list(problems)
-        found = []
+        found: list[ShownPart] = []
         focus = True
         for part in self.parts:
             root = self.roots[part.root]
@@ -76,7 +70,11 @@ class Form:
                     focus = False
                 differing += bool(shown.default)
                 drawn.append(shown)
-            found.append(ShownPart(part, tuple(drawn), differing))
+            shown_part = ShownPart(part, tuple(drawn), differing)
+            if part.advanced and found:
+                found[-1] = replace(found[-1], more=(*found[-1].more, shown_part))
+            else:
+                found.append(shown_part)
         return found
 
     def _shown(
@@ -95,7 +93,7 @@ class Form:
             if running is not _NOTHING and running != value:
                 was = in_words(one, shape, running)
         default = ""
-        if shape.default is not None and value != shape.default and shape.kind is not Kind.GROUPS:
+        if shape.default not in (None, [], "") and value != shape.default and shape.kind is not Kind.GROUPS:
             default = in_words(one, shape, shape.default)
         when = ""
         if one.when:
@@ -143,8 +141,6 @@ class Form:
         """Those about something that this form edits."""
         return [p for p in problems if any(_below(p.path, root.at) for root in self.roots.values())]
 
-    # -- in -------------------------------------------------------------------------------------------
-
     def typed(self, posted: MultiDict[str, str]) -> Form:
         """The form over the configuration with what was typed."""
         config = self.config
@@ -152,7 +148,7 @@ class Form:
             root = self.roots[part.root]
             values = at(config, root.path, {})
             prefix = f"{part.root}." if part.root else ""
-            values = _read(self, part.fields, root.model, values, posted, prefix)
+            values = read(part.fields, root.model, values, posted, prefix, self.zone)
             config = replaced(config, root.path, values)
         more = frozenset(posted.getlist("more"))
         return replace(self, config=config, more=more)
@@ -165,9 +161,6 @@ class Form:
 
 
 _NOTHING = object()
-
-
-# -- out ----------------------------------------------------------------------------------------------
 
 
 def _below(path: str, place: str) -> bool:
@@ -211,6 +204,8 @@ def _of_schema(path: str) -> str:
 
 def _hint(one: Field, path: Sequence[str | int]) -> str:
     """The page's own words, or else the schema's."""
+    if one.hint == NO_HINT:
+        return ""
     return _(one.hint) or _of_schema(".".join(step for step in path if isinstance(step, str)))
 
 

@@ -10,6 +10,9 @@ from pydantic import BaseModel
 
 from webui.forms.shape import Shape
 
+# For a field whose label says all: without it the schema's help is shown.
+NO_HINT = "-"
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -119,6 +122,7 @@ class ShownPart:
     part: Part
     fields: tuple[Shown, ...]
     differing: int = 0
+    more: tuple[ShownPart, ...] = ()  # advanced parts, at its foot
 
     @property
     def open(self) -> bool:

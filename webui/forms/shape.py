@@ -97,5 +97,5 @@ def shape_of(model: type[BaseModel], name: str) -> Shape:
         inner, _constraints, _optional = _bare(info.annotation)
         return shape_of(inner, rest)
     default = info.get_default(call_default_factory=True)
-    plain = None if default is PydanticUndefined else to_jsonable_python(default)
+    plain = None if default is PydanticUndefined else to_jsonable_python(default, fallback=str)
     return _of(info.annotation, list(info.metadata), plain)

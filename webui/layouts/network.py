@@ -17,7 +17,7 @@ from appliance.config.schema import (
     Wan,
 )
 from webui.desk import Desk
-from webui.forms.layout import Field, Part, Root
+from webui.forms.layout import NO_HINT, Field, Part, Root
 from webui.forms.plain import Plain
 from webui.layouts.table import Column, Table
 from webui.summary import several
@@ -69,13 +69,15 @@ NETWORK = Page(
         ), root="dns", about=later("what the hosts ask for names")),
         Part(later("Exceptions of DNS64"), (
             Field("exclude_names", later("Names without translation"), mono=True, row=later("name"),
-                  placeholder="corp.example"),
+                  placeholder="corp.example", hint=later("With all below them.")),
             Field("exclude_clients", later("Clients with IPv4 of their own"), mono=True,
-                  row=later("network"), placeholder="2001:db8:1::/64"),
+                  row=later("network"), placeholder="2001:db8:1::/64",
+                  hint=later("They get no translated answer.")),
             Field("exclude_prefixes", later("IPv6 answers that do not count"), mono=True,
-                  row=later("network"), placeholder="2001:db8:2::/48"),
+                  row=later("network"), placeholder="2001:db8:2::/48",
+                  hint=later("As if the name had no IPv6 address; ::ffff:0:0/96 never counts.")),
             Field("exclude_ipv4", later("IPv4 answers without translation"), mono=True,
-                  row=later("network"), placeholder="192.0.2.0/24"),
+                  row=later("network"), placeholder="192.0.2.0/24", hint=NO_HINT),
         ), root="dns", advanced=True),
     ),
 )  # fmt: skip
@@ -112,11 +114,12 @@ TRANSLATION = Table(
                   placeholder="corp.example",
                   hint=later("Their addresses are made with this prefix. Empty: it serves all other names.")),
             Field("upstreams", later("Servers for these names"), mono=True, row=later("server"),
-                  placeholder="10.0.0.53"),
+                  placeholder="10.0.0.53", hint=later("IPv4 addresses of the resolvers that know them.")),
         ), about=later("An island of IPv4 with names of its own.")),
         Part(later("Advanced"), (
             Field("interface", later("Leaves by"), mono=True, refers="@ports",
-                  placeholder=later("as the routes say")),
+                  placeholder=later("as the routes say"),
+                  hint=later("A port of its own, for private addresses that are there twice.")),
             Field("sources", later("Source addresses"), mono=True, row=later("address"),
                   placeholder="192.0.2.2",
                   hint=later("Of several, a client keeps one. Empty: as the routes say.")),
@@ -138,9 +141,10 @@ PUBLISHED = Table(
     parts=(
         Part(later("On the WAN"), (
             Field("name", later("Name"), mono=True, placeholder="web"),
-            Field("protocol", later("Protocol"), words={"tcp": "TCP", "udp": "UDP"}),
-            Field("port", later("Port"), pair=True),
-            Field("address", later("Address"), mono=True, pair=True, placeholder=later("every WAN address")),
+            Field("protocol", later("Protocol"), words={"tcp": "TCP", "udp": "UDP"}, hint=NO_HINT),
+            Field("port", later("Port"), pair=True, hint=NO_HINT),
+            Field("address", later("Address"), mono=True, pair=True, placeholder=later("every WAN address"),
+                  hint=NO_HINT),
         )),
         Part(later("On the LAN"), (
             Field("targets", later("Servers"), mono=True, row=later("server"),
@@ -149,7 +153,7 @@ PUBLISHED = Table(
             Field("route", later("Told apart by"), words={
                 "none": later("Nothing"), "sni": later("TLS name"), "host": later("HTTP host")},
                 hint=later("A shared port sends each name to its own servers; nothing is decrypted.")),
-            Field("names", later("Names"), row=later("name"), fields=(
+            Field("names", later("By name"), row=later("names with their servers"), hint=NO_HINT, fields=(
                 Field("hosts", later("For names"), mono=True, row=later("name"), placeholder="*.example.org"),
                 Field("targets", later("Servers"), mono=True, row=later("server"),
                       placeholder="[2001:db8::81]:443"),
@@ -182,7 +186,7 @@ LISTENERS = Table(
     ),
     parts=(Part(later("The listener"), (
         Field("name", later("Name"), mono=True, placeholder="http"),
-        Field("port", later("Port"), pair=True),
+        Field("port", later("Port"), pair=True, hint=later("That nothing else on the box has.")),
         Field("address", later("Address"), mono=True, pair=True, placeholder=later("every LAN address"),
               hint=later("Of the box.")),
         Field("mode", later("Speaks"), words={
@@ -199,7 +203,8 @@ LISTENERS = Table(
 )  # fmt: skip
 
 EXPLICIT = Page(
-    key="explicit", url="/network/explicit", area="network", title=later("Explicit proxy: settings"),
+    key="explicit", url="/network/explicit", area="network", tab="listeners",
+    title=later("Explicit proxy: settings"),
     about=later("What holds for all its listeners."), roots={"explicit": Root(("explicit",), Explicit)},
     parts=(
         Part(later("Where it may go"), (
@@ -228,7 +233,8 @@ SYSTEM = Page(
     roots={"system": Root(("system",), System), "console": Root(("console",), Console)},
     parts=(
         Part(later("The box"), (
-            Field("hostname", later("Host name"), mono=True),
+            Field("hostname", later("Host name"), mono=True,
+                  hint=later("In its certificate, its log, and to the network it gets its address from.")),
             Field("timezone", later("Time zone"), refers="@zones", placeholder="Europe/Vienna",
                   hint=later("Schedules, days and this console go by its clock.")),
         ), root="system"),
@@ -247,25 +253,29 @@ TRAFFIC = Page(
         Part(later("Timers"), (
             Field("timers.dial", later("Time to dial"), unit="s", pair=True,
                   hint=later("How long a server may take to answer.")),
-            Field("timers.tcp_established", later("TCP, idle"), unit="s", pair=True),
-            Field("timers.udp", later("UDP, idle"), unit="s", pair=True),
-            Field("timers.icmp", later("Ping, idle"), unit="s", pair=True),
-            Field("timers.drain", later("Old sessions after an update"), unit="s", pair=True),
+            Field("timers.tcp_established", later("TCP, idle"), unit="s", pair=True,
+                  hint=later("A silent session ends then.")),
+            Field("timers.udp", later("UDP, idle"), unit="s", pair=True, hint=NO_HINT),
+            Field("timers.icmp", later("Ping, idle"), unit="s", pair=True, hint=NO_HINT),
+            Field("timers.drain", later("Old sessions after an update"), unit="s", pair=True,
+                  hint=later("How long they may go on.")),
         ), root="proxy"),
         Part(later("The most of one client"), (
             Field("max_sessions_per_client", later("Sessions"), pair=True,
                   hint=later("At once.")),
             Field("max_new_per_client", later("New sessions"), unit=later("a second"), pair=True,
                   hint=later("Refused ones included.")),
-            Field("max_half_open_per_client", later("Waiting to be dialled"), pair=True),
+            Field("max_half_open_per_client", later("Waiting to be dialled"), pair=True,
+                  hint=later("A flood from one client stops here.")),
             Field("max_connections_per_client", later("Connections to the explicit proxy"), pair=True,
                   hint=later("Those that are not yet sessions.")),
         ), root="proxy"),
         Part(later("The most of the box"), (
             Field("workers", later("Workers"), pair=True, hint=later("0: one for each processor.")),
-            Field("max_sessions", later("Sessions of a worker"), pair=True),
-            Field("max_new", later("New sessions of a worker"), unit=later("a second"), pair=True),
-            Field("max_half_open", later("Waiting to be dialled"), pair=True),
+            Field("max_sessions", later("Sessions of a worker"), pair=True, hint=NO_HINT),
+            Field("max_new", later("New sessions of a worker"), unit=later("a second"), pair=True,
+                  hint=NO_HINT),
+            Field("max_half_open", later("Waiting to be dialled"), pair=True, hint=NO_HINT),
             Field("accept_first", later("Accept before the server answers"),
                   hint=later("More sessions a second; but a closed port looks open for a moment.")),
         ), root="proxy", advanced=True),

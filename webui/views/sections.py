@@ -29,6 +29,7 @@ class Page:
     parts: tuple[Part, ...]
     roots: Mapping[str, Root]
     template: str = "sections.html"
+    tab: str = ""  # of another page, where it has none of its own
     suggested: Mapping[str, Callable[[Desk], Sequence[str]]] = field(default_factory=dict)
 
 
@@ -42,7 +43,7 @@ def blueprint(page: Page, desk: Desk) -> Blueprint:
 
     def drawn(shown: Form, of: str, errors: Sequence[Any] = ()) -> str:
         return desk.page(
-            page.template, area=page.area, key=page.key, title=page.title, about=page.about,
+            page.template, area=page.area, key=page.tab or page.key, title=page.title, about=page.about,
             action=page.url, parts=shown.shown(errors), unplaced=shown.unplaced(errors), of=of,
             wrong=bool(errors),
         )  # fmt: skip

@@ -16,7 +16,7 @@ from webui.words import _, n_
 # Rows of a page; a search finds the others.
 USERS_SHOWN = 200
 MAX_SEARCH = 64
-MIN_PASSWORD = 8
+MIN_PASSWORD = 10
 
 
 class Users:
