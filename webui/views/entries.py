@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flask import Blueprint, redirect, request
+from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response as BaseResponse
 
 from appliance.errors import Problem
@@ -230,7 +231,9 @@ class Entries:
         table, config = self.table, self.desk.config()
         name, did = request.form.get("name", ""), request.form.get("act", "")
         index = index_of(table, config, name)
-        if index is None or did not in {*ACTS, "before"}:
+        if did not in {*ACTS, "before"}:
+            raise BadRequest
+        if index is None:
             return self._gone(name)
         entries = list(entries_of(table, config))
         if did == "delete":
