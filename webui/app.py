@@ -11,6 +11,7 @@ from webui.desk import Desk
 from webui.figures import FILTERS
 from webui.layouts.network import EXPLICIT, LISTENERS, NETWORK, PUBLISHED, SYSTEM, TRAFFIC, TRANSLATION
 from webui.layouts.policy import DEFAULTS, DEFAULTS_ROOTS, DEVICES, LIMITS, LISTS, RULES, SCHEDULES
+from webui.leaving import Leavings
 from webui.links import link_of
 from webui.readable import readable
 from webui.security import MAX_REQUEST, guard
@@ -64,7 +65,7 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
     desk = Desk(backend)
     app.register_blueprint(account.blueprint(backend, authority))
     app.register_blueprint(dashboard.blueprint(backend, desk))
-    app.register_blueprint(changes.blueprint(desk))
+    app.register_blueprint(changes.blueprint(desk, Leavings()))
     for page in (NETWORK, EXPLICIT, SYSTEM, TRAFFIC, POLICY_DEFAULT):
         app.register_blueprint(sections.blueprint(page, desk))
     app.register_blueprint(Entries(RULES, desk, lambda: around_rules(desk)).blueprint())

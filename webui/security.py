@@ -34,7 +34,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-POLLED = {"dashboard.live"}
+POLLED = {"dashboard.live", "changes.state"}
 _FREE = {None, "static", "account.authority", "account.set_theme"}
 _SETUP = {"account.setup", "account.set_password"}
 _SIGN_IN = {"account.signin", "account.sign_in"}

@@ -134,3 +134,20 @@ document.addEventListener("keydown", (event) => {
   }
   going = event.key === "g" ? now : 0;
 });
+
+// -- while the box changes its address: this page stays until one of its addresses answers again ------------
+if (document.querySelector("[data-leaving]")) {
+  const look = async () => {
+    try {
+      const answer = await fetch("/changes/state.json", { signal: AbortSignal.timeout(4000) });
+      if (answer.status === 401 || (answer.ok && !(await answer.json()).leaving)) {
+        location.replace("/changes/confirm");
+        return;
+      }
+    } catch {
+      // not reachable: the links to both addresses are all there is to do
+    }
+    setTimeout(look, 1500);
+  };
+  setTimeout(look, 3000);
+}

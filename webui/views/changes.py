@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, redirect, request, url_for
+from functools import partial
+
+from flask import Blueprint, Response, jsonify, redirect, request, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
+from appliance.config.effects import CONFIRM_SECONDS, MAX_CONFIRM_SECONDS, MIN_CONFIRM_SECONDS
 from appliance.control.client import ControlError
 from webui.desk import Desk, done, refused
-from webui.links import link_of
+from webui.leaving import Leavings, addresses, moves
 from webui.security import author
 from webui.words import _, n_
 
@@ -21,11 +24,18 @@ def code_of(error: ControlError) -> str:
     return error.code.rpartition(".")[2]
 
 
+def _seconds(typed: str) -> int | None:
+    """How long a commit waits to be kept; None: as long as the box thinks fit."""
+    if not typed.isdecimal() or len(typed) > 5:
+        return None
+    return min(max(int(typed), MIN_CONFIRM_SECONDS), MAX_CONFIRM_SECONDS)
+
+
 def _told(error: ControlError) -> str:
     return f"{error.message} {error.hint}".strip()
 
 
-def blueprint(desk: Desk) -> Blueprint:
+def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
     """What is done with the candidate as a whole."""
     pages = Blueprint("changes", __name__)
     backend = desk.backend
@@ -33,7 +43,7 @@ def blueprint(desk: Desk) -> Blueprint:
     def review_page(error: str = "", comment: str = "", conflicts: object = None) -> str:
         candidate = desk.candidate()
         return desk.page(
-            "review.html", area="changes", error=error, comment=comment, link_of=link_of,
+            "review.html", area="changes", error=error, comment=comment, seconds=CONFIRM_SECONDS,
             conflicts=candidate["conflicts"] if conflicts is None else conflicts,
         )  # fmt: skip
 
@@ -46,11 +56,21 @@ def blueprint(desk: Desk) -> Blueprint:
         comment = request.form.get("comment", "").strip()[:MAX_COMMENT]
         seen = request.form.get("version", "")
         candidate = desk.candidate()
+        seconds = _seconds(request.form.get("seconds", ""))
         if seen != str(candidate["version"]):
             error = _("The changes are others than those that you reviewed. These are the ones of now.")
             return review_page(error, comment), 409
+        if candidate["needs_confirmation"] and moves(desk.active(), candidate["config"]):
+            leavings.start(
+                author(),
+                *addresses(desk.active(), candidate["config"], desk.status()["lan_prefix"]),
+                partial(
+                    backend.commit, author(), comment, candidate["based_on"], candidate["version"], seconds
+                ),
+            )
+            return redirect(url_for("changes.wait"), 303)
         try:
-            made = backend.commit(author(), comment, candidate["based_on"], candidate["version"])
+            made = backend.commit(author(), comment, candidate["based_on"], candidate["version"], seconds)
         except ControlError as failed:
             if failed.code == "unavailable":
                 raise
@@ -81,9 +101,21 @@ def blueprint(desk: Desk) -> Blueprint:
 
     @pages.get("/changes/confirm")
     def wait() -> BaseResponse | str:
+        leaving = leavings.of(author())
+        if leaving is not None:
+            return desk.page("leaving.html", area="changes", leaving=leaving, pending=None)
+        failed = leavings.outcome(author())
+        if failed:
+            refused(failed)
+            return redirect(url_for("changes.review"), 303)
         if backend.pending() is None:
             return redirect(url_for("changes.history"), 303)
         return desk.page("wait.html", area="changes")
+
+    @pages.get("/changes/state.json")
+    def state() -> Response:
+        """For the page that waits for the box: whether there is another one to load."""
+        return jsonify(leaving=leavings.of(author()) is not None)
 
     @pages.post("/changes/confirm")
     def confirm() -> BaseResponse:
@@ -120,7 +152,7 @@ def blueprint(desk: Desk) -> Blueprint:
             if failed.code == "unavailable":
                 raise
             raise NotFound from None
-        return desk.page("revision.html", area="system", key="history", found=found, link_of=link_of)
+        return desk.page("revision.html", area="system", key="history", found=found)
 
     @pages.post("/history/<int:number>/restore")
     def restore(number: int) -> BaseResponse:

@@ -178,7 +178,7 @@ class FakeControl:
         if self.clashes:
             details = {"conflicts": self.clashes}
             raise ControlError(f"{NAME}Conflict", "Both changed the same.", "Merge.", details)
-        self.calls.append(("commit", author, comment, version))
+        self.calls.append(("commit", author, comment, version, confirm_seconds))
         self.plain = self.candidates.pop(author)["config"]
         self.number += 1
         if self.cuts:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from flask.testing import FlaskClient
 from appliance.control.client import ControlError
 from tests.unit.webui.conftest import get, post, signed_in
 from tests.unit.webui.fake import FakeControl
+from webui.leaving import addresses
 from webui.links import link_of
 from webui.readable import readable
 
@@ -31,19 +34,29 @@ def test_the_review_shows_what_changes_and_what_that_does(admin: FlaskClient, co
     page = get(admin, "/changes").text
     assert "Rule “time”: On" in page
     assert "Reloads the proxy: sessions stay" in page
-    assert "90 seconds" not in page
+    assert "Time to keep them" not in page
     control.cuts = True
     page = get(admin, "/changes").text
     assert "The console moves to https://[fd00:2::1]/" in page
-    assert "90 seconds" in page
+    assert "Time to keep them" in page
 
 
 def test_applying(admin: FlaskClient, control: FakeControl) -> None:
     done = post(admin, "/changes", "/changes", version=version(control), comment=" quiet nights ")
     assert (done.status_code, done.location) == (303, "/history")
-    assert control.calls == [("commit", "admin", "quiet nights", 1)]
+    assert control.calls == [("commit", "admin", "quiet nights", 1, None)]
     assert "Applied as revision 2." in get(admin, "/history").text
     assert "not applied yet" not in get(admin, "/policy").text
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds"), [("120", 120), ("1", 10), ("99999", 3_600), ("", None), ("-5", None), ("1e3", None)]
+)
+def test_the_time_to_keep_them(
+    typed: str, seconds: int | None, admin: FlaskClient, control: FakeControl
+) -> None:
+    post(admin, "/changes", "/changes", version=version(control), seconds=typed)
+    assert control.calls[0][-1] == seconds
 
 
 def test_only_what_was_reviewed_is_applied(admin: FlaskClient, control: FakeControl) -> None:
@@ -287,3 +300,67 @@ def test_where_a_setting_is_edited(path: str, title: str, url: str, control: Fak
 )
 def test_values_are_words(text: str, path: str, words: str) -> None:
     assert readable(text, path) == words
+
+
+# -- the console's own address ----------------------------------------------------------------------------
+
+
+def test_the_page_with_the_new_address_comes_before_the_commit(
+    admin: FlaskClient, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    commit = FakeControl.commit
+
+    def late(self: FakeControl, *what: Any, **how: Any) -> dict[str, Any]:
+        assert go.wait(10)
+        return commit(self, *what, **how)
+
+    monkeypatch.setattr(FakeControl, "commit", late)
+    monkeypatch.setattr("webui.leaving.LEAVE_SECONDS", 0)
+    control.cuts = True
+    post(admin, "/network", "/network", of=of(get(admin, "/network").text), **NETWORK)
+    assert post(admin, "/changes", "/changes", version=version(control)).location == "/changes/confirm"
+    page = get(admin, "/changes/confirm").text
+    assert 'href="https://[fd00:2::1]/"' in page
+    assert 'href="https://[fd00:1::1]/"' in page
+    assert "data-leaving" in page
+    assert get(admin, "/changes/state.json").get_json() == {"leaving": True}
+    go.set()
+    deadline = time.monotonic() + 10
+    while get(admin, "/changes/state.json").get_json()["leaving"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert "Keep the new settings?" in get(admin, "/changes/confirm").text
+
+
+def test_a_move_that_the_box_refuses_is_told_afterwards(
+    admin: FlaskClient, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ControlError("org.isthmus.control.Refused", "There is no such port.", "Look at the cables.")
+
+    monkeypatch.setattr(FakeControl, "commit", refuse)
+    monkeypatch.setattr("webui.leaving.LEAVE_SECONDS", 0)
+    control.cuts = True
+    post(admin, "/network", "/network", of=of(get(admin, "/network").text), **NETWORK)
+    post(admin, "/changes", "/changes", version=version(control))
+    deadline = time.monotonic() + 10
+    while get(admin, "/changes/state.json").get_json()["leaving"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert get(admin, "/changes/confirm").location == "/changes"
+    assert "There is no such port. Look at the cables." in get(admin, "/changes").text
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted", "made", "old", "new"),
+    [
+        ("generated", "fd00:2::/64", "fd00:1::/64", "https://[fd00:1::1]/", "https://[fd00:2::1]/"),
+        ("fd00:2::/64", "generated", "fd00:2::/64", "https://[fd00:2::1]/", None),
+        ("generated", "fd00:2::/64", None, None, "https://[fd00:2::1]/"),
+    ],
+)
+def test_both_addresses(
+    running: str, wanted: str, made: str | None, old: str | None, new: str | None
+) -> None:
+    assert addresses({"lan": {"prefix": running}}, {"lan": {"prefix": wanted}}, made) == (old, new)
