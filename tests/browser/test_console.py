@@ -7,125 +7,20 @@ A forwarder of the lab carries the host's loopback to the LAN address, as `make 
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.lab.forward import Forwarder
-from tests.lab.netns import stop
+from tests.browser.looks import MARKS, PASSWORD, SCREENSHOTS, look
 from tests.netns.conftest import BIN, Box, wait_for
 
-CHROMIUM = shutil.which("chromium")
-SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
-PASSWORD = "a sentence is a good one"
+pytestmark = MARKS
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium package on this system"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-]
-
-
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 RUDE = "fd00:1::bad"
-SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    """A box whose console nobody has set up yet."""
-    with Box(tmp_path_factory.mktemp("console")) as box:
-        box.start_control()
-        box.start_proxy()
-        box.start(
-            "web", BIN / "isthmus-web", "--config", box.config,
-            "--runtime", box.runtime, "--state", box.state,
-        )  # fmt: skip
-        ask = ("curl", "-sk", "--max-time", "2", "-o", "/dev/null", "https://[fd00:1::1]/setup")
-        wait_for(lambda: box.client.run(*ask, check=False).returncode == 0, f"the console {box.log('web')}")
-        yield box
-
-
-@pytest.fixture(scope="module")
-def address(box: Box) -> Iterator[str]:
-    """Where the host's browser finds the console."""
-    forwarder = Forwarder(box.client, "fd00:1::1", 443)
-    try:
-        yield f"https://127.0.0.1:{forwarder.port}"
-    finally:
-        forwarder.close()
-
-
-@pytest.fixture(scope="module")
-def traffic(box: Box) -> Iterator[None]:
-    """Real sessions that cross the box, from the first test that asks for them."""
-    server = box.start("peers", sys.executable, "-m", "tests.netns.peers", where=box.server)
-    wait_for(lambda: "ready" in box.log("peers"), "the server's side")
-    client = box.start("traffic", sys.executable, "-m", "tests.browser.traffic", where=box.client)
-    wait_for(lambda: "ready" in box.log("traffic"), f"the client's side\n{box.log('traffic')}")
-    yield
-    for process in (client, server):
-        stop(process)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A tab; what the page writes to the browser's console as an error fails the tests."""
-    context = browser.new_context(ignore_https_errors=True, bypass_csp=False, base_url=address)
-    tab = context.new_page()
-    tab.set_default_timeout(15_000)
-    errors: list[str] = []
-
-    # A refused form is a 4xx, a poll while control is stopped a 503; Chromium calls both errors, and
-    # both are what a test asked for.
-    def hear(message: ConsoleMessage) -> None:
-        if message.type == "error" and not re.search("status of (4|503)", message.text):
-            errors.append(message.text)
-
-    tab.on("console", hear)
-    yield tab
-    context.close()
-    assert errors == []
-
-
-def look(page: Page, name: str) -> None:
-    """Screenshots in both themes and sizes, axe on each; the tab is a desktop again afterwards."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for scheme in ("light", "dark"):
-        # Without motion: a colour that is still fading has no contrast to speak of.
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        for kind, (width, height) in SIZES.items():
-            page.set_viewport_size({"width": width, "height": height})
-            page.evaluate("scrollTo(0, 0)")
-            page.screenshot(path=SCREENSHOTS / f"{name}-{kind}-{scheme}.png", full_page=True)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing hangs out"
-            page.evaluate(AXE.read_text())
-            found = page.evaluate("axe.run().then(r => r.violations.map(v => [v.id, v.nodes[0].html]))")
-            assert found == [], f"{name}, {kind}, {scheme}"
-    page.emulate_media(color_scheme="light", reduced_motion="no-preference")
-    page.set_viewport_size({"width": 1280, "height": 800})
 
 
 def test_first_boot_asks_for_a_password(page: Page) -> None:
@@ -202,7 +97,7 @@ def test_address_is_copied(page: Page) -> None:
 
 
 def test_phone_has_a_menu(page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": 360, "height": 740})
     page.goto("/")
     page.get_by_label("Menu").first.click()
     expect(page.get_by_role("navigation", name="Menu").get_by_role("link", name="Sessions")).to_be_visible()

@@ -20,7 +20,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.browser.test_console import ARGUMENTS, CHROMIUM
+from tests.browser.looks import ARGUMENTS, CHROMIUM
 from tests.netns.conftest import Box, wait_for
 from tests.netns.explicit import BOX, NAME, run, running
 

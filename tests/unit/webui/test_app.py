@@ -5,111 +5,16 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from appliance.control.client import ControlError
-from webui.app import (
-    HEADERS,
-    MAX_REQUEST,
-    REGIONS,
-    SESSION_SECONDS,
-    age,
-    create_app,
-    milliseconds,
-    size,
-    speed,
-)
-
-STATUS: dict[str, Any] = {
-    "version": "0.1.0", "hostname": "isthmus", "time": 1.8e9, "uptime": 3725.0,
-    "lan_interface": "lan0", "lan_prefix": "fd00:1::/64", "lan_address": "fd00:1::1",
-    "wan_interface": "wan0", "wan_address": "203.0.113.2/24", "wan_gateway": "203.0.113.1",
-    "dns_upstreams": ["203.0.113.1"], "translation": ["64:ff9b::/96"], "ports": [],
-    "published": [], "workers": [],
-    "counters": {
-        "tcp": 3, "udp": 2, "icmp": 1, "half_open": 0, "opened": 9, "refused": 1, "unreachable": 0,
-        "denied": 0, "limited": 0, "bytes_to_wan": 1_900_000, "bytes_to_lan": 5, "dial_ms_median": 1.0,
-    },
-    "limits": [],
-    "checks": [
-        {"id": "disk", "state": "ok", "title": "Disk has room", "detail": "", "fix": ""},
-        {"id": "resolver", "state": "bad", "title": "The resolver does not answer",
-         "detail": "unbound is down.", "fix": "Look at its log."},
-    ],
-    "proxy_up": True, "console_port": 443,
-}  # fmt: skip
-SESSION = {
-    "id": "0-1", "kind": "tcp", "state": "open", "worker": 0, "client": "fd00:1::2", "client_port": 40000,
-    "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443,
-    "service": None, "age": 134.0, "bytes_to_wan": 1, "bytes_to_lan": 2,
-}  # fmt: skip
-
-
-class FakeControl:
-    """Control as a value: a password, and whether it answers."""
-
-    def __init__(self) -> None:
-        self.password: str | None = None
-        self.down = False
-        self.wait: float | None = None
-
-    def _up(self) -> None:
-        if self.down:
-            raise ControlError("unavailable", "control.sock does not answer")
-
-    def status(self) -> dict[str, Any]:
-        self._up()
-        return STATUS
-
-    def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
-        self._up()
-        return ([SESSION], 1) if not search or search in SESSION["origin"] else ([], 0)  # type: ignore[operator]
-
-    def password_set(self) -> bool:
-        self._up()
-        return self.password is not None
-
-    def set_first_password(self, password: str) -> None:
-        self.password = password
-
-    def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
-        if self.wait:
-            return False, self.wait
-        return user == "admin" and password == self.password, None
-
-
-@pytest.fixture
-def control() -> FakeControl:
-    """A box at its first boot."""
-    return FakeControl()
-
-
-@pytest.fixture
-def client(control: FakeControl) -> FlaskClient:
-    """A browser over TLS."""
-    app = create_app(control, b"k" * 32)
-    app.config["PREFERRED_URL_SCHEME"] = "https"
-    made = app.test_client()
-    made.environ_base["wsgi.url_scheme"] = "https"
-    return made
-
-
-def post(client: FlaskClient, page: str, target: str, **fields: str) -> Any:
-    """Load the page, then send its form."""
-    text = client.get(page, base_url="https://box").text
-    found = re.search(r'name="csrf" value="([^"]+)"', text)
-    assert found, text
-    return client.post(target, data={"csrf": found[1], **fields}, base_url="https://box")
-
-
-def signed_in(client: FlaskClient, control: FakeControl) -> None:
-    """Through the first boot."""
-    done = post(client, "/setup", "/setup", password="correct horse", again="correct horse")
-    assert (done.status_code, done.location) == (303, "/")
-    assert control.password == "correct horse"
+from tests.unit.webui.conftest import post, signed_in
+from tests.unit.webui.fake import FakeControl
+from webui.app import create_app
+from webui.figures import age, milliseconds, size, speed
+from webui.security import HEADERS, MAX_REQUEST, SESSION_SECONDS
+from webui.views.dashboard import REGIONS
 
 
 def test_until_there_is_a_password_only_its_page_is_served(client: FlaskClient) -> None:
@@ -217,9 +122,11 @@ def test_a_poll_does_not_keep_a_session_alive(
     signed_in(client, control)
     start = time.time()
     for passed in (0.4, 0.8):
-        monkeypatch.setattr("webui.app.time.time", lambda passed=passed: start + passed * SESSION_SECONDS)
+        monkeypatch.setattr(
+            "webui.security.time.time", lambda passed=passed: start + passed * SESSION_SECONDS
+        )
         assert client.get("/live.json", base_url="https://box").status_code == 200
-    monkeypatch.setattr("webui.app.time.time", lambda: start + 1.1 * SESSION_SECONDS)
+    monkeypatch.setattr("webui.security.time.time", lambda: start + 1.1 * SESSION_SECONDS)
     assert client.get("/live.json", base_url="https://box").status_code == 401
     assert client.get("/", base_url="https://box").location == "/signin"
 
@@ -230,7 +137,9 @@ def test_a_page_keeps_a_session_alive(
     signed_in(client, control)
     start = time.time()
     for passed in (0.8, 1.6):
-        monkeypatch.setattr("webui.app.time.time", lambda passed=passed: start + passed * SESSION_SECONDS)
+        monkeypatch.setattr(
+            "webui.security.time.time", lambda passed=passed: start + passed * SESSION_SECONDS
+        )
         assert client.get("/", base_url="https://box").status_code == 200
 
 

@@ -1,0 +1,278 @@
+"""Control as a value: a configuration, a candidate for each author, revisions, a commit that waits."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict
+from typing import Any
+
+import tomli_w
+
+from appliance.config import parse
+from appliance.config.diff import changes
+from appliance.config.masking import masked
+from appliance.config.schema import as_plain
+from appliance.control.client import ControlError
+from appliance.errors import ConfigError
+
+NAME = "org.isthmus.control."
+STATUS: dict[str, Any] = {
+    "version": "0.1.0", "hostname": "isthmus", "time": 1.8e9, "uptime": 3725.0,
+    "lan_interface": "lan0", "lan_prefix": "fd00:1::/64", "lan_address": "fd00:1::1",
+    "wan_interface": "wan0", "wan_address": "203.0.113.2/24", "wan_gateway": "203.0.113.1",
+    "dns_upstreams": ["203.0.113.1"], "translation": ["64:ff9b::/96"],
+    "ports": [
+        {"name": "lan0", "role": "lan", "carrier": True, "speed_mbit": 2500, "addresses": ["fd00:1::1/64"]},
+        {"name": "wan0", "role": "wan", "carrier": False, "speed_mbit": None, "addresses": []},
+    ],
+    "published": [], "workers": [],
+    "counters": {
+        "tcp": 3, "udp": 2, "icmp": 1, "half_open": 0, "opened": 9, "refused": 1, "unreachable": 0,
+        "denied": 0, "limited": 0, "bytes_to_wan": 1_900_000, "bytes_to_lan": 5, "dial_ms_median": 1.0,
+    },
+    "limits": [],
+    "checks": [
+        {"id": "disk", "state": "ok", "title": "Disk has room", "detail": "", "fix": ""},
+        {"id": "resolver", "state": "bad", "title": "The resolver does not answer",
+         "detail": "unbound is down.", "fix": "Look at its log."},
+    ],
+    "proxy_up": True, "console_port": 443,
+}  # fmt: skip
+SESSION = {
+    "id": "0-1", "kind": "tcp", "state": "open", "worker": 0, "client": "fd00:1::2", "client_port": 40000,
+    "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443,
+    "service": None, "age": 134.0, "bytes_to_wan": 1, "bytes_to_lan": 2,
+}  # fmt: skip
+CONFIG = """
+[system]
+timezone = "Europe/Vienna"
+[[group]]
+name = "staff"
+[[user]]
+name = "ann@home.example"
+groups = ["staff"]
+[[name_list]]
+name = "trackers"
+source = "https://lists.example.org/trackers.txt"
+[[schedule]]
+name = "nights"
+since = "22:00"
+until = "06:00"
+[[rule]]
+name = "no-trackers"
+action = "deny"
+lists = ["trackers"]
+[[rule]]
+name = "time"
+action = "allow"
+domains = ["time.example.org"]
+ports = [123]
+protocols = ["udp"]
+[[rule]]
+name = "nights-off"
+action = "deny"
+groups = ["staff"]
+schedules = ["nights"]
+until = 2027-03-01T06:00:00Z
+[[limit]]
+name = "staff-data"
+groups = ["staff"]
+mib_per_day = 20480
+"""
+
+
+class FakeControl:
+    """A box without a password, with the configuration above as revision 1."""
+
+    def __init__(self) -> None:
+        self.password: str | None = None
+        self.down = False
+        self.wait: float | None = None
+        self.plain = masked(as_plain(parse(CONFIG)))
+        self.number = 1
+        self.waiting: dict[str, Any] | None = None
+        self.candidates: dict[str, dict[str, Any]] = {}
+        self.versions = 0
+        self.clashes: list[dict[str, Any]] = []
+        self.cuts = False
+        self.calls: list[tuple[Any, ...]] = []
+
+    def _up(self) -> None:
+        if self.down:
+            raise ControlError("unavailable", "control.sock does not answer")
+
+    def status(self) -> dict[str, Any]:
+        self._up()
+        return STATUS
+
+    def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
+        self._up()
+        return ([SESSION], 1) if not search or search in SESSION["origin"] else ([], 0)  # type: ignore[operator]
+
+    def password_set(self) -> bool:
+        self._up()
+        return self.password is not None
+
+    def set_first_password(self, password: str) -> None:
+        self.password = password
+
+    def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
+        if self.wait:
+            return False, self.wait
+        return user == "admin" and password == self.password, None
+
+    # -- the configuration ------------------------------------------------------------------------------
+
+    def active(self) -> dict[str, Any]:
+        config = copy.deepcopy(self.plain)
+        return {"revision": self.number, "config": config, "toml": tomli_w.dumps(config)}
+
+    def candidate(self, author: str) -> dict[str, Any]:
+        self._up()
+        kept = self.candidates.get(author)
+        config = copy.deepcopy(kept["config"] if kept else self.plain)
+        found = [asdict(change) for change in changes(self.plain, config)]
+        problems = []
+        try:
+            parse(tomli_w.dumps({**config, "user": []}) if not config["user"] else _without_hashes(config))
+        except ConfigError as error:
+            problems = [asdict(problem) for problem in error.problems]
+        effects = [{"text": "reloads the proxy: sessions stay", "cut": False}] if found else []
+        if self.cuts and found:
+            effects.append({"text": "the console moves to https://[fd00:2::1]/", "cut": True})
+        return {
+            "author": author, "version": kept["version"] if kept else 0, "touched": None, "config": config,
+            "toml": tomli_w.dumps(config), "based_on": kept["based_on"] if kept else self.number,
+            "active": self.number, "stale": bool(kept and kept["based_on"] != self.number),
+            "conflicts": list(self.clashes), "changes": found, "problems": problems, "effects": effects,
+            "needs_confirmation": self.cuts and bool(found),
+        }  # fmt: skip
+
+    def put_candidate(
+        self, author: str, config: dict[str, Any], based_on: int, version: int | None = None
+    ) -> dict[str, Any]:
+        kept = self.candidates.get(author)
+        if version is not None and version != (kept["version"] if kept else 0):
+            raise ControlError(f"{NAME}Outdated", "The candidate is another by now.", "Get it again.")
+        self.versions += 1
+        made = {"config": copy.deepcopy(config), "version": self.versions, "based_on": based_on}
+        self.candidates[author] = made
+        return self.candidate(author)
+
+    def merge_candidate(self, author: str, mine: list[str]) -> dict[str, Any]:
+        self.calls.append(("merge", author, mine))
+        self.clashes = []
+        return self.candidate(author)
+
+    def discard_candidate(self, author: str) -> None:
+        self.candidates.pop(author, None)
+
+    def commit(
+        self,
+        author: str,
+        comment: str,
+        based_on: int,
+        version: int | None = None,
+        confirm_seconds: int | None = None,
+    ) -> dict[str, Any]:
+        if self.clashes:
+            details = {"conflicts": self.clashes}
+            raise ControlError(f"{NAME}Conflict", "Both changed the same.", "Merge.", details)
+        self.calls.append(("commit", author, comment, version, confirm_seconds))
+        self.plain = self.candidates.pop(author)["config"]
+        self.number += 1
+        if self.cuts:
+            self.waiting = {
+                "revision": self.number, "back_to": self.number - 1, "author": author, "comment": comment,
+                "deadline": 1.8e9, "remaining": 71.4, "old_console": "https://[fd00:1::1]/",
+                "new_console": "https://[fd00:2::1]/",
+            }  # fmt: skip
+        return {"revision": self.number, "pending": self.waiting}
+
+    def _answered(self, revision: int | None) -> dict[str, Any]:
+        if self.waiting is None or revision not in (None, self.waiting["revision"]):
+            raise ControlError(f"{NAME}Refused", "No commit waits to be confirmed.", "It was rolled back.")
+        waiting, self.waiting = self.waiting, None
+        return waiting
+
+    def confirm(self, author: str, revision: int | None = None) -> int:
+        found: int = self._answered(revision)["revision"]
+        return found
+
+    def rollback(self, author: str, revision: int | None = None) -> int:
+        found: int = self._answered(revision)["back_to"]
+        return found
+
+    def pending(self) -> dict[str, Any] | None:
+        return self.waiting
+
+    def _revision(self, number: int) -> dict[str, Any]:
+        return {
+            "number": number, "based_on": number - 1 or None, "author": "admin", "comment": f"why {number}",
+            "time": 1.8e9 - 7_200, "state": "active" if number == self.number else "replaced", "ended": "",
+            "changes": 1,
+        }  # fmt: skip
+
+    def revisions(self, limit: int = 50, before: int | None = None) -> tuple[list[dict[str, Any]], bool]:
+        numbers = range(min(self.number, (before or self.number + 1) - 1), 0, -1)
+        return [self._revision(number) for number in numbers][:limit], len(numbers) > limit
+
+    def revision(self, number: int) -> dict[str, Any]:
+        if not 1 <= number <= self.number:
+            raise ControlError(f"{NAME}InvalidArgument", "There is no such revision.")
+        one = {"path": "rule.time.action", "kind": "set", "before": '"deny"', "after": '"allow"'}
+        return {"revision": self._revision(number), "toml": CONFIG, "config": self.plain, "changes": [one]}
+
+    def restore(self, author: str, number: int) -> dict[str, Any]:
+        self.calls.append(("restore", author, number))
+        return self.candidate(author)
+
+    # -- users ------------------------------------------------------------------------------------------
+
+    def users(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        users = [
+            {"name": user["name"], "groups": list(user["groups"]), "has_password": "password" in user}
+            for user in self.plain["user"]
+        ]
+        groups = [
+            {"name": group["name"], "users": sum(group["name"] in user["groups"] for user in users)}
+            for group in self.plain["group"]
+        ]
+        return users, groups
+
+    def set_user(
+        self,
+        name: str,
+        groups: list[str] | None = None,
+        password: str | None = None,
+        new: bool = False,
+        author: str | None = None,
+    ) -> None:
+        found = next((user for user in self.plain["user"] if user["name"] == name), None)
+        if new and found:
+            raise ControlError(f"{NAME}Refused", f"There is a user “{name}” already.", "`isthmus user`")
+        if found is None:
+            found = {"name": name}
+            self.plain["user"].append(found)
+        found["groups"] = groups
+        if password:
+            found["password"] = f"$kept${name}"
+        self.calls.append(("set_user", name, author))
+
+    def remove_user(self, name: str, author: str | None = None) -> None:
+        self.plain["user"] = [user for user in self.plain["user"] if user["name"] != name]
+
+    def add_group(self, name: str, author: str | None = None) -> None:
+        self.plain["group"].append({"name": name})
+
+    def remove_group(self, name: str, author: str | None = None) -> None:
+        if any(name in user["groups"] for user in self.plain["user"]):
+            raise ControlError(
+                f"{NAME}Refused", f"Group “{name}” has users.", "Give them other groups first."
+            )
+        self.plain["group"] = [group for group in self.plain["group"] if group["name"] != name]
+
+
+def _without_hashes(config: dict[str, Any]) -> str:
+    users = [{k: v for k, v in user.items() if k != "password"} for user in config["user"]]
+    return tomli_w.dumps({**config, "user": users})

@@ -1,0 +1,173 @@
+"""Every page: it is there, nothing of it is inline, and what a stranger wrote is escaped in it."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.unit.webui.conftest import get, post, signed_in
+from tests.unit.webui.fake import FakeControl
+
+PAGES = {
+    "/": "Dashboard",
+    "/sessions": "Sessions",
+    "/policy": "no-trackers",
+    "/policy/new": "New rule",
+    "/policy/edit?name=nights-off": "nights-off",
+    "/policy/lists": "https://lists.example.org/trackers.txt",
+    "/policy/lists/new": "New list",
+    "/policy/lists/edit?name=trackers": "Spoken of by rule “no-trackers”",
+    "/policy/schedules": "22:00 to 06:00, the next day",
+    "/policy/schedules/edit?name=nights": "nights",
+    "/policy/limits": "20 GiB a day",
+    "/policy/limits/new": "New limit",
+    "/policy/default": "Where no rule matches",
+    "/users": "ann@home.example",
+    "/users/edit?name=ann@home.example": "User of the explicit proxy",
+    "/users/groups": "staff",
+    "/users/devices": "None yet",
+    "/users/devices/new": "New device",
+    "/network": "wan0",
+    "/network/translation": "64:ff9b::/96",
+    "/network/translation/edit?name=64:ff9b::/96": "IPv4 networks",
+    "/network/published": "None yet",
+    "/network/published/new": "New service",
+    "/network/listeners": "proxy.pac",
+    "/network/listeners/edit?name=http": "Take passwords in the clear",
+    "/network/explicit": "Ports for CONNECT",
+    "/system": "Europe/Vienna",
+    "/system/traffic": "Time to dial",
+    "/changes": "Nothing to apply",
+    "/history": "why 1",
+    "/history/1": "What it changed",
+}  # fmt: skip
+
+
+class Ids(HTMLParser):
+    """Collects ids and what refers to them, and that each element is closed by its own tag."""
+
+    EMPTY = frozenset({"meta", "link", "input", "img", "path", "circle", "rect", "use", "hr", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.wanted: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name == "id" and value:
+                self.ids.append(value)
+            if name in ("for", "aria-describedby", "aria-labelledby", "list") and value:
+                self.wanted += value.split()
+            assert name != "style"
+            assert not name.startswith("on")
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in self.EMPTY:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "p" and self.open[-1:] != ["p"]:
+            return
+        assert self.open.pop() == tag
+
+
+def well_made(text: str) -> None:
+    """No inline style or script, each label has its control, no id twice."""
+    found = Ids()
+    found.feed(text)
+    assert len(found.ids) == len(set(found.ids)), "an id twice"
+    assert set(found.wanted) <= set(found.ids), set(found.wanted) - set(found.ids)
+    assert not re.search(r"<script(?! src=)", text)
+
+
+@pytest.mark.parametrize("url", PAGES)
+def test_each_page(url: str, client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    answer = get(client, url)
+    assert answer.status_code == 200
+    assert PAGES[url] in answer.text
+    well_made(answer.text)
+    assert "not applied yet" not in answer.text
+
+
+@pytest.mark.parametrize("url", PAGES)
+def test_no_page_without_a_session(url: str, client: FlaskClient, control: FakeControl) -> None:
+    control.password = "correct horse"
+    assert get(client, url).location == "/signin"
+
+
+@pytest.mark.parametrize("url", PAGES)
+def test_each_page_tells_of_pending_changes_and_of_what_waits(
+    url: str, client: FlaskClient, control: FakeControl
+) -> None:
+    signed_in(client, control)
+    control.cuts = True
+    post(client, "/policy", "/policy/act", name="time", act="toggle")
+    seen = control.candidates["admin"]["version"]
+    post(client, "/changes", "/changes", version=seen)
+    post(client, "/policy", "/policy/act", name="time", act="toggle")
+    page = get(client, url).text
+    assert "Keep the new settings?" in page
+    assert "https://[fd00:2::1]/" in page
+    assert ("1 change</b> <span>not applied yet" in page) == (url != "/changes")
+    well_made(page)
+
+
+EVIL = "<img src=x onerror=alert(1)>\"'&"
+
+
+def test_what_strangers_wrote_is_escaped(client: FlaskClient, control: FakeControl) -> None:
+    """Names of sessions, notes and sources: none of it becomes markup, whoever put it there."""
+    signed_in(client, control)
+    control.plain["name_list"][0]["source"] = f"/{EVIL}"
+    control.plain["rule"][0]["note"] = EVIL
+    control.plain["rule"][0]["domains"] = [EVIL]
+    for url in ("/policy", "/policy/lists", "/policy/edit?name=no-trackers", f"/sessions?q={EVIL}"):
+        page = get(client, url).text
+        assert "<img src=x" not in page
+        assert "&lt;img src=x" in page
+        well_made(page)
+
+
+def test_the_certificate_of_the_authority_is_offered(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    for url in ("/system", "/network/listeners"):
+        assert 'href="/authority.crt"' in get(client, url).text
+
+
+def test_the_why_box_is_there_only_where_the_box_can_say_why(
+    client: FlaskClient, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_in(client, control)
+    assert "Why?" not in get(client, "/policy").text
+    asked: list[Any] = []
+
+    def explain(self: FakeControl, *what: Any, candidate: bool) -> dict[str, Any]:
+        asked.append((*what, candidate))
+        return {
+            "verdict": "deny", "rule": "no-trackers",
+            "steps": [{"rule": "time", "matched": False, "why": "port 443 is not 123"},
+                      {"rule": "no-trackers", "matched": True, "why": "all of its conditions hold"}],
+        }  # fmt: skip
+
+    monkeypatch.setattr(FakeControl, "explain", explain, raising=False)
+    url = "/policy?client=fd00:1::2&to=ads.example.org&port=443&protocol=tcp&against=live"
+    page = get(client, url).text
+    assert "Denied by “no-trackers”" in page
+    assert "port 443 is not 123" in page
+    well_made(page)
+    get(client, "/policy?client=fd00:1::2&to=2001:db8::1&port=53&protocol=udp&user=ann&against=candidate")
+    assert asked == [
+        ("fd00:1::2", None, "ads.example.org:443", "tcp", False),
+        ("fd00:1::2", "ann", "[2001:db8::1]:53", "udp", True),
+    ]
+    assert "Say where to" in get(client, "/policy?to=").text

@@ -1,0 +1,91 @@
+"""What the console needs of control; appliance.control.client.ControlClient is one."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Backend(Protocol):
+    """The verbs of org.isthmus.control that the console uses. Each raises ControlError."""
+
+    def status(self) -> dict[str, Any]:
+        """Type Status of org.isthmus.control."""
+
+    def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
+        """The newest sessions and how many match."""
+
+    def password_set(self) -> bool:
+        """False until the first boot's password was set."""
+
+    def set_first_password(self, password: str) -> None:
+        """Set it once."""
+
+    def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
+        """(right, seconds to wait)."""
+
+    def active(self) -> dict[str, Any]:
+        """``revision``, ``config`` and ``toml`` in force."""
+
+    def candidate(self, author: str) -> dict[str, Any]:
+        """Type Candidate: what the author changed, or the active configuration."""
+
+    def put_candidate(
+        self, author: str, config: dict[str, Any], based_on: int, version: int | None = None
+    ) -> dict[str, Any]:
+        """Keep the configuration as the author's candidate; "Outdated" when another was kept meanwhile."""
+
+    def merge_candidate(self, author: str, mine: list[str]) -> dict[str, Any]:
+        """Merge with the active configuration; of what clashes ``mine`` stays the author's."""
+
+    def discard_candidate(self, author: str) -> None:
+        """Drop the author's changes."""
+
+    def commit(
+        self,
+        author: str,
+        comment: str,
+        based_on: int,
+        version: int | None = None,
+        confirm_seconds: int | None = None,
+    ) -> dict[str, Any]:
+        """``revision``, and ``pending`` (type Pending) where it waits to be confirmed."""
+
+    def confirm(self, author: str, revision: int | None = None) -> int:
+        """Keep what waits."""
+
+    def rollback(self, author: str, revision: int | None = None) -> int:
+        """Take back what waits; the revision in force again."""
+
+    def pending(self) -> dict[str, Any] | None:
+        """Type Pending, if a commit waits to be confirmed."""
+
+    def revisions(self, limit: int = 50, before: int | None = None) -> tuple[list[dict[str, Any]], bool]:
+        """The newest first; whether there are older ones."""
+
+    def revision(self, number: int) -> dict[str, Any]:
+        """Its type Revision, toml, config and changes."""
+
+    def restore(self, author: str, number: int) -> dict[str, Any]:
+        """Make it the author's candidate."""
+
+    def users(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Types User and Group: those of the explicit proxy."""
+
+    def set_user(
+        self,
+        name: str,
+        groups: list[str] | None = None,
+        password: str | None = None,
+        new: bool = False,
+        author: str | None = None,
+    ) -> None:
+        """Add a user, or change what is given."""
+
+    def remove_user(self, name: str, author: str | None = None) -> None:
+        """Remove it."""
+
+    def add_group(self, name: str, author: str | None = None) -> None:
+        """Add it."""
+
+    def remove_group(self, name: str, author: str | None = None) -> None:
+        """Remove it."""

@@ -1,0 +1,79 @@
+"""What every page has in common: the candidate that it edits, and what stands around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import flash, g, render_template
+
+from webui.backend import Backend
+from webui.forms.plain import Plain, at
+from webui.security import author
+
+
+class Desk:
+    """The box as one request sees it: asked for once, kept until the request ends."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def status(self) -> dict[str, Any]:
+        """Type Status of org.isthmus.control."""
+        if "status" not in g:
+            g.status = self.backend.status()
+        status: dict[str, Any] = g.status
+        return status
+
+    def candidate(self) -> dict[str, Any]:
+        """Type Candidate, of whoever is signed in."""
+        if "candidate" not in g:
+            g.candidate = self.backend.candidate(author())
+        candidate: dict[str, Any] = g.candidate
+        return candidate
+
+    def config(self) -> Plain:
+        """The candidate's configuration."""
+        config: Plain = self.candidate()["config"]
+        return config
+
+    def active(self) -> Plain:
+        """The configuration in force."""
+        if not self.candidate()["version"]:
+            return self.config()
+        if "active" not in g:
+            g.active = self.backend.active()["config"]
+        active: Plain = g.active
+        return active
+
+    def zone(self) -> str:
+        """By which the box tells the time."""
+        return str(at(self.config(), ("system", "timezone"), "UTC"))
+
+    def keep(self, config: Plain) -> dict[str, Any]:
+        """Make it the candidate; ControlError "Outdated" where another was kept since this request began."""
+        candidate = self.candidate()
+        g.candidate = self.backend.put_candidate(
+            author(), config, candidate["based_on"], candidate["version"]
+        )
+        return self.candidate()
+
+    def page(self, template: str, **values: Any) -> str:
+        """A page with the shell around it."""
+        around: Mapping[str, Any] = {
+            "status": self.status(),
+            "candidate": self.candidate(),
+            "pending": self.backend.pending(),
+            "zone": self.zone(),
+        }
+        return render_template(template, **{**around, **values})
+
+
+def done(sentence: str) -> None:
+    """Say on the next page what was done."""
+    flash(sentence, "ok")
+
+
+def refused(sentence: str) -> None:
+    """Say on the next page why it was not done."""
+    flash(sentence, "bad")
