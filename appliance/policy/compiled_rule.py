@@ -14,12 +14,13 @@ _Condition = Callable[[Request, Moment, Mapping[str, Names]], "No | Unknown | No
 class CompiledRule:
     """A rule, whose conditions are compiled when it is asked first: most of many never are."""
 
-    __slots__ = ("_conditions", "_rule", "allow", "enabled", "name", "verdicts")
+    __slots__ = ("_conditions", "_rule", "allow", "enabled", "name", "named", "verdicts")
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
         self._conditions: tuple[_Condition, ...] | None = None
         self.name = rule.name
+        self.named = bool(rule.domains or rule.lists)  # it asks for a name
         self.allow = rule.action == "allow"
         self.enabled = rule.enabled
         self.verdicts = tuple(Verdict(self.allow, rule.name, pending, rule.note) for pending in (False, True))

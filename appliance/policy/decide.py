@@ -116,8 +116,8 @@ class CompiledPolicy:
                 pending = unknown[not rule.allow] or self._may_come(request, not rule.allow, index)
                 return rule.verdicts[pending]
             if isinstance(found, Unknown):
-                if request.way == DNS and rule.allow:
-                    return rule.verdicts[0]  # it may have to be resolved for what the rule allows
+                if request.way == DNS and rule.allow and rule.named:
+                    return rule.verdicts[0]  # the name has to be resolved for what the rule allows
                 unknown[rule.allow] = True
         verdicts = self._allowed if request.way in (PUBLISHED, DNS) else self._default
         otherwise = not verdicts[0].allow

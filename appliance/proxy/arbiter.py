@@ -27,7 +27,10 @@ class KnownNames(Protocol):
     """Who asked the DNS which name for an address."""
 
     def lookup(self, client: bytes, address: bytes, now: float) -> str:
-        """The name that ``client`` asked for ``address`` (16 octets each); empty where none is known."""
+        """The name that ``client`` asked for ``address`` (16 octets each); empty where none is known.
+
+        ``now``: steady seconds.
+        """
 
 
 class Devices(Protocol):
@@ -146,7 +149,7 @@ class Arbiter:
 
     def name_of(self, client: bytes, server: bytes) -> str:
         """The name that the client asked the DNS for; empty where none is known."""
-        return self.names.lookup(client, server, self._moment.time)
+        return self.names.lookup(client, server, time.monotonic())
 
     def packet(self, kind: str, client: bytes, origin: bytes, port: int, name: str | None) -> Verdict:
         """The verdict on a transparent session; ``origin``: its packed IPv4 address."""

@@ -17,6 +17,7 @@ cdef class Flow:
     cdef public bytes address
     cdef public bytes ends
     cdef public Way way
+    cdef public object unnamed
     cdef public double fresh
     cdef public double last
 
@@ -74,6 +75,7 @@ cdef class Datagrams(Handler):
     @cython.locals(context=Context, leave_by=int, port=int, place=bytes, binding=Binding, session=Session,
                    flow=Flow)
     cdef tuple _try_open(self, int number, bytes key, Destination target)
+    cdef bint _learn_name(self, int number, Flow flow) except -1
     cdef Binding _bind(self, bytes place, int port, int leave_by)
     cdef object _enter(self, Flow flow)
     @cython.locals(now=double, source=bytes, port=int)
@@ -84,5 +86,7 @@ cdef class Datagrams(Handler):
     @cython.locals(batch=Batch, by_port=dict, now=double, count=int, number=int, size=int, flow=Flow,
                    binding=Binding)
     cpdef object answers(self)
-    @cython.locals(left=long, binding=Binding)
+    @cython.locals(binding=Binding)
+    cdef object _end(self, Flow flow, str reason)
+    @cython.locals(left=long)
     cpdef long idle(self, Flow flow, long second) except -1

@@ -39,6 +39,7 @@ from appliance.proxy.exits import SEND_ROOM, SOURCE_LIFETIME, Exits
 from appliance.proxy.loop import Handler
 from appliance.proxy.origin_errors import OriginError, OriginErrors
 from appliance.proxy.path_mtu import PathMtu
+from appliance.proxy.quic_name import QuicName
 from appliance.proxy.relay import EPOLLIN
 from appliance.session.record import OPEN, Session
 
@@ -62,10 +63,10 @@ class Flow:
 
     ``key``: client, server, client's port, server's port, as they stand in the client's datagrams.
     ``ends``: source, origin, source port, origin's port, as they stand in ours: 12 octets. ``fresh``: until
-    when the source is known to be right.
+    when the source is known to be right. ``unnamed``: while the policy waits for a name.
     """
 
-    __slots__ = ("address", "binding", "ends", "fresh", "key", "last", "session", "way")
+    __slots__ = ("address", "binding", "ends", "fresh", "key", "last", "session", "unnamed", "way")
 
     def __init__(
         self, session: Session, binding: Binding, key: bytes, origin: bytes, way: Way, last: float
@@ -76,6 +77,7 @@ class Flow:
         self.address = origin + key[34:36]
         self.ends = b""
         self.fresh = 0.0
+        self.unnamed: QuicName | None = None
         self.way = way
         self.last = last
 
@@ -206,6 +208,8 @@ class Datagrams(Handler):
                 flow = self._open(number, key)
                 if flow is None:
                     continue
+            if flow.unnamed is not None and not self._learn_name(number, flow):
+                continue
             binding = flow.binding
             size = batch.size(number)
             if size > _MAX_TO_ORIGIN or (flow.fresh < now and not self._refresh(flow)):
@@ -301,10 +305,13 @@ class Datagrams(Handler):
             return None, Failure.DENIED, ""
         name = context.arbiter.name_of(key[:16], key[16:32])
         rule = DEFAULT_RULE
+        unnamed = None
         if context.arbiter.asks:
             verdict = context.arbiter.packet("udp", key[:16], target.packed, server_port, name or None)
             rule = verdict.rule
-            if not verdict.allow:
+            if verdict.pending:
+                unnamed = QuicName(verdict.allow)
+            elif not verdict.allow:
                 return None, Failure.DENIED, rule
         place = key[:16] + key[32:34] + target.way.place
         binding = self._bindings.get(place)
@@ -322,9 +329,30 @@ class Datagrams(Handler):
         if name:
             session.name, session.named_by = name, "dns"
         flow = Flow(session, binding, key, target.packed, target.way, context.now)
+        flow.unnamed = unnamed
         context.counters.opened += 1
         self._enter(flow)
         return flow, Failure.RESOURCES, ""
+
+    def _learn_name(self, number: int, flow: Flow) -> bool:
+        """Whether this datagram of a flow that waits for its name may go on; a flow that is denied ends."""
+        unnamed = flow.unnamed
+        assert unnamed is not None
+        name = unnamed.hear(self._asked.payload(number))
+        if name is None:
+            return unnamed.passes
+        flow.unnamed = None
+        context, session = self._context, flow.session
+        if name:
+            session.name, session.named_by = name, "sni"
+        verdict = context.arbiter.packet("udp", session.client, flow.address[:4], session.server_port, name)
+        session.rule = verdict.rule
+        if verdict.allow:
+            return True
+        context.counters.count(Failure.DENIED)
+        self._end(flow, Failure.DENIED.value)
+        context.answer_error(Failure.DENIED, self._original(number, flow.key))
+        return False
 
     def _bind(self, place: bytes, port: int, leave_by: int) -> Binding:
         binding = Binding(self, place, port, leave_by)
@@ -485,13 +513,16 @@ class Datagrams(Handler):
         left = int(flow.last) + self._lifetime - second
         if left > 0:
             return second + left
+        self._end(flow, "idle")
+        return 0
+
+    def _end(self, flow: Flow, reason: str) -> None:
         del self._flows[flow.key]
-        self._context.ended(flow.session, "idle")
+        self._context.ended(flow.session, reason)
         binding = flow.binding
         if binding.leave(flow):
             self._bindings.pop(binding.place, None)
             self._by_port.pop(binding.port, None)
-        return 0
 
 
 def shown(failure: Failure) -> Failure:

@@ -34,6 +34,8 @@ from appliance.proxy.resolver import Resolver
 from appliance.proxy.targets import Targets
 from appliance.proxy.transparent import Transparent
 from appliance.proxy.verifier import Verifier
+from appliance.session.asked import FILE as NAMES
+from appliance.session.asked import AskedNames
 from appliance.session.log import Log
 from appliance.session.record import Session, address_text
 from appliance.session.tables import Tables
@@ -85,6 +87,7 @@ class Worker:
         self.context = Context(kernel, config, tun, self._log)
         self._tables = Tables(runtime / "lists" / "tables")
         self.context.arbiter.lists = self._tables
+        self.context.arbiter.names = AskedNames(runtime / "dns64" / NAMES)
         self.relay = RelayContext(self.context, pipes)
         self._quotas = Quotas(self.context, self.relay, meters, index)
         listener.setblocking(False)

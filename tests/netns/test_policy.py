@@ -15,6 +15,8 @@ import pytest
 from tests.netns.conftest import BIN, SERVER6, Box, needs_root
 from tests.netns.explicit import BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, raw, running
 from tests.netns.hosts import connect, udp_socket
+from tests.unit.protocol.quic import crypto, initial
+from tests.unit.protocol.test_sniff import client_hello
 
 pytestmark = [pytest.mark.netns, needs_root]
 
@@ -119,7 +121,7 @@ class TestTransparent:
             sock.send(b"hello")
             with pytest.raises(PermissionError):
                 sock.recv(100)
-            assert last_row(own, kind="udp", refused="denied")["rule"] == "no-datagrams"
+            assert last_row(own, kind="udp", rule="no-datagrams")["end"] == "denied"
         with udp_socket(own) as sock:
             sock.sendto(b"hello", (SERVER6, 7101))
             assert sock.recv(100).endswith(b"hello")
@@ -145,6 +147,31 @@ class TestTransparent:
         expected = {"blocked.example": "no-name", "good.blocked.example": "this-one"}
         assert row["rule"] == expected.get(name, "default")
         assert (row["end"] == "denied") is not goes
+
+    @pytest.mark.parametrize("pieces", [1, 2])
+    def test_a_name_in_quic(self, own: Box, pieces: int) -> None:
+        """The Initials of a denied name are answered with an error, those of another go on."""
+        for name in ("www.blocked.example", "else.example"):
+            hello = client_hello(name)[5:]
+            size = -(-len(hello) // pieces)
+            frames = [crypto(at, hello[at : at + size]) for at in range(0, len(hello), size)]
+            datagrams = [initial(frame.ljust(1162, b"\0"), number=n) for n, frame in enumerate(frames)]
+            with udp_socket(own) as sock:
+                sock.connect((SERVER6, 7101))
+                for datagram in datagrams:
+                    sock.send(datagram)
+                if name == "else.example":
+                    assert [sock.recv(2_000)[-1_000:] for _ in datagrams] == [d[-1_000:] for d in datagrams]
+                else:
+                    with pytest.raises(PermissionError):
+                        for _ in datagrams:
+                            sock.recv(2_000)
+        assert last_row(own, kind="udp", end="denied", name="www.blocked.example")["named_by"] == "sni"
+
+    def test_datagrams_that_are_no_quic(self, own: Box) -> None:
+        with udp_socket(own) as sock:
+            sock.sendto(b"hello", (SERVER6, 7101))
+            assert sock.recv(100).endswith(b"hello")
 
     def test_a_client_that_says_nothing_is_not_kept_waiting(self, own: Box) -> None:
         """A server that speaks first, and one that is spoken to late."""

@@ -208,6 +208,10 @@ class TestQuestions:
         assert verdict(rules, request(way=DNS, readings=None)).rule == "r0"
         assert verdict(rules, request(way=DNS, readings=None, name="site.example")).rule == "r1"
 
+    def test_what_is_allowed_for_any_name_allows_none(self) -> None:
+        rules: Rules = [{"ports": [443], "action": "allow"}, {"domains": ["site.example"]}]
+        assert verdict(rules, request(way=DNS, readings=None)).rule == "r1"
+
 
 class TestSchedules:
     """By the clock on the wall."""
@@ -334,7 +338,8 @@ def test_the_index_changes_no_verdict(rules: list[dict[str, Any]], asked: Reques
         if not rule.enabled:
             continue
         found = rule.mismatch(asked, NOW, LISTS)
-        if found is None or (isinstance(found, Unknown) and asked.way == DNS and rule.allow):
+        needed = asked.way == DNS and rule.allow and rule.named  # the name, by what the rule allows
+        if found is None or (isinstance(found, Unknown) and needed):
             expected = (rule.allow, rule.name)
             break
     if expected is None:
