@@ -10,6 +10,7 @@ The origin may be one that speaks first: its octets wait in the kernel until the
 
 from __future__ import annotations
 
+import re
 from errno import EAGAIN
 
 from appliance.errors import Failure
@@ -23,7 +24,8 @@ from appliance.session.record import OPEN, Session
 # protocols whose server speaks first (mail, SSH); shorter would miss the names of clients far away.
 LISTEN_TIMEOUT = 0.3
 
-_HANDSHAKE = 22  # the first octet of a TLS client
+_HANDSHAKE = b"\x16"  # the first octet of a TLS client
+_METHOD = re.compile(rb"[A-Z]{1,20}(?: |\Z)")  # RFC 9110 section 9: those that there are, in capital letters
 
 
 class _Origin(Handler):
@@ -108,7 +110,7 @@ class Listening(Handler):
         session = self._session
         if name:
             session.name = name
-            session.named_by = "sni" if self._data[0] == _HANDSHAKE else "host"
+            session.named_by = "sni" if self._data[:1] == _HANDSHAKE else "host"
         arbiter = self._context.arbiter
         verdict = arbiter.packet("tcp", session.client, self._target.packed, session.server_port, name)
         session.rule = verdict.rule
@@ -145,6 +147,7 @@ class Listening(Handler):
 
 def _name_in(data: bytes) -> str | Sniff:
     """The name in a client's first octets; NONE or BAD where there will be none."""
-    if not data:
-        return Sniff.NONE
-    return server_name(data) if data[0] == _HANDSHAKE else http_host(data)
+    if data[:1] == _HANDSHAKE:
+        return server_name(data)
+    # What begins otherwise is no HTTP, and nothing to wait for.
+    return http_host(data) if _METHOD.match(data) else Sniff.NONE

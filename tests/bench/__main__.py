@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench import contenders, dns64, soak
+from tests.bench import contenders, dns64, policy, soak
 from tests.bench.contenders import Contender
 from tests.bench.quiet import Quiet
 from tests.bench.report import UNITS, Results
@@ -39,6 +39,8 @@ LOADS: dict[str, list[str]] = {
     "bulk-8": ["bulk", "-n", "8"],
     "sessions": ["sessions", "-n", "32"],
     "sessions-honest": ["sessions", "-n", "32"],
+    "sessions-bare": ["sessions", "-n", "32"],
+    "sessions-ruled": ["sessions", "-n", "32"],
     "ping-pong": ["pingpong", "-n", "64", "-s", "1024"],
     "udp": ["udp", "-n", "64"],
     # So many that nobody runs out of descriptors, whose flows live for minutes by RFC 6146.
@@ -224,6 +226,8 @@ def main() -> int:
                             failed.append(str(error))
         if any(test.startswith("dns64") for test in tests):
             failed += dns64.run(topology, tests, names, ROUNDS, WINDOW, results, quiet, say)
+        if "isthmus" in names:
+            policy.run(tests, ROUNDS, results, say)
         # Before the soak: what was measured is kept, however that ends.
         print(results.table())
         print(results.bars())

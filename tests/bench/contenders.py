@@ -10,8 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import IPv6Address
 from pathlib import Path
 
+import tomli_w
+
+from appliance.session.asked import FILE as NAMES
+from appliance.session.asked import open_to_write
+from tests.bench import policy
 from tests.bench.soak import FLOW_LIFETIME
 from tests.bench.topology import (
     CONTENDER_CORE,
@@ -25,11 +31,15 @@ from tests.bench.topology import (
 from tests.netns.conftest import BIN, CONFIG, wait_for
 
 TCP = ("bulk-1", "bulk-8", "sessions", "ping-pong", "idle-memory")
+POLICY = ("sessions-bare", "sessions-ruled")
 UDP = ("udp", "udp-new")
 HTTP = ("http-kept", "http-new")
 TLS = ("tls-handshake", "tls-resumed", "tls-bulk")
 ORIGIN = f"{SERVER}:{PORT}"
+ORIGIN6 = "64:ff9b::c01f:c450"
+CLIENTS = ("fd00:1::2", "fd00:1::3")
 RIVALS = "fd00:2::1"
+RULES = 1_000  # of the test `sessions-ruled`
 
 
 @dataclass
@@ -86,15 +96,26 @@ def isthmus(topology: Topology) -> Contender:
     wait_for((box.runtime / "proxy" / "proxy.sock").exists, "the proxy")
 
     last = [""]
+    ruled = tomli_w.dumps({"rule": policy.rules(RULES)})
+    # The clients have asked for the server's name.
+    (box.runtime / "dns64").mkdir(exist_ok=True)
+    asked = open_to_write(box.runtime / "dns64" / NAMES)
+    for client in CLIENTS:
+        at = int(time.monotonic())
+        asked.store(IPv6Address(client).packed, IPv6Address(ORIGIN6).packed, b"web.example", at, at + 86_400)
 
     def prepare(test: str) -> None:
-        wanted = honest.replace("workers = 1\n", "workers = 1\naccept_first = true\n")
-        wanted = wanted if test == "sessions" else honest
+        first = test.startswith("sessions") and test != "sessions-honest"
+        wanted = honest.replace("workers = 1\n", "workers = 1\naccept_first = true\n") if first else honest
+        if test == "sessions-bare":
+            wanted += '[policy]\nprivacy = "counters"\n'
+        elif test == "sessions-ruled":
+            wanted += ruled
         if box.config.read_text() != wanted:
             box.config.write_text(wanted)
             box.processes["control"].send_signal(signal.SIGHUP)
-            wait_for(lambda: (test == "sessions") == ("goto first_0" in _rules(topology)), "the firewall")
-            time.sleep(0.3)  # the proxy is told after the firewall
+            wait_for(lambda: first == ("goto first_0" in _rules(topology)), "the firewall")
+            time.sleep(0.3 if test != "sessions-ruled" else 1.0)  # the proxy is told after the firewall
         if last[0] == "udp-new" or test in ("udp-new", "idle-memory"):
             # A worker without the flows of before: they live for minutes, and hold descriptors.
             worker = family(proxy.pid)[-1]
@@ -103,8 +124,8 @@ def isthmus(topology: Topology) -> Contender:
             time.sleep(0.5)
         last[0] = test
 
-    where, own = ["64:ff9b::c01f:c450", str(PORT)], "fd00:1::1"
-    tests = (*TCP, "sessions-honest", *UDP, "connect", "socks", *HTTP, *TLS)
+    where, own = [ORIGIN6, str(PORT)], "fd00:1::1"
+    tests = (*TCP, "sessions-honest", *POLICY, *UDP, "connect", "socks", *HTTP, *TLS)
     elsewhere = {"connect": ["-c", ORIGIN, own, "3128"], "socks": ["-5", ORIGIN, own, "1080"]}
     elsewhere |= _by_get(HTTP, own, 3128) | _by_get(TLS, own, 3129)
     return Contender("isthmus", tests, where, elsewhere, lambda: family(proxy.pid), prepare)

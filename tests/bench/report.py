@@ -27,6 +27,13 @@ UNITS = {
     "idle-memory": ("bytes/session", True),
     "dns64-cached": ("queries/s", False),
     "dns64-new": ("queries/s", False),
+    # New sessions with nothing but their relay, and with a thousand rules and the whole log.
+    "sessions-bare": ("sessions/s", False),
+    "sessions-ruled": ("sessions/s", False),
+    "decide-1": ("µs", True),
+    "decide-1000": ("µs", True),
+    "decide-100000": ("µs", True),
+    "decide-names": ("µs", True),
 }
 
 # (test, rival's test or the same, rival, at least; for less-is-better tests: at most).
@@ -56,6 +63,7 @@ BARS: tuple[tuple[str, str, str, float], ...] = (
     ("dns64-new", "dns64-new", "unbound", 0.6),
 )
 HONEST_SHARE = 0.8  # of Isthmus's own accept-first rate
+RULED_SHARE = 0.9  # of its own rate without rules and log
 
 
 @dataclass
@@ -149,4 +157,8 @@ class Results:
         if honest is not None:
             word = "held  " if honest >= HONEST_SHARE else "MISSED"
             lines.append(f"  {word} sessions-honest {honest:4.2f} ≥ {HONEST_SHARE} × accept-first")
+        ruled = self.ratio("sessions-ruled", "isthmus", "sessions-bare", "isthmus")
+        if ruled is not None:
+            word = "held  " if ruled >= RULED_SHARE else "MISSED"
+            lines.append(f"  {word} sessions-ruled  {ruled:4.2f} ≥ {RULED_SHARE} × bare")
         return "\n".join(lines)
