@@ -22,6 +22,9 @@ from appliance.policy.sets import active_schedules
 from appliance.session.neighbours import Neighbours
 from appliance.session.record import literal_address
 
+# Verdicts of one second; more are for a scan, which asks for each thing once.
+MAX_REMEMBERED = 16_384
+
 
 class KnownNames(Protocol):
     """Who asked the DNS which name for an address."""
@@ -101,6 +104,7 @@ class Arbiter:
         self._zone = ZoneInfo("UTC")
         self._moment = Moment(0.0, frozenset())
         self._minute = -1
+        self._verdicts: dict[tuple[str, bytes, bytes, int, str | None], Verdict] = {}  # of this second
 
     def configure(
         self, config: Config, prefixes: Iterable[TranslationPrefix], policy: CompiledPolicy | None = None
@@ -118,6 +122,7 @@ class Arbiter:
 
     def every_second(self) -> None:
         """What time it is; schedules change by the minute."""
+        self._verdicts.clear()
         now = time.time()
         minute = int(now // 60)
         if minute != self._minute:
@@ -152,11 +157,20 @@ class Arbiter:
         return self.names.lookup(client, server, time.monotonic())
 
     def packet(self, kind: str, client: bytes, origin: bytes, port: int, name: str | None) -> Verdict:
-        """The verdict on a transparent session; ``origin``: its packed IPv4 address."""
-        device = self.device_of(client)
-        return self.decide(
-            Request("transparent", kind, client, port, name=name, readings=(origin,), device=device)
-        )
+        """The verdict on a transparent session; ``origin``: its packed IPv4 address.
+
+        Remembered for the second, since a client seldom opens one session alone.
+        """
+        key = kind, client, origin, port, name
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            if len(self._verdicts) >= MAX_REMEMBERED:
+                self._verdicts.clear()
+            device = self.device_of(client)
+            verdict = self._verdicts[key] = self.decide(
+                Request("transparent", kind, client, port, name=name, readings=(origin,), device=device)
+            )
+        return verdict
 
     def published(self, kind: str, client: bytes, port: int, name: str | None, target: bytes) -> Verdict:
         """The verdict on a client of a published service; ``target``: the server's packed address."""

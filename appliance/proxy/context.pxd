@@ -75,5 +75,4 @@ cdef class Context(Loop):
     @cython.locals(client=bytes, left=long)
     cpdef bint drop(self, Session session) except -1
     cpdef object ended(self, Session session, str reason)
-    cpdef object name_session(self, Session session)
     cpdef object out_of_memory(self, Handler handler)

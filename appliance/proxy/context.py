@@ -415,12 +415,6 @@ class Context(Loop):
         self.by_client[client] = self.by_client.get(client, 0) + 1
         return session
 
-    def name_session(self, session: Session) -> None:
-        """Note the name that the client asked the DNS for, where that is known."""
-        name = self.arbiter.name_of(session.client, session.server)
-        if name:
-            session.name, session.named_by = name, "dns"
-
     def drop(self, session: Session) -> bool:
         """Take a session out of the table without a line in the log: another worker goes on with it."""
         if self.sessions.pop(session.number, None) is None:

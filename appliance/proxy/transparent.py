@@ -153,12 +153,13 @@ class Transparent(Handler):
             return
         failure = target.failure or self._admit(packet[8:24])
         verdict = None
+        name = context.arbiter.name_of(key[:16], key[16:32])
         if failure is None and context.arbiter.asks:
-            verdict = self._judge(key, target)
+            verdict = self._judge(key, target, name)
             if not (verdict.allow or verdict.pending):
                 failure = Failure.DENIED
         if failure is None:
-            failure = self._dial(key, packet, target, _NONE, verdict)
+            failure = self._dial(key, packet, target, _NONE, verdict, name)
         if failure is not None:
             self._refuse(packet, target, failure, verdict)
 
@@ -173,15 +174,17 @@ class Transparent(Handler):
             return Failure.HALF_OPEN
         return self._context.admit(client)
 
-    def _judge(self, key: bytes, target: Destination) -> Verdict:
-        """What the policy says, as far as can be told before the client has said anything."""
-        arbiter = self._context.arbiter
-        name = arbiter.name_of(key[:16], key[16:32])
+    def _judge(self, key: bytes, target: Destination, name: str) -> Verdict:
+        """What the policy says, as far as can be told before the client has said anything.
+
+        ``name``: what it has asked the DNS for; empty where that is not known.
+        """
         port = (key[34] << 8) | key[35]
-        return arbiter.packet("tcp", key[:16], target.packed, port, name or None)
+        verdict: Verdict = self._context.arbiter.packet("tcp", key[:16], target.packed, port, name or None)
+        return verdict
 
     def _dial(
-        self, key: bytes, syn: bytes, target: Destination, client: int, verdict: Verdict | None
+        self, key: bytes, syn: bytes, target: Destination, client: int, verdict: Verdict | None, name: str
     ) -> Failure | None:
         context = self._context
         port = (key[34] << 8) | key[35]
@@ -198,7 +201,8 @@ class Transparent(Handler):
         session: Session | None = None
         try:
             session = context.open("tcp", key, target.origin, DIALLING)
-            context.name_session(session)
+            if name:
+                session.name, session.named_by = name, "dns"
             if verdict is not None:
                 session.rule = verdict.rule
             self._hold(Held(self, syn, fd, session, client, context.now + self._dial_timeout))
@@ -357,11 +361,12 @@ class Transparent(Handler):
         failure = Failure.DENIED if target is None else target.failure or self._admit(key[:16])
         rule = ""
         if failure is None and target is not None:
-            verdict = self._judge(key, target) if context.arbiter.asks else None
+            name = context.arbiter.name_of(key[:16], key[16:32])
+            verdict = self._judge(key, target, name) if context.arbiter.asks else None
             if verdict is not None and not (verdict.allow or verdict.pending):
                 failure, rule = Failure.DENIED, verdict.rule
             else:
-                failure = self._dial(key, b"", target, fd, verdict)
+                failure = self._dial(key, b"", target, fd, verdict, name)
         if failure is not None:
             origin = target.origin if target is not None else ""
             context.refused("tcp", key[:16], origin, int.from_bytes(key[34:36], "big"), failure, rule)
@@ -395,7 +400,7 @@ class Transparent(Handler):
         session = held.session
         if context.arbiter.asks and not session.name:
             target = context.destination(held.key[16:32])
-            if target is not None and self._judge(held.key, target).pending:
+            if target is not None and self._judge(held.key, target, "").pending:
                 Listening(context, self._relay, session, target, fd, held.fd, self.relayed)
                 return
         session.state = OPEN
