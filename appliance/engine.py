@@ -46,6 +46,8 @@ MODULES = (
     "protocol.http1.request",
     "protocol.http1.response",
     "dns64.batch",
+    "dns64.cache",
+    "dns64.told",
     "dns64.misses",
 )
 

@@ -19,8 +19,10 @@ from appliance.dns64.quick import Quick
 from appliance.dns64.resolver import Resolver
 from appliance.dns64.server import Server
 from appliance.dns64.synthesis import Synthesis
+from appliance.dns64.told import FORGET_AFTER, Told
 from appliance.dns64.upstream import Upstream
 from appliance.errors import ConfigError
+from appliance.session.asked import FILE, GRACE, open_to_write
 
 EXIT_CONFIG = 2
 EXIT_LISTEN = 3
@@ -69,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("/run/isthmus"),
         metavar="DIR",
-        help="the daemons' common folder; nothing of this one is kept there yet (default: %(default)s)",
+        help="the daemons' common folder; dns64/names in it tells the proxy who asked for which name "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--listen",
@@ -109,6 +112,27 @@ def _report(loop: Loop, counters: Counters, earlier: Counters | None = None) -> 
     loop.after(REPORT, lambda: _report(loop, counters, copy))
 
 
+def _told(loop: Loop, folder: Path) -> Told | None:
+    """Notes for the data path who was told what; None, with the reason in the log, where that fails."""
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        told = Told(open_to_write(folder / FILE).store, GRACE)
+    except OSError as error:
+        print(
+            f"isthmus-dns64: sessions will not be known by the names that were asked for: {error.strerror}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return None
+
+    def forget() -> None:
+        told.forget()
+        loop.after(FORGET_AFTER, forget)
+
+    forget()
+    return told
+
+
 def _take_turns() -> None:
     """Do not interrupt unbound with each answer it gives us, where we share a processor with it.
 
@@ -139,7 +163,8 @@ def main(argv: list[str] | None = None) -> int:
     counters = Counters()
     address, port = options.upstream
     upstream = Upstream(loop, address, port, counters)
-    resolver = Resolver(Synthesis(config), upstream.ask, lambda: int(loop.now), counters)
+    told = _told(loop, options.runtime / "dns64")
+    resolver = Resolver(Synthesis(config), upstream.ask, lambda: int(loop.now), counters, told)
     quick = Quick(loop, resolver, (str(address), port), counters)
     try:
         server = Server(loop, resolver, options.listen, options.port, counters, quick)
