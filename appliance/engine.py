@@ -48,6 +48,7 @@ MODULES = (
     "dns64.batch",
     "dns64.cache",
     "dns64.told",
+    "dns64.gate",
     "dns64.misses",
 )
 

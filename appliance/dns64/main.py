@@ -7,13 +7,15 @@ import gc
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from appliance.config import load
+from appliance.config import Config, load
 from appliance.dataplane import UNBOUND_PORT
 from appliance.dns64.counters import Counters
+from appliance.dns64.gate import Gate, may_deny
 from appliance.dns64.loop import READ, Loop
 from appliance.dns64.quick import Quick
 from appliance.dns64.resolver import Resolver
@@ -23,6 +25,8 @@ from appliance.dns64.told import FORGET_AFTER, Told
 from appliance.dns64.upstream import Upstream
 from appliance.errors import ConfigError
 from appliance.session.asked import FILE, GRACE, open_to_write
+from appliance.session.neighbours import Neighbours
+from appliance.session.tables import Tables
 
 EXIT_CONFIG = 2
 EXIT_LISTEN = 3
@@ -94,10 +98,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _reload(path: Path, resolver: Resolver) -> None:
+def _gate(config: Config, lists: Tables) -> Gate | None:
+    """The policy before questions; None where no rule could deny one."""
+    if not any(may_deny(rule) for rule in config.rule):
+        return None
+    return Gate(config, lists, Neighbours(config.device), time.time)
+
+
+def _reload(path: Path, resolver: Resolver, lists: Tables) -> None:
     """Take the configuration up, or say why the old one stays."""
     try:
-        resolver.configure(Synthesis(load(path)))
+        config = load(path)
+        resolver.configure(Synthesis(config), _gate(config, lists))
     except ConfigError as error:
         print(f"isthmus-dns64: the old configuration stays: {error}", file=sys.stderr, flush=True)
     else:
@@ -165,6 +177,8 @@ def main(argv: list[str] | None = None) -> int:
     upstream = Upstream(loop, address, port, counters)
     told = _told(loop, options.runtime / "dns64")
     resolver = Resolver(Synthesis(config), upstream.ask, lambda: int(loop.now), counters, told)
+    lists = Tables(options.runtime / "lists" / "tables")
+    resolver.configure(resolver.synthesis, _gate(config, lists))
     quick = Quick(loop, resolver, (str(address), port), counters)
     try:
         server = Server(loop, resolver, options.listen, options.port, counters, quick)
@@ -188,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     def woken(_events: int) -> None:
         # Each octet is the number of a signal.
         if set(os.read(wake_read, 512)) == {signal.SIGHUP}:
-            _reload(options.config, resolver)
+            _reload(options.config, resolver, lists)
         else:
             loop.stop()
 

@@ -2,6 +2,7 @@
 cimport cython
 
 from appliance.dns64.cache cimport Answer, Cache, Entry
+from appliance.dns64.gate cimport Gate
 from appliance.dns64.told cimport Told
 
 @cython.final
@@ -29,11 +30,12 @@ cdef class Misses:
     cdef Py_ssize_t _drawn
     cdef Cache _cache
     cdef Told _told
+    cdef Gate _gate
     cdef long _rules
     cdef object _embed
     cdef object _special
 
-    @cython.locals(packet=bytes, key=bytes, cache=Cache, entry=Entry, told=Told, second=long)
+    @cython.locals(packet=bytes, key=bytes, cache=Cache, entry=Entry, told=Told, gate=Gate, second=long)
     cpdef list take(self, list packets, list outbox, double now)
 
     @cython.locals(size=Py_ssize_t, offset=Py_ssize_t, limit=Py_ssize_t, end=Py_ssize_t, length=int,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from appliance.dns64.cache import MAX_TTL, Answer, Cache
+from appliance.dns64.gate import Gate
 from appliance.dns64.told import Told
 from appliance.protocol import dns
 
@@ -69,6 +70,7 @@ class Misses:
         self.mismatched = 0
         self._client_of = client_of
         self._told = told
+        self._gate: Gate | None = None
         self._pending: dict[int, Miss] = {}
         self._asked: set[bytes] = set()
         self._of_client: dict[Any, int] = {}
@@ -87,14 +89,17 @@ class Misses:
         cache: Cache | None,
         embed: Callable[[bytes, bytes], bytes | None],
         special: Callable[[bytes], bool] | None,
+        gate: Gate | None = None,
     ) -> None:
         """By these rules from now on; without a cache nothing is taken, and hits are not answered either.
 
-        ``special`` tells of a name in lower case whether it has rules of its own; None: no name has.
+        ``special`` tells of a name in lower case whether it has rules of its own; None: no name has. What
+        ``gate`` denies is not taken.
         """
         self._rules += 1
         self._cache = cache
         self._embed = embed
+        self._gate = gate
         self._special = special
 
     def current(self, miss: Miss) -> bool:
@@ -106,12 +111,15 @@ class Misses:
         cache = self._cache
         if cache is None:
             return packets
-        told = self._told
+        told, gate = self._told, self._gate
         second = int(now)
         left: Outbox = []
         for one in packets:
             packet, address = one
             key = packet[2:]
+            if gate is not None and gate.denies(self._client_of(address), key, second):
+                left.append(one)
+                continue
             entry = cache.get(key, second)
             if entry is not None:
                 if told is not None:

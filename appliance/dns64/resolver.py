@@ -8,6 +8,7 @@ from typing import Protocol
 
 from appliance.dns64.cache import Answer, Cache, Entry, answer_of
 from appliance.dns64.counters import Counters
+from appliance.dns64.gate import Gate, blocked
 from appliance.dns64.misses import Misses
 from appliance.dns64.synthesis import Kind, NeedA, Synthesis, refusal
 from appliance.dns64.told import Told, packed
@@ -125,9 +126,10 @@ class Resolver:
         self._misses: Misses | None = None
         self.configure(synthesis)
 
-    def configure(self, synthesis: Synthesis) -> None:
+    def configure(self, synthesis: Synthesis, gate: Gate | None = None) -> None:
         """Answer by other rules from now on; what is being asked is answered by the old ones."""
         self.synthesis = synthesis
+        self._gate = gate
         # A new question is no longer one with those that are on their way, and nothing kept is right.
         self._normal = _Group()
         self._excluded = _Group()
@@ -140,7 +142,7 @@ class Resolver:
         self._misses = misses
         synthesis = self.synthesis
         cache = None if synthesis.excludes_clients else self._normal.cache
-        misses.configure(cache, synthesis.embed, synthesis.special)
+        misses.configure(cache, synthesis.embed, synthesis.special, self._gate)
 
     def resume(self, packet: bytes, client: str, reply: Reply, empty: bytes, answer: bytes) -> None:
         """As ``handle``, by UDP, for a plain AAAA question about which something is known already.
@@ -164,7 +166,7 @@ class Resolver:
         """What is sent by UDP behind the question's id where the answer is known; else None."""
         group = self._group(client) if self.synthesis.excludes_clients else self._normal
         entry = group.cache.get(packet[2:], now)
-        if entry is None:
+        if entry is None or self._denies(client, packet[2:]):
             return None
         self._tell(client, entry)
         return entry.udp
@@ -173,7 +175,7 @@ class Resolver:
         """Answer ``packet`` of a client (its address as text), now or later, by at most one ``reply``."""
         group = self._group(client) if self.synthesis.excludes_clients else self._normal
         entry = group.cache.get(packet[2:], self._clock())
-        if entry is not None:
+        if entry is not None and not self._denies(client, packet[2:]):
             self._tell(client, entry)
             reply(packet[:2] + _tail(entry, by_tcp))
             return
@@ -184,6 +186,9 @@ class Resolver:
                 reply(refused.answer)
             return
         self._start(group, query, client, by_tcp, reply)
+
+    def _denies(self, client: str, tail: bytes) -> str:
+        return self._gate.denies(packed(client), tail, self._clock()) if self._gate is not None else ""
 
     def _tell(self, client: str, entry: Entry) -> None:
         if self.told is not None:
@@ -212,6 +217,10 @@ class Resolver:
         wire = dns.canonical_query(query)
         key = wire[2:]
         identity = query.packet[:2]
+        rule = self._denies(client, key)
+        if rule:
+            reply(identity + blocked(query, rule)[2:])
+            return
         entry = group.cache.get(key, self._clock())
         if entry is not None:
             self._tell(client, entry)

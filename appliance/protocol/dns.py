@@ -11,6 +11,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
+PORT = 53
 HEADER = 12
 MAX_NAME = 255
 MAX_MESSAGE = 65_535
