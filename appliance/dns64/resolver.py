@@ -95,7 +95,10 @@ class _Job:
         self.resolver.finish(self, made)
 
     def passed(self, answer: dns.Message | None) -> None:
-        made = answer_of(answer) if answer else refusal(self.query, dns.Rcode.SERVFAIL)
+        try:
+            made = self.synthesis.pass_on(self.query, answer)
+        except dns.DnsError:
+            made = refusal(self.query, dns.Rcode.SERVFAIL)
         self.resolver.finish(self, made)
 
 

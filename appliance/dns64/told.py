@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from appliance.dns64.cache import Entry
+from appliance.dns64.service_binding import hints
 from appliance.protocol import dns
 
 # Addresses of an answer that are noted. A client tries the first few; more would push out other names.
@@ -23,7 +24,6 @@ FORGET_AFTER = 30.0
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _QUESTION = 10  # its offset behind the id
-_IPV4_HINT, _IPV6_HINT = 4, 6
 # What an octet of a label becomes: small letters, and "?" for what no host's name has in it.
 _SIGNS = bytes(
     octet if octet in b"-_0123456789abcdefghijklmnopqrstuvwxyz" else ord("?")
@@ -130,7 +130,7 @@ def addresses_in(tail: bytes) -> tuple[bytes, ...]:
         elif rtype == dns.A and at - data == 4:
             found.append(_MAPPED + tail[data:at])
         elif rtype == dns.HTTPS:
-            found += _hints(tail[data:at])
+            found += hints(tail[data:at])
     return tuple(found[:MAX_ADDRESSES])
 
 
@@ -145,20 +145,3 @@ def _skip_name(tail: bytes, at: int) -> int:
         if not length:
             return at
     return end + dns.MAX_MESSAGE
-
-
-def _hints(data: bytes) -> list[bytes]:
-    """Addresses in a service binding's data (RFC 9460 section 7.3): a client may go there without asking."""
-    found: list[bytes] = []
-    at = _skip_name(data, 2)
-    while at + 4 <= len(data):
-        key = data[at] << 8 | data[at + 1]
-        start = at + 4
-        at = start + (data[at + 2] << 8 | data[at + 3])
-        if at > len(data):
-            break
-        size = 4 if key == _IPV4_HINT else 16 if key == _IPV6_HINT else 0
-        if size and (at - start) % size == 0:
-            for one in range(start, at, size):
-                found.append((_MAPPED if size == 4 else b"") + data[one : one + size])
-    return found
