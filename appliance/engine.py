@@ -46,6 +46,9 @@ MODULES = (
     "protocol.http1.request",
     "protocol.http1.response",
     "dns64.batch",
+    "dns64.cache",
+    "dns64.told",
+    "dns64.gate",
     "dns64.misses",
 )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from appliance.dns64.told import packed
+
 MOST = 64  # datagrams a call: a burst of questions must not starve the answers
 # Octets of a datagram; of a longer one the rest is cut. Four times what EDNS promises to carry.
 SIZE = 4_097
@@ -59,9 +61,9 @@ def send_connected(sock: socket.socket, packets: list[bytes]) -> None:
             pass  # a full buffer or nobody listening: who waits for the answer deals with it
 
 
-def client_of(address: Any) -> Any:
-    """What the client is known by: equal for all its ports."""
-    return address[0]
+def client_of(address: Any) -> bytes:
+    """The client's sixteen octets."""
+    return packed(address[0])
 
 
 def name_of(address: Any) -> str:

@@ -139,7 +139,7 @@ def send_connected(sock, list packets):
 
 
 def client_of(bytes address):
-    """What the client is known by: equal for all its ports."""
+    """The client's sixteen octets."""
     return address[8:24]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from appliance.protocol import dns
 
 # About 700 octets each with Python's overhead: 35 MB. unbound has the larger cache behind this one.
@@ -15,13 +13,18 @@ MAX_OCTETS = 32 << 20
 MAX_TTL = 86_400
 
 
-@dataclass(slots=True)
 class Answer:
-    """A whole answer, its id of no meaning, with what the cache has to know of it."""
+    """A whole answer, its id of no meaning, with what the cache has to know of it.
 
-    packet: bytes
-    seconds: int  # that it may be kept
-    fields: tuple[tuple[int, int], ...]  # of each TTL: its offset behind the id, its seconds
+    ``seconds`` that it may be kept; ``fields``: of each TTL its offset behind the id, its seconds.
+    """
+
+    __slots__ = ("fields", "packet", "seconds")
+
+    def __init__(self, packet: bytes, seconds: int, fields: tuple[tuple[int, int], ...]) -> None:
+        self.packet = packet
+        self.seconds = seconds
+        self.fields = fields
 
 
 def answer_of(message: dns.Message) -> Answer:
@@ -30,17 +33,28 @@ def answer_of(message: dns.Message) -> Answer:
     return Answer(message.packet, lifetime(message), fields)
 
 
-@dataclass(slots=True)
 class Entry:
-    """An answer without its id, its TTLs right for the second ``patched``."""
+    """An answer without its id, its TTLs right for the second ``patched``.
 
-    tail: bytes
-    udp: bytes  # what is sent by UDP: the tail, or where it does not fit an empty answer with TC
-    fits: bool  # both are the same
-    stored: int
-    expires: int
-    patched: int
-    fields: tuple[tuple[int, int], ...]  # offset into the tail, TTL when stored
+    ``udp``: what is sent by UDP, the tail, or where it does not fit an empty answer with TC; ``fits``: both
+    are the same; ``fields``: of each TTL its offset into the tail, its seconds when stored. ``mark`` and
+    ``addresses`` are told.py's: what this entry is known by, and what it tells (None: not looked at yet).
+    """
+
+    __slots__ = ("addresses", "expires", "fields", "fits", "mark", "patched", "stored", "tail", "udp")
+
+    def __init__(
+        self, tail: bytes, udp: bytes, fits: bool, now: int, seconds: int, fields: tuple[tuple[int, int], ...]
+    ) -> None:
+        self.tail = tail
+        self.udp = udp
+        self.fits = fits
+        self.stored = now
+        self.expires = now + seconds
+        self.patched = now
+        self.fields = fields
+        self.mark = object()
+        self.addresses: tuple[bytes, ...] | None = None
 
 
 def lifetime(answer: dns.Message) -> int:
@@ -71,15 +85,8 @@ class Cache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def udp(self, key: bytes, now: int) -> bytes | None:
-        """What a client gets by UDP behind its id, or None. This is the hot path of all."""
-        entry = self._entries.get(key)
-        if entry is None or (entry.patched != now and self.get(key, now) is None):
-            return None
-        return entry.udp
-
     def get(self, key: bytes, now: int) -> Entry | None:
-        """The entry with its TTLs aged to ``now``, or None."""
+        """The entry with its TTLs aged to ``now``, or None. This is the hot path of all."""
         entry = self._entries.get(key)
         if entry is None or entry.patched == now:
             return entry
@@ -96,10 +103,16 @@ class Cache:
         entry.patched = now
         return entry
 
-    def put(self, key: bytes, answer: Answer, udp: bytes, now: int) -> None:
-        """Keep ``answer`` for its lifetime; ``udp`` is the whole packet that is sent by UDP."""
+    def put(self, key: bytes, answer: Answer, udp: bytes, now: int) -> Entry:
+        """Keep ``answer`` for its lifetime; ``udp`` is the whole packet that is sent by UDP.
+
+        The entry is returned also where it may not be kept.
+        """
+        tail = answer.packet[2:]
+        fits = udp is answer.packet
+        entry = Entry(tail, tail if fits else udp[2:], fits, now, max(answer.seconds, 0), answer.fields)
         if answer.seconds <= 0:
-            return
+            return entry
         if key in self._entries:
             self._remove(key)
         size = len(key) + len(answer.packet)
@@ -107,12 +120,9 @@ class Cache:
             len(self._entries) >= self._max_entries or self._octets + size > self._max_octets
         ):
             self._remove(next(iter(self._entries)))
-        tail = answer.packet[2:]
-        fits = udp is answer.packet
         self._octets += size
-        self._entries[key] = Entry(
-            tail, tail if fits else udp[2:], fits, now, now + answer.seconds, now, answer.fields
-        )
+        self._entries[key] = entry
+        return entry
 
     def _remove(self, key: bytes) -> None:
         self._octets -= len(key) + len(self._entries.pop(key).tail) + 2

@@ -7,20 +7,26 @@ import gc
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from appliance.config import load
+from appliance.config import Config, load
 from appliance.dataplane import UNBOUND_PORT
 from appliance.dns64.counters import Counters
+from appliance.dns64.gate import Gate, may_deny
 from appliance.dns64.loop import READ, Loop
 from appliance.dns64.quick import Quick
 from appliance.dns64.resolver import Resolver
 from appliance.dns64.server import Server
 from appliance.dns64.synthesis import Synthesis
+from appliance.dns64.told import FORGET_AFTER, Told
 from appliance.dns64.upstream import Upstream
 from appliance.errors import ConfigError
+from appliance.session.asked import FILE, GRACE, open_to_write
+from appliance.session.neighbours import Neighbours
+from appliance.session.tables import Tables
 
 EXIT_CONFIG = 2
 EXIT_LISTEN = 3
@@ -69,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("/run/isthmus"),
         metavar="DIR",
-        help="the daemons' common folder; nothing of this one is kept there yet (default: %(default)s)",
+        help="the daemons' common folder; dns64/names in it tells the proxy who asked for which name "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--listen",
@@ -91,10 +98,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _reload(path: Path, resolver: Resolver) -> None:
+def _gate(config: Config, lists: Tables) -> Gate | None:
+    """The policy before questions; None where no rule could deny one."""
+    if not any(may_deny(rule) for rule in config.rule):
+        return None
+    return Gate(config, lists, Neighbours(config.device), time.time)
+
+
+def _reload(path: Path, resolver: Resolver, lists: Tables) -> None:
     """Take the configuration up, or say why the old one stays."""
     try:
-        resolver.configure(Synthesis(load(path)))
+        config = load(path)
+        resolver.configure(Synthesis(config), _gate(config, lists))
     except ConfigError as error:
         print(f"isthmus-dns64: the old configuration stays: {error}", file=sys.stderr, flush=True)
     else:
@@ -107,6 +122,27 @@ def _report(loop: Loop, counters: Counters, earlier: Counters | None = None) -> 
         print(f"isthmus-dns64: turned away in {REPORT:.0f} s: {grown}", file=sys.stderr, flush=True)
     copy = replace(counters)
     loop.after(REPORT, lambda: _report(loop, counters, copy))
+
+
+def _told(loop: Loop, folder: Path) -> Told | None:
+    """Notes for the data path who was told what; None, with the reason in the log, where that fails."""
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        told = Told(open_to_write(folder / FILE).store, GRACE)
+    except OSError as error:
+        print(
+            f"isthmus-dns64: sessions will not be known by the names that were asked for: {error.strerror}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return None
+
+    def forget() -> None:
+        told.forget()
+        loop.after(FORGET_AFTER, forget)
+
+    forget()
+    return told
 
 
 def _take_turns() -> None:
@@ -139,7 +175,10 @@ def main(argv: list[str] | None = None) -> int:
     counters = Counters()
     address, port = options.upstream
     upstream = Upstream(loop, address, port, counters)
-    resolver = Resolver(Synthesis(config), upstream.ask, lambda: int(loop.now), counters)
+    told = _told(loop, options.runtime / "dns64")
+    resolver = Resolver(Synthesis(config), upstream.ask, lambda: int(loop.now), counters, told)
+    lists = Tables(options.runtime / "lists" / "tables")
+    resolver.configure(resolver.synthesis, _gate(config, lists))
     quick = Quick(loop, resolver, (str(address), port), counters)
     try:
         server = Server(loop, resolver, options.listen, options.port, counters, quick)
@@ -163,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     def woken(_events: int) -> None:
         # Each octet is the number of a signal.
         if set(os.read(wake_read, 512)) == {signal.SIGHUP}:
-            _reload(options.config, resolver)
+            _reload(options.config, resolver, lists)
         else:
             loop.stop()
 

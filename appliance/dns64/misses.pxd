@@ -1,6 +1,10 @@
 # The types of misses.py, for Cython.
 cimport cython
 
+from appliance.dns64.cache cimport Answer, Cache, Entry
+from appliance.dns64.gate cimport Gate
+from appliance.dns64.told cimport Told
+
 @cython.final
 @cython.freelist(256)
 cdef class Miss:
@@ -24,12 +28,14 @@ cdef class Misses:
     cdef dict _of_client
     cdef bytes _ids
     cdef Py_ssize_t _drawn
-    cdef object _cache
+    cdef Cache _cache
+    cdef Told _told
+    cdef Gate _gate
     cdef long _rules
     cdef object _embed
     cdef object _special
 
-    @cython.locals(packet=bytes, key=bytes, known=bytes, second=long)
+    @cython.locals(packet=bytes, key=bytes, cache=Cache, entry=Entry, told=Told, gate=Gate, second=long)
     cpdef list take(self, list packets, list outbox, double now)
 
     @cython.locals(size=Py_ssize_t, offset=Py_ssize_t, limit=Py_ssize_t, end=Py_ssize_t, length=int,
@@ -50,7 +56,7 @@ cdef class Misses:
 
     @cython.locals(count=long, offset=Py_ssize_t, lowest=long, size=Py_ssize_t, parts=list, fields=list,
                    octets=bytes, made=bytes, ttl=long, opt=bytes, head=bytes, tail=bytes, answer=bytes,
-                   key=bytes, with_opt=int)
+                   key=bytes, entry=Entry, with_opt=int)
     cdef bint _finish(self, Miss miss, bytes packet, Py_ssize_t end, long second) except -1
 
     cdef object _give_back(self, Miss miss, bytes packet)

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from appliance.dns64.cache import MAX_TTL, Answer, Cache
+from appliance.dns64.gate import Gate
+from appliance.dns64.told import Told
 from appliance.protocol import dns
 
 # Questions on this way, of all clients and of one. Beyond, they go the resolver's, which has limits too.
@@ -58,15 +60,17 @@ class Miss:
 class Misses:
     """All of them. What has to be sent or taken over is left in ``questions``, the outboxes and ``odd``.
 
-    ``client_of`` gives of an address what its client is known by.
+    ``client_of`` gives of an address what its client is known by, for ``told`` its sixteen octets.
     """
 
-    def __init__(self, client_of: Callable[[Any], Any]) -> None:
+    def __init__(self, client_of: Callable[[Any], Any], told: Told | None = None) -> None:
         self.questions: list[bytes] = []
         # Of each: the question, and the A answer that was not understood, or b"".
         self.odd: list[tuple[Miss, bytes]] = []
         self.mismatched = 0
         self._client_of = client_of
+        self._told = told
+        self._gate: Gate | None = None
         self._pending: dict[int, Miss] = {}
         self._asked: set[bytes] = set()
         self._of_client: dict[Any, int] = {}
@@ -85,14 +89,17 @@ class Misses:
         cache: Cache | None,
         embed: Callable[[bytes, bytes], bytes | None],
         special: Callable[[bytes], bool] | None,
+        gate: Gate | None = None,
     ) -> None:
         """By these rules from now on; without a cache nothing is taken, and hits are not answered either.
 
-        ``special`` tells of a name in lower case whether it has rules of its own; None: no name has.
+        ``special`` tells of a name in lower case whether it has rules of its own; None: no name has. What
+        ``gate`` denies is not taken.
         """
         self._rules += 1
         self._cache = cache
         self._embed = embed
+        self._gate = gate
         self._special = special
 
     def current(self, miss: Miss) -> bool:
@@ -104,14 +111,20 @@ class Misses:
         cache = self._cache
         if cache is None:
             return packets
+        told, gate = self._told, self._gate
         second = int(now)
         left: Outbox = []
         for one in packets:
             packet, address = one
             key = packet[2:]
-            known = cache.udp(key, second)
-            if known is not None:
-                outbox.append((packet[:2] + known, address))
+            if gate is not None and gate.denies(self._client_of(address), key, second):
+                left.append(one)
+                continue
+            entry = cache.get(key, second)
+            if entry is not None:
+                if told is not None:
+                    told.tell(self._client_of(address), entry, second)
+                outbox.append((packet[:2] + entry.udp, address))
             elif not self._begin(packet, key, address, outbox, now):
                 left.append(one)
         return left
@@ -261,10 +274,12 @@ class Misses:
             tail += dns.opt_record(False, 0, opt)
         if len(tail) + 2 > dns.MIN_UDP:
             return False
-        miss.outbox.append((miss.packet[:2] + tail, miss.address))
         answer = b"\0\0" + tail
         key = miss.packet[2:]
-        self._cache.put(key, Answer(answer, lowest, tuple(fields)), answer, second)
+        entry = self._cache.put(key, Answer(answer, lowest, tuple(fields)), answer, second)
+        if self._told is not None:
+            self._told.tell(miss.client, entry, second)
+        miss.outbox.append((miss.packet[:2] + tail, miss.address))
         self._leave(miss, key)
         return True
 

@@ -28,7 +28,7 @@ class Quick:
         self._counters = counters
         self._served: list[tuple[socket.socket, Outbox]] = []
         self._sweeping = False
-        self.misses = Misses(batch.client_of)
+        self.misses = Misses(batch.client_of, resolver.told)
         resolver.follow(self.misses)
         family = socket.AF_INET6 if ":" in upstream[0] else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)

@@ -8,8 +8,10 @@ from typing import Protocol
 
 from appliance.dns64.cache import Answer, Cache, Entry, answer_of
 from appliance.dns64.counters import Counters
+from appliance.dns64.gate import Gate, blocked
 from appliance.dns64.misses import Misses
 from appliance.dns64.synthesis import Kind, NeedA, Synthesis, refusal
+from appliance.dns64.told import Told, packed
 from appliance.protocol import dns
 
 # Seconds. A stub asks again after 5 (glibc, RFC 6147 section 5.1.3 leaves it to us): the whole answer
@@ -93,7 +95,10 @@ class _Job:
         self.resolver.finish(self, made)
 
     def passed(self, answer: dns.Message | None) -> None:
-        made = answer_of(answer) if answer else refusal(self.query, dns.Rcode.SERVFAIL)
+        try:
+            made = self.synthesis.pass_on(self.query, answer)
+        except dns.DnsError:
+            made = refusal(self.query, dns.Rcode.SERVFAIL)
         self.resolver.finish(self, made)
 
 
@@ -109,18 +114,25 @@ class Resolver:
     """``ask`` is the upstream's, ``clock`` gives whole steady seconds."""
 
     def __init__(
-        self, synthesis: Synthesis, ask: Ask, clock: Callable[[], int], counters: Counters | None = None
+        self,
+        synthesis: Synthesis,
+        ask: Ask,
+        clock: Callable[[], int],
+        counters: Counters | None = None,
+        told: Told | None = None,
     ) -> None:
         self.ask = ask
+        self.told = told
         self.counters = counters or Counters()
         self._clock = clock
         self._waiting: dict[str, int] = {}
         self._misses: Misses | None = None
         self.configure(synthesis)
 
-    def configure(self, synthesis: Synthesis) -> None:
+    def configure(self, synthesis: Synthesis, gate: Gate | None = None) -> None:
         """Answer by other rules from now on; what is being asked is answered by the old ones."""
         self.synthesis = synthesis
+        self._gate = gate
         # A new question is no longer one with those that are on their way, and nothing kept is right.
         self._normal = _Group()
         self._excluded = _Group()
@@ -133,7 +145,7 @@ class Resolver:
         self._misses = misses
         synthesis = self.synthesis
         cache = None if synthesis.excludes_clients else self._normal.cache
-        misses.configure(cache, synthesis.embed, synthesis.special)
+        misses.configure(cache, synthesis.embed, synthesis.special, self._gate)
 
     def resume(self, packet: bytes, client: str, reply: Reply, empty: bytes, answer: bytes) -> None:
         """As ``handle``, by UDP, for a plain AAAA question about which something is known already.
@@ -156,13 +168,18 @@ class Resolver:
     def quick(self, packet: bytes, client: str, now: int) -> bytes | None:
         """What is sent by UDP behind the question's id where the answer is known; else None."""
         group = self._group(client) if self.synthesis.excludes_clients else self._normal
-        return group.cache.udp(packet[2:], now)
+        entry = group.cache.get(packet[2:], now)
+        if entry is None or self._denies(client, packet[2:]):
+            return None
+        self._tell(client, entry)
+        return entry.udp
 
     def handle(self, packet: bytes, client: str, by_tcp: bool, reply: Reply) -> None:
         """Answer ``packet`` of a client (its address as text), now or later, by at most one ``reply``."""
         group = self._group(client) if self.synthesis.excludes_clients else self._normal
         entry = group.cache.get(packet[2:], self._clock())
-        if entry is not None:
+        if entry is not None and not self._denies(client, packet[2:]):
+            self._tell(client, entry)
             reply(packet[:2] + _tail(entry, by_tcp))
             return
         try:
@@ -172,6 +189,13 @@ class Resolver:
                 reply(refused.answer)
             return
         self._start(group, query, client, by_tcp, reply)
+
+    def _denies(self, client: str, tail: bytes) -> str:
+        return self._gate.denies(packed(client), tail, self._clock()) if self._gate is not None else ""
+
+    def _tell(self, client: str, entry: Entry) -> None:
+        if self.told is not None:
+            self.told.tell(packed(client), entry, self._clock())
 
     def _group(self, client: str) -> _Group:
         group = self._group_of.get(client)
@@ -196,8 +220,13 @@ class Resolver:
         wire = dns.canonical_query(query)
         key = wire[2:]
         identity = query.packet[:2]
+        rule = self._denies(client, key)
+        if rule:
+            reply(identity + blocked(query, rule)[2:])
+            return
         entry = group.cache.get(key, self._clock())
         if entry is not None:
+            self._tell(client, entry)
             reply(identity + _tail(entry, by_tcp))
             return
         waiting = self._waiting.get(client, 0)
@@ -236,13 +265,14 @@ class Resolver:
         packet = udp = answer.packet
         if len(packet) > job.query.udp_size:
             udp = dns.bare_answer(job.query, packet[3] & dns.RCODE, dns.TC)
-        job.cache.put(job.key, answer, udp, self._clock())
+        entry = job.cache.put(job.key, answer, udp, self._clock())
         for identity, by_tcp, client, reply in job.waiters:
             left = self._waiting[client] - 1
             if left:
                 self._waiting[client] = left
             else:
                 del self._waiting[client]
+            self._tell(client, entry)
             reply(identity + (packet if by_tcp else udp)[2:])
 
 

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config, Translation
 from appliance.dns64.cache import MAX_TTL, Answer, answer_of
+from appliance.dns64.service_binding import without_ech
 from appliance.protocol import dns
 
 # RFC 6147 section 5.1.7: where the negative answer came without a SOA.
@@ -135,6 +136,7 @@ class Synthesis:
         self.excludes_clients = bool(self._excluded_clients)
         self._excluded_aaaa = _ranges6((ALWAYS_EXCLUDED, *settings.exclude_prefixes))
         self._excluded_ipv4: tuple[IPv4Network, ...] = settings.exclude_ipv4
+        self._takes_ech_out = config.policy.ech == "block"
 
     @property
     def special(self) -> Callable[[bytes], bool] | None:
@@ -370,6 +372,27 @@ class Synthesis:
                     made = True
         return _finish(writer, query, answer), made
 
+    def pass_on(self, query: dns.Message, answer: dns.Message | None) -> Answer:
+        """What the upstream says of anything else.
+
+        Where policy.ech is "block", without the keys of ECH: a client that has none names its server in the
+        clear. Its hello would not tell, since browsers fill the extension with noise where they have none.
+        """
+        if answer is None:
+            return refusal(query, dns.Rcode.SERVFAIL)
+        if not self._takes_ech_out or query.qtype not in (dns.HTTPS, dns.SVCB, _ANY):
+            return answer_of(answer)
+        writer = dns.Writer(query, answer.flags & ~dns.AD)
+        for record in answer.records:
+            if record.rtype in (dns.HTTPS, dns.SVCB):
+                data = without_ech(answer.data(record))
+                if data is not None:
+                    owner, _ = dns.read_name(answer.packet, record.owner)
+                    writer.add(record.section, owner, record.rtype, record.rclass, record.ttl, data)
+            elif _covers(answer, record) not in (dns.HTTPS, dns.SVCB) and record.rtype != _TSIG:
+                writer.copy(answer, record)
+        return answer_of(_finish(writer, query, answer))
+
     def answer_ptr(self, query: dns.Message, target: bytes, answer: dns.Message | None) -> Answer:
         """CNAME to ``target`` and what the upstream says of that (section 5.3.1, second way)."""
         if answer is None:
@@ -399,7 +422,7 @@ def refusal(query: dns.Message, rcode: int) -> Answer:
     return Answer(dns.bare_answer(query, rcode), 0, ())
 
 
-_TSIG = 250
+_TSIG, _ANY = 250, 255
 
 
 def _covers(message: dns.Message, record: dns.Record) -> int:

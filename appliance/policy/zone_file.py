@@ -12,6 +12,11 @@ _CLASSES_AND_TTLS = re.compile(rb"in|ch|hs|\d+[smhdw0-9]*")
 _BLOCKED = frozenset({b".", b"*.", b"rpz-drop."})
 _PASSED = b"rpz-passthru."
 _NOWHERE = frozenset({b"0.0.0.0", b"::", b"127.0.0.1", b"::1"})
+# Nearly every line of such a zone, understood at a third of the price.
+_USUAL = re.compile(
+    rb"((?:\*\.)?[a-z0-9_-]+\.[a-z0-9._-]*[a-z])(?<!\.rpz-ip)(?<!\.rpz-nsip)(?<!\.rpz-client-ip)"
+    rb"(?<!\.rpz-nsdname)[ \t]+cname[ \t]+\."
+)
 # Triggers by something else than the name asked for; the label stands last, before the zone's name.
 _OTHER_TRIGGERS = (b".rpz-ip", b".rpz-client-ip", b".rpz-nsip", b".rpz-nsdname")
 # Unbalanced brackets would hide the rest of the file as one record.
@@ -33,6 +38,10 @@ class ZoneFile:
 
     def line(self, line: bytes) -> Policy | None:
         """What a line says; None where it is not understood. ``line`` keeps no white space at its ends."""
+        usual = _USUAL.fullmatch(line)
+        if usual is not None and not self._open:
+            self._owner = usual[1]
+            return usual[1], True
         text = line.partition(b";")[0].rstrip()
         if self._open:
             self._open += 1

@@ -11,6 +11,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
+PORT = 53
 HEADER = 12
 MAX_NAME = 255
 MAX_MESSAGE = 65_535
@@ -20,6 +21,7 @@ MIN_UDP = 512  # RFC 1035 section 2.3.4; an EDNS size below it counts as this (R
 EDNS_SIZE = 1232
 
 A, NS, CNAME, SOA, PTR, MX, AAAA, DNAME, OPT, DS, RRSIG = 1, 2, 5, 6, 12, 15, 28, 39, 41, 43, 46
+SVCB, HTTPS = 64, 65
 IN = 1
 
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010

@@ -1,10 +1,13 @@
 """Which name a client asked for when it was given an address: written by the DNS front, read by all workers.
 
-One file in the runtime folder that every process maps. It is a hash table of slots, four to a bucket:
+One file in the runtime folder that every process maps. It is a hash table of buckets:
 
-    check, when, until, length     13 octets: CRC-32 of what follows; steady seconds; octets of the name
-    client, address                16 each; IPv4 addresses are mapped ones (RFC 4291 section 2.5.5.2)
-    name                           in small letters, without the final dot
+    head   of each of four slots: a tag, until when it is good, when it was written      64 octets
+    slots  check, until, length     9 octets: CRC-32 of what follows; steady seconds; octets of the name
+           client, address          16 each; IPv4 addresses are mapped ones (RFC 4291 section 2.5.5.2)
+           name                     in small letters, without the final dot
+
+What costs is memory that is in no processor's cache: a look-up touches the head and one slot's beginning.
 
 There is one writer and no lock. A reader that meets a slot just being written sees that by the check; a
 number counted up before and after would need an order of stores that Python does not promise.
@@ -16,9 +19,8 @@ import fcntl
 import mmap
 import os
 import struct
-import zlib
-from hashlib import blake2b
 from pathlib import Path
+from zlib import crc32
 
 FILE = "names"  # in the DNS front's part of the runtime folder
 # 250 clients with 130 addresses that are still good for them; 10 MB. Beyond, the oldest go first.
@@ -36,81 +38,84 @@ _TRIES = 4
 # Seconds between two looks for the file, or for a new one.
 LOOK = 1.0
 
-_HEADER = struct.Struct("=8sI16s36x")
+_HEADER = struct.Struct("=8sI52x")
 _MAGIC = b"isth-as1"
-_HEAD = struct.Struct("=IIIB")
-_CHECKED = 4  # where what the check covers begins
-_KEY_AT = _HEAD.size
-_NAME_AT = _KEY_AT + 32
+_HEAD = struct.Struct("=4I4I4I16x")
+_TAGS, _ENTRY = struct.Struct("=4I"), struct.Struct("=I")
+_UNTIL_AT, _WHEN_AT = _TAGS.size, 2 * _TAGS.size
+_SLOT_HEAD = struct.Struct("=IIB32s")
+_CHECKED = _ENTRY.size  # where what the check covers begins
+_BODY = struct.Struct("=IB32s")
+_NAME_AT = _SLOT_HEAD.size
 _SLOT = 304
-_BUCKET = _WAYS * _SLOT
+_BUCKET = _HEAD.size + _WAYS * _SLOT
 _BUCKETS = SLOTS // _WAYS
-SIZE = _HEADER.size + SLOTS * _SLOT
+SIZE = _HEADER.size + _BUCKETS * _BUCKET
 assert _NAME_AT + MAX_NAME <= _SLOT
 
 
 class Asked:
     """The table in a mapping of SIZE octets; ValueError where that is none."""
 
-    __slots__ = ("_buffer", "_key")
+    __slots__ = ("_buffer",)
 
     def __init__(self, buffer: mmap.mmap) -> None:
-        magic, slots, self._key = _HEADER.unpack_from(buffer)
+        magic, slots = _HEADER.unpack_from(buffer)
         if magic != _MAGIC or slots != SLOTS or len(buffer) != SIZE:
             raise ValueError("this is no table of names of this version")
         self._buffer = buffer
 
-    def _bucket(self, key: bytes) -> int:
-        region = zlib.crc32(key[:16]) % _REGIONS
-        number = int.from_bytes(blake2b(key, digest_size=8, key=self._key).digest(), "little")
-        return _HEADER.size + (region + number % (_BUCKETS // _REGIONS) * _REGIONS) * _BUCKET
-
     def store(self, client: bytes, address: bytes, name: bytes, now: int, until: int) -> None:
         """``client`` asked for ``name`` and is being told ``address``. For the one writer."""
-        key = client + address
-        at = self._bucket(key)
-        bucket = self._buffer[at : at + _BUCKET]
-        slot = _slot_of(bucket, key)
-        if slot < 0:
-            slot = _oldest(bucket, now)
-        body = _HEAD.pack(0, now, until, len(name))[_CHECKED:] + key + name
-        at += slot
-        self._buffer[at : at + _CHECKED + len(body)] = zlib.crc32(body).to_bytes(4, "little") + body
+        buffer, key = self._buffer, client + address
+        bucket, tag = _place_of(key)
+        number = _slot_of(_HEAD.unpack_from(buffer, bucket), tag, now)
+        body = _BODY.pack(until, len(name), key) + name
+        slot = bucket + _HEAD.size + number * _SLOT
+        buffer[slot : slot + _CHECKED + len(body)] = _ENTRY.pack(crc32(body)) + body
+        # Of two keys with one tag in one bucket, the later has the slot.
+        place = bucket + number * _ENTRY.size
+        _ENTRY.pack_into(buffer, place, tag)
+        _ENTRY.pack_into(buffer, place + _UNTIL_AT, until)
+        _ENTRY.pack_into(buffer, place + _WHEN_AT, now)
 
     def lookup(self, client: bytes, address: bytes, now: float) -> str:
         """The name that ``client`` asked for last and was given ``address`` for; "" where it did not."""
-        key = client + address
-        at = self._bucket(key)
+        buffer, key = self._buffer, client + address
+        bucket, tag = _place_of(key)
+        tags = _TAGS.unpack_from(buffer, bucket)
+        if tag not in tags:
+            return ""
+        slot = bucket + _HEAD.size + tags.index(tag) * _SLOT
         for _ in range(_TRIES):
-            bucket = self._buffer[at : at + _BUCKET]
-            slot = _slot_of(bucket, key)
-            if slot < 0:
-                return ""
-            check, _when, until, length = _HEAD.unpack_from(bucket, slot)
-            end = slot + _NAME_AT + length
-            if zlib.crc32(bucket[slot + _CHECKED : end]) == check:
-                return bucket[slot + _NAME_AT : end].decode("ascii", "replace") if now <= until else ""
+            check, until, length, held = _SLOT_HEAD.unpack_from(buffer, slot)
+            checked = buffer[slot + _CHECKED : slot + _NAME_AT + length]
+            if crc32(checked) == check:
+                if held != key or now > until:
+                    return ""
+                return checked[_NAME_AT - _CHECKED :].decode("ascii", "replace")
         return ""
 
 
-def _slot_of(bucket: bytes, key: bytes) -> int:
-    """Where the slot with this key begins; -1 where there is none."""
-    at = bucket.find(key)
-    while at >= 0 and (at - _KEY_AT) % _SLOT:
-        at = bucket.find(key, at + 1)
-    return at - _KEY_AT if at >= 0 else -1
+def _place_of(key: bytes) -> tuple[int, int]:
+    """Where the bucket of a client and an address begins, and the tag, which is never 0.
+
+    By no secret hash: who would push a note out by collisions can do so by as many names.
+    """
+    digest = crc32(key)
+    number = digest % (_BUCKETS // _REGIONS) * _REGIONS + crc32(key[:16]) % _REGIONS
+    return _HEADER.size + number * _BUCKET, digest | 1
 
 
-def _oldest(bucket: bytes, now: int) -> int:
-    """The slot to give up: one that is over, or the one that was written first."""
-    best, oldest = 0, now + 1
-    for slot in range(0, _BUCKET, _SLOT):
-        _check, when, until, _length = _HEAD.unpack_from(bucket, slot)
+def _slot_of(head: tuple[int, ...], tag: int, now: int) -> int:
+    """The slot with this tag; or else one that is over, or the one that was written first."""
+    tags, untils, whens = head[:_WAYS], head[_WAYS : 2 * _WAYS], head[2 * _WAYS :]
+    if tag in tags:
+        return tags.index(tag)
+    for number, until in enumerate(untils):
         if until < now:
-            return slot
-        if when < oldest:
-            best, oldest = slot, when
-    return best
+            return number
+    return whens.index(min(whens))
 
 
 def open_to_write(path: Path) -> Asked:
@@ -141,7 +146,7 @@ def _make(path: Path) -> int:
     try:
         # All of its memory at once: to miss some later would kill whoever touches it.
         os.posix_fallocate(fd, 0, SIZE)
-        os.pwrite(fd, _HEADER.pack(_MAGIC, SLOTS, os.urandom(16)), 0)
+        os.pwrite(fd, _HEADER.pack(_MAGIC, SLOTS), 0)
         os.fchown(fd, -1, path.parent.stat().st_gid)
         os.fchmod(fd, 0o640)
         fresh.replace(path)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from pathlib import Path
 
 import dns.dnssec
@@ -28,6 +29,7 @@ import dns.zone
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from appliance.session.asked import FILE, AskedNames
 from tests.lab.netns import unguarded
 from tests.netns.conftest import CONFIG, Box, needs_root, wait_for
 
@@ -140,6 +142,8 @@ def start_front(
             str(port),
             "--upstream",
             f"127.0.0.1:{upstream}",
+            "--runtime",
+            str(folder / f"run-{port}"),
         ],
         stderr=subprocess.PIPE,
         text=True,
@@ -207,6 +211,42 @@ def test_names_of_every_kind(front: int) -> None:
     assert short(front, "+dnssec", "+cdflag", "AAAA", "v4.test") == []
 
 
+def test_the_data_path_is_told_who_asked_for_which_name(back: int, tmp_path: Path) -> None:
+    port, process = start_front(tmp_path, back)
+    try:
+        names = AskedNames(tmp_path / f"run-{port}" / "dns64" / FILE)
+        client, address = ip_address("::1").packed, ip_address("64:ff9b::c01f:c450").packed
+        now = time.monotonic()
+        for words in (("AAAA", "V4.test"), ("+tcp", "AAAA", "v4.test")):
+            assert short(port, *words) == ["64:ff9b::c01f:c450"]
+            now += 1
+            assert names.lookup(client, address, now) == "v4.test"
+        short(port, "A", "v4.test")
+        assert names.lookup(client, ip_address("::ffff:192.31.196.80").packed, now) == "v4.test"
+        assert names.lookup(address, client, now) == ""
+        assert (tmp_path / f"run-{port}" / "dns64" / FILE).stat().st_mode & 0o777 == 0o640
+    finally:
+        stop(process)
+
+
+def test_a_front_that_cannot_write_answers_all_the_same(back: int, tmp_path: Path) -> None:
+    first, one = start_front(tmp_path, back)
+    (tmp_path / "taken").symlink_to(tmp_path / f"run-{first}")
+    port = free_port()
+    words = ["--listen", "::1", "--port", str(port), "--upstream", f"127.0.0.1:{back}"]
+    words += ["--config", str(tmp_path / f"config-{back}-3.toml"), "--runtime", str(tmp_path / "taken")]
+    with subprocess.Popen([FRONT, *words], stderr=subprocess.PIPE, text=True) as second:
+        try:
+            assert second.stderr is not None
+            line = second.stderr.readline()
+            assert "sessions will not be known by the names that were asked for" in line
+            assert "listening" in second.stderr.readline()
+            assert short(port, "AAAA", "v4.test") == ["64:ff9b::c01f:c450"]
+        finally:
+            second.terminate()
+            stop(one)
+
+
 def test_ttl_is_that_of_the_negative_answer(front: int) -> None:
     ttl = int(dig(front, "+noall", "+answer", "AAAA", "v4.test").split()[1])
     assert 150 < ttl <= 200
@@ -256,7 +296,7 @@ def test_wildcard_answers_from_the_address_that_was_asked(tmp_path: Path) -> Non
     path.write_text("schema_version = 1\n")
     script = 'ip link set lo up && ip addr add fd53::53/128 dev lo nodad && exec "$@"'
     process = subprocess.Popen(
-        ["unshare", "-n", "sh", "-c", script, "sh", FRONT, "--config", str(path)],
+        ["unshare", "-n", "sh", "-c", script, "sh", FRONT, "--config", str(path), "--runtime", str(tmp_path)],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -530,7 +570,19 @@ def test_a_signal_while_the_first_configuration_is_read_waits(back: int, tmp_pat
     os.mkfifo(path)
     port = free_port()
     process = subprocess.Popen(
-        [FRONT, "--config", path, "--listen", "::1", "--port", str(port), "--upstream", f"127.0.0.1:{back}"],
+        [
+            FRONT,
+            "--runtime",
+            str(tmp_path),
+            "--config",
+            path,
+            "--listen",
+            "::1",
+            "--port",
+            str(port),
+            "--upstream",
+            f"127.0.0.1:{back}",
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -44,7 +44,7 @@ def test_the_name_asked_last_counts_until_it_is_over(table: Asked) -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.text("abc.", max_size=9)), max_size=40))
 def test_it_is_what_a_dictionary_says(stored: list[tuple[int, int, str]]) -> None:
     buffer = mmap.mmap(-1, SIZE)
-    buffer[: asked._HEADER.size] = asked._HEADER.pack(asked._MAGIC, SLOTS, bytes(16))
+    buffer[: asked._HEADER.size] = asked._HEADER.pack(asked._MAGIC, SLOTS)
     table = Asked(buffer)
     expected: dict[tuple[int, int], str] = {}
     for client, address, name in stored:

@@ -1,0 +1,152 @@
+"""Which questions the policy denies (way "dns"), and what is answered then.
+
+A denied name has neither A nor AAAA nor HTTPS records: an answer without any (NODATA), with the reason for
+people (RFC 8914, "Blocked"). A browser shows its page for unknown names at once. Not REFUSED: a stub would
+take its question to the next server, and wait. Not NXDOMAIN: it would be said of all names below, too (RFC
+8020), which may be allowed; nor an address, to which clients would try to connect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from ipaddress import IPv6Address
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from appliance.config.rules import Rule
+from appliance.config.schema import Config
+from appliance.dns64.told import name_in
+from appliance.policy.decide import CompiledPolicy
+from appliance.policy.forbidden import unmapped
+from appliance.policy.request import DNS, Moment, Request
+from appliance.policy.sets import active_schedules
+from appliance.protocol import dns
+from appliance.session.tables import Tables
+
+# Of the empty answer. Longer, and a rule that is taken back holds on for clients; shorter, and they ask more.
+BLOCKED_TTL = 10
+# Verdicts that are remembered, for the second in which they were given: 150 octets each.
+MAX_REMEMBERED = 65_536
+# Types that lead to addresses, ANY among them. Other questions harm nobody and keep mail going.
+_DENIED_TYPES = frozenset({dns.A, dns.AAAA, dns.HTTPS, dns.SVCB, 255})
+_QUESTION = 10  # its offset behind the id
+_EDE, _EDE_BLOCKED = 15, 15
+_MAX_EXTRA_TEXT = 200  # octets: the answer is to fit whatever the client takes
+_NOBODY = dns.wire_name("isthmus.invalid")
+
+
+class Devices(Protocol):
+    """``session.neighbours.Neighbours``."""
+
+    def device_of(self, client: bytes, now: float) -> str: ...
+
+
+def may_deny(rule: Rule) -> bool:
+    """Whether a rule could deny a question: of what it asks for, a question must be able to have all."""
+    return (
+        rule.enabled
+        and rule.action == "deny"
+        and (not rule.ways or DNS in rule.ways)
+        and not (rule.protocols or rule.ports or rule.destinations or rule.urls or rule.content_types)
+        and rule.larger_than is None
+    )
+
+
+class Gate:
+    """The policy before questions. ``wall`` gives seconds since 1970."""
+
+    def __init__(self, config: Config, lists: Tables, devices: Devices, wall: Callable[[], float]) -> None:
+        self._config = config
+        self._policy = CompiledPolicy(config)
+        self._lists = lists
+        self._devices = devices
+        self._wall = wall
+        self._zone = ZoneInfo(config.system.timezone)
+        self._second = -1
+        self._minute = -1
+        self._moment = Moment(0.0, frozenset())
+        self._verdicts: dict[bytes, dict[bytes, str]] = {}
+        self._count = 0
+        self.denied = 0
+
+    def denies(self, client: bytes, tail: bytes, second: int) -> str:
+        """The rule that denies a question, "" where none does; ``tail``: its packet without the id.
+
+        ``client`` has 16 octets; ``second``: whole steady seconds. What is no question is not denied here.
+        """
+        if second != self._second:
+            self._turn(second)
+        known = self._verdicts.get(client)
+        if known is None:
+            known = self._verdicts[client] = {}
+        verdict = known.get(tail)
+        if verdict is None:
+            verdict = self._judge(client, tail)
+            self._count += 1
+            if self._count > MAX_REMEMBERED:
+                self._forget()
+            else:
+                known[tail] = verdict
+        return verdict
+
+    def _turn(self, second: int) -> None:
+        """Another second: other times, perhaps other lists."""
+        self._second = second
+        self._forget()
+        self._lists.refresh(second)
+        now = self._wall()
+        schedules = self._moment.schedules
+        if int(now // 60) != self._minute:
+            self._minute = int(now // 60)
+            schedules = active_schedules(self._config.schedule, datetime.fromtimestamp(now, self._zone))
+        self._moment = Moment(now, schedules)
+
+    def _forget(self) -> None:
+        self._verdicts.clear()
+        self._count = 0
+
+    def _judge(self, client: bytes, tail: bytes) -> str:
+        end = _end_of_name(tail)
+        if not end or int.from_bytes(tail[end : end + 2], "big") not in _DENIED_TYPES:
+            return ""
+        if tail[end + 2 : end + 4] != b"\0\1" or IPv6Address(client).is_loopback:
+            return ""  # the box itself has to reach servers of lists, of the time
+        device = self._devices.device_of(client, self._moment.time) if self._policy.asks_devices else ""
+        name = name_in(tail).decode("ascii")
+        request = Request(DNS, "udp", unmapped(client), dns.PORT, name=name, device=device)
+        verdict = self._policy.decide(request, self._moment, self._lists)
+        if verdict.allow:
+            return ""
+        self.denied += 1
+        return verdict.rule
+
+
+def _end_of_name(tail: bytes) -> int:
+    """The offset behind the name of a question of the usual form; 0 for anything else."""
+    at, end = _QUESTION, min(len(tail) - 4, _QUESTION + dns.MAX_NAME)
+    if tail[:1] >= b"\x80" or tail[2:4] != b"\0\1":
+        return 0
+    while at < end:
+        length = tail[at]
+        if length > 63:
+            return 0
+        at += 1 + length
+        if not length:
+            return at if at <= end else 0
+    return 0
+
+
+def blocked(query: dns.Message, rule: str) -> bytes:
+    """The whole answer to a denied question, its id zero."""
+    writer = dns.Writer(query, dns.answer_flags(query, dns.Rcode.NOERROR))
+    times = b"".join(
+        value.to_bytes(4, "big") for value in (1, BLOCKED_TTL, BLOCKED_TTL, BLOCKED_TTL, BLOCKED_TTL)
+    )
+    writer.add(dns.AUTHORITY, query.name, dns.SOA, dns.IN, BLOCKED_TTL, _NOBODY + _NOBODY + times)
+    if query.opt:
+        text = f"rule {rule}".encode()[:_MAX_EXTRA_TEXT]
+        data = _EDE_BLOCKED.to_bytes(2, "big") + text
+        option = _EDE.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data
+        writer.add_opt(query.dnssec_ok, options=option)
+    return writer.finish()
