@@ -15,6 +15,7 @@ from appliance.control.candidates import Candidates
 from appliance.control.commits import Commits, NotAppliedError
 from appliance.control.revisions import Revisions
 from appliance.control.server import ControlServer, Interface
+from appliance.control.watchdog import alive
 from appliance.errors import ConfigError, IsthmusError
 from appliance.network.observe import has_networkd
 from appliance.session.tables import Tables
@@ -121,6 +122,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
         print("isthmus-control: ready", file=sys.stderr)
         while not asked & {signal.SIGTERM, signal.SIGINT}:
+            alive()
             remaining = revisions.remaining()
             wake.wait(REFRESH_INTERVAL if remaining is None else min(REFRESH_INTERVAL, remaining + 0.01))
             wake.clear()
