@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from appliance.control.accounts import Accounts
+from appliance.control.backup import Backups
 from appliance.control.box import Box, is_root
 from appliance.control.candidates import Candidates
 from appliance.control.commits import Commits, NotAppliedError
@@ -108,6 +109,11 @@ def _serve(box: Box, revisions: Revisions) -> int:
         commits.adopt()
     box.refresh()  # a missing port is shown as a health issue; the box waits for it
     path = box.runtime / "control.sock"
+
+    def renew() -> None:
+        changed.apply()  # which looks at the certificates too
+        box.end_console_sessions()
+
     interface = Interface(
         lambda: box.config,
         box.status,
@@ -117,6 +123,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         Accounts(box.config_path, commits.change_file, commits.line),
         commits,
         Tables(box.runtime / "lists" / "tables"),
+        Backups(box.state, commits.drafting, renew),
     )
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
