@@ -103,8 +103,8 @@ class Pending:
 class Record:
     """A revision: who made it, when and why.
 
-    ``undone``: "", "rolled-back" or "abandoned", and ``ended`` says why. ``changes``: how many, against
-    ``based_on``, the revision that was in force before it. ``size``: of its text, in bytes.
+    ``undone``: "", "rolled-back" or "abandoned", and ``ended`` says why, or who confirmed it. ``changes``: how
+    many, against ``based_on``, the revision that was in force before it. ``size``: of its text, in bytes.
     """
 
     number: int
@@ -179,19 +179,22 @@ class Ledger:
         phase = self.after(Event.ABANDON)
         assert self.pending is not None
         ended = "It was not written: the disk refused, or the power went."
-        return self._undone(self.pending.revision, "abandoned", ended, phase, None)
+        return self._marked(self.pending.revision, "abandoned", ended, phase, None)
 
-    def confirm(self) -> Ledger:
-        """The pending commit stays."""
-        return replace(self, phase=self.after(Event.CONFIRM), pending=None)
+    def confirm(self, by: str) -> Ledger:
+        """The pending commit stays; ``by`` says who wants it, "" where nobody had to."""
+        phase = self.after(Event.CONFIRM)
+        assert self.pending is not None
+        ended = f"{by} confirmed it." if by else ""
+        return self._marked(self.pending.revision, "", ended, phase, None)
 
     def roll_back(self, why: str) -> Ledger:
         """The file is going to hold again what it held before the pending commit."""
         phase = self.after(Event.ROLL_BACK)
         assert self.pending is not None
-        return self._undone(self.pending.revision, "rolled-back", why, phase, self.pending)
+        return self._marked(self.pending.revision, "rolled-back", why, phase, self.pending)
 
-    def _undone(self, number: int, undone: str, ended: str, phase: Phase, pending: Pending | None) -> Ledger:
+    def _marked(self, number: int, undone: str, ended: str, phase: Phase, pending: Pending | None) -> Ledger:
         records = tuple(
             replace(one, undone=undone, ended=ended) if one.number == number else one for one in self.records
         )

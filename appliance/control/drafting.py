@@ -149,6 +149,9 @@ class Drafting:
         check_size(config)
         with self.line:
             old = self.candidate(author)
+            if old.version == 0 and based_on != old.based_on and (base := self.plain(based_on)):
+                # A form that was opened before others committed: it is merged with what they did.
+                old = replace(old, based_on=based_on, base=base, config=base)
             if based_on != old.based_on or (version is not None and version != old.version):
                 raise OutdatedError(
                     "The candidate was changed meanwhile, in another window or by a commit.",

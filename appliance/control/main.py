@@ -9,12 +9,13 @@ import sys
 import threading
 from pathlib import Path
 
+from appliance.config import dump
 from appliance.control.accounts import Accounts
 from appliance.control.backup import Backups
 from appliance.control.box import Box, is_root
 from appliance.control.candidates import Candidates
 from appliance.control.commits import Commits, NotAppliedError
-from appliance.control.revisions import Revisions
+from appliance.control.revisions import BY_HAND, Revisions
 from appliance.control.server import ControlServer, Interface
 from appliance.control.watchdog import alive
 from appliance.errors import ConfigError, IsthmusError
@@ -107,6 +108,8 @@ def _serve(box: Box, revisions: Revisions) -> int:
     )
     with contextlib.suppress(OSError):  # a full disk stops no traffic
         commits.adopt()
+        if not revisions.ledger.active:  # the file has mistakes, and the last good one is in force
+            revisions.adopt(dump(box.config), BY_HAND, "The last good configuration", 0)
     box.refresh()  # a missing port is shown as a health issue; the box waits for it
     path = box.runtime / "control.sock"
 

@@ -97,6 +97,7 @@ class Revisions:
         deadline = self.deadline(APPLY_SECONDS if confirm is None else confirm)
         after = self.ledger.commit(record, confirm is not None, deadline)
         before = self.ledger
+        self._save_stranger()
         put(self._path(record.number), text)
         self._keep(after)
         try:
@@ -108,9 +109,9 @@ class Revisions:
         self._note(self.ledger.written())
         return record.number
 
-    def confirm(self) -> None:
-        """The pending commit stays."""
-        self._keep(self.ledger.confirm())
+    def confirm(self, by: str = "") -> None:
+        """The pending commit stays, as this author says; "" where nobody had to."""
+        self._keep(self.ledger.confirm(by))
 
     def roll_back(self, why: str) -> None:
         """Put back into the file what was there before the pending commit.
@@ -122,6 +123,7 @@ class Revisions:
 
     def write_back(self) -> None:
         """The end of a rollback."""
+        self._save_stranger()
         pending = self.ledger.pending
         assert pending is not None
         text = self.text(pending.back_to)
@@ -129,6 +131,14 @@ class Revisions:
             raise OSError(None, f"revision {pending.back_to} is not on the disk", str(self._folder))
         put(self.file, text)
         self._note(self.ledger.written())
+
+    def _save_stranger(self) -> None:
+        """A copy of what somebody wrote into the file and is no revision, before it is overwritten."""
+        text = _read(self.file)
+        pending = self.ledger.pending
+        known = {self.ledger.active} | ({pending.revision, pending.back_to} if pending else set())
+        if text is not None and text not in {self.text(number) for number in known}:
+            put(self.file.with_name(f"{self.file.stem}.rejected{self.file.suffix}"), text)
 
     def _record(self, text: str, author: str, comment: str, changes: int) -> Record:
         return Record(

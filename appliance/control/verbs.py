@@ -203,7 +203,7 @@ class ConfigurationVerbs:
         """What was committed stays."""
         with committing():
             check_author(author)
-            return {"revision": self._commits.confirm(revision)}
+            return {"revision": self._commits.confirm(author, revision)}
 
     def Rollback(self, author: str, revision: int | None) -> dict[str, Any]:  # noqa: N802
         """What was committed goes."""

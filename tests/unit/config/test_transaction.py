@@ -71,9 +71,12 @@ def test_the_ways_of_a_commit() -> None:
         "replaced",
         "unconfirmed",
     ]
-    kept = written(2).confirm()
+    kept = written(2).confirm("bob")
     assert (kept.active, kept.phase, kept.pending) == (2, Phase.SETTLED, None)
-    assert [kept.state(one) for one in kept.records] == ["replaced", "active"]
+    assert [(kept.state(one), one.ended) for one in kept.records] == [
+        ("replaced", ""),
+        ("active", "bob confirmed it."),
+    ]
     undone = LEDGERS["reverting"].written()
     assert (undone.active, undone.phase, undone.pending) == (1, Phase.SETTLED, None)
     assert [(undone.state(one), one.ended) for one in undone.records] == [
@@ -164,6 +167,8 @@ def test_any_way_keeps_its_promises(events: list[str]) -> None:
                 ledger = ledger.adopt(record(ledger.next_number()))
             elif event == "roll back":
                 ledger = ledger.roll_back("why")
+            elif event == "confirm":
+                ledger = ledger.confirm("ann")
             else:
                 ledger = getattr(ledger, event)()
         except TransitionError:

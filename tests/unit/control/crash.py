@@ -69,7 +69,7 @@ def do(folder: Path, verb: str) -> None:
     if verb in ("final", "pending"):
         _commit(commits)
     elif verb == "confirm":
-        commits.confirm(None)
+        commits.confirm("ann", None)
     elif verb == "rollback":
         commits.roll_back("ann", None)
     elif verb == "late":

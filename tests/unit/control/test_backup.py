@@ -51,7 +51,7 @@ def test_onto_another_box(tmp_path: Path) -> None:
     assert HASH not in json.dumps(view.config)
     assert (new.folder / "tls" / "authority.key").read_text().startswith("new") and not done
     new.commit("ann")
-    new.commits.confirm(None)
+    new.commits.confirm("ann", None)
     assert load(new.file) == load(old.file)
 
     made.restore("ann", data, PHRASE, identity=True)
