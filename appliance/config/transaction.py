@@ -103,8 +103,8 @@ class Pending:
 class Record:
     """A revision: who made it, when and why.
 
-    ``undone``: "", "rolled-back" or "abandoned", and ``ended`` says why, or who confirmed it. ``changes``: how
-    many, against ``based_on``, the revision that was in force before it. ``size``: of its text, in bytes.
+    ``undone``: "", "rolled-back" or "abandoned", and ``ended`` says why, or who confirmed it. ``changes``:
+    how many, against ``based_on``, the one that was in force before it. ``size``: of its text, in bytes.
     """
 
     number: int
