@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,32 @@ def test_killed_at_every_step(tmp_path: Path, verb: str) -> None:
         shutil.rmtree(folder)
     assert step == steps + 1 and step > 5, "the last run is the one that lived"
     assert seen == {"candidate": {"old"}, "confirm": {"new"}}.get(verb, {"old", "new"})
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_killed_at_random_steps_of_long_histories(tmp_path: Path, number: int) -> None:
+    verb = f"history {number}"
+    origin, full = tmp_path / "origin", tmp_path / "full"
+    origin.mkdir()
+    prepare(origin, "candidate")
+    shutil.copytree(origin, full)
+    steps = die_at(0, full, verb)
+    assert steps is not None and steps > 30
+    known = {path.read_text() for path in (full / "revisions").glob("0*.toml")}
+    assert len(known) > 1
+    for step in random.Random(number).sample(range(1, steps + 1), 10):
+        folder = tmp_path / str(step)
+        shutil.copytree(origin, folder)
+        assert die_at(step, folder, verb) is None
+        text = (folder / "config.toml").read_text()
+        assert text in known
+        for boot in ("boot 1", "boot 2"):
+            commits = made(folder, boot)
+            ledger = commits.revisions.ledger
+            assert commits.revisions.text(ledger.active) == (folder / "config.toml").read_text()
+            assert ledger.phase is Phase.SETTLED or (boot == "boot 1" and commits.waiting() is not None)
+        assert (folder / "config.toml").read_text() in known
+        shutil.rmtree(folder)
 
 
 def test_what_a_name_stands_for_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
