@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from appliance import __version__, accounts_cli, complete_cli, config_cli, policy_cli
+from appliance import __version__, accounts_cli, backup_cli, complete_cli, config_cli, policy_cli
 from appliance.config import load
 from appliance.control.client import ControlClient
 from appliance.errors import WIRE, ConfigError, Failure, IsthmusError
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="say what is wrong with a configuration file")
     check.add_argument("file", type=Path)
     config_cli.add_parsers(commands)
+    backup_cli.add_parsers(commands)
     accounts_cli.add_parsers(commands)
     policy_cli.add_parsers(commands)
     complete = commands.add_parser("complete")  # for the shell; without help it is not listed
@@ -145,6 +146,8 @@ def main(argv: list[str] | None = None) -> int:
             policy_cli.run(options, client)
         elif options.command in config_cli.VERBS:
             config_cli.run(options, client)
+        elif options.command in backup_cli.VERBS:
+            backup_cli.run(options, client)
         elif options.command == "complete":
             known = sorted(set(options.commands) - {"complete"})
             offers = complete_cli.offers(options.line, known, client, config_cli.author())

@@ -36,7 +36,8 @@ paths:
   'user."ann@home.example".groups' where the name has dots
 examples:
   isthmus set dns.upstreams 192.0.2.53 192.0.2.54
-  isthmus add rule no-ads action=deny domains=ads.example,track.example --before all
+  isthmus add rule no-ads action=deny domains=ads.example,track.example
+  isthmus move rule.no-ads --before all
   isthmus remove rule.no-ads
   isthmus commit --confirm 90 --comment "no ads"
 """
@@ -339,7 +340,7 @@ def _history(options: argparse.Namespace, client: ControlClient) -> None:
         return
     for one in found:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["time"]))
-        note = " ".join(part for part in (one["comment"], one["ended"]) if part)
+        note = " — ".join(part for part in (one["comment"], one["ended"]) if part)
         print(f"{one['number']:>6}  {when}  {one['author']:<16} {one['state']:<12} {note}".rstrip())
     pending = client.pending()
     if pending is not None:

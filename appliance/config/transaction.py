@@ -24,6 +24,8 @@ from appliance.errors import IsthmusError
 # How many revisions are kept. A site with few changes a week has years of them; each is some kilobytes, and
 # 4 MB at most. Fewer than the changes of a busy week would lose what somebody wants back.
 MAX_REVISIONS = 200
+# And how large they are together: the data partition has other uses, too. The newest stay however large.
+MAX_REVISIONS_BYTES = 64 << 20
 MAX_COMMENT = 500
 FORMAT = 1
 
@@ -101,8 +103,8 @@ class Pending:
 class Record:
     """A revision: who made it, when and why.
 
-    ``undone``: "", "rolled-back" or "abandoned", and ``ended`` says why. ``changes``: how many, against
-    ``based_on``, the revision that was in force before it.
+    ``undone``: "", "rolled-back" or "abandoned", and ``ended`` says why, or who confirmed it. ``changes``:
+    how many, against ``based_on``, the one that was in force before it. ``size``: of its text, in bytes.
     """
 
     number: int
@@ -111,6 +113,7 @@ class Record:
     comment: str
     time: float
     changes: int
+    size: int
     undone: str = ""
     ended: str = ""
 
@@ -176,19 +179,22 @@ class Ledger:
         phase = self.after(Event.ABANDON)
         assert self.pending is not None
         ended = "It was not written: the disk refused, or the power went."
-        return self._undone(self.pending.revision, "abandoned", ended, phase, None)
+        return self._marked(self.pending.revision, "abandoned", ended, phase, None)
 
-    def confirm(self) -> Ledger:
-        """The pending commit stays."""
-        return replace(self, phase=self.after(Event.CONFIRM), pending=None)
+    def confirm(self, by: str) -> Ledger:
+        """The pending commit stays; ``by`` says who wants it, "" where nobody had to."""
+        phase = self.after(Event.CONFIRM)
+        assert self.pending is not None
+        ended = f"{by} confirmed it." if by else ""
+        return self._marked(self.pending.revision, "", ended, phase, None)
 
     def roll_back(self, why: str) -> Ledger:
         """The file is going to hold again what it held before the pending commit."""
         phase = self.after(Event.ROLL_BACK)
         assert self.pending is not None
-        return self._undone(self.pending.revision, "rolled-back", why, phase, self.pending)
+        return self._marked(self.pending.revision, "rolled-back", why, phase, self.pending)
 
-    def _undone(self, number: int, undone: str, ended: str, phase: Phase, pending: Pending | None) -> Ledger:
+    def _marked(self, number: int, undone: str, ended: str, phase: Phase, pending: Pending | None) -> Ledger:
         records = tuple(
             replace(one, undone=undone, ended=ended) if one.number == number else one for one in self.records
         )
@@ -201,8 +207,15 @@ class Ledger:
             self.pending.revision if self.pending else 0,
             self.pending.back_to if self.pending else 0,
         }
-        surplus = len(self.records) - MAX_REVISIONS
-        gone = tuple(one.number for one in self.records[: max(surplus, 0)] if one.number not in needed)
+        kept = size = 0
+        for one in reversed(self.records):
+            size += one.size
+            if kept and (kept == MAX_REVISIONS or size > MAX_REVISIONS_BYTES):
+                break
+            kept += 1
+        gone = tuple(
+            one.number for one in self.records[: len(self.records) - kept] if one.number not in needed
+        )
         return replace(self, records=tuple(one for one in self.records if one.number not in gone)), gone
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from pathlib import Path
@@ -12,7 +13,8 @@ from appliance.errors import IsthmusError
 
 # A status asks every worker and resolver; a password takes its 140 ms, and may wait in line.
 CALL_TIMEOUT = 15.0
-MAX_ANSWER = 16 << 20
+# A candidate of the greatest size, as an object and as text.
+MAX_ANSWER = 64 << 20
 
 
 class ControlError(IsthmusError):
@@ -241,3 +243,14 @@ class ControlClient:
     def revision(self, number: int) -> dict[str, Any]:
         """``revision``, ``toml``, ``config`` and ``changes`` of one."""
         return self._call("GetRevision", number=number)
+
+    def backup(self, passphrase: str) -> bytes:
+        """A backup, which the passphrase opens."""
+        return base64.b64decode(self._call("Backup", passphrase=passphrase)["data"])
+
+    def restore_backup(self, author: str, data: bytes, passphrase: str, identity: bool) -> dict[str, Any]:
+        """A backup's configuration as the author's candidate; ``identity``: the rest in force at once."""
+        text = base64.b64encode(data).decode()
+        return self._candidate(
+            "RestoreBackup", author=author, data=text, passphrase=passphrase, identity=identity
+        )

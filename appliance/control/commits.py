@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
-from appliance.config import dump, parse
-from appliance.config.codec import validate
+from appliance.config import parse
+from appliance.config.codec import validate, write
 from appliance.config.diff import Clash, changes
 from appliance.config.effects import CONFIRM_SECONDS, MAX_CONFIRM_SECONDS, MIN_CONFIRM_SECONDS, console_url
 from appliance.config.schema import as_plain
 from appliance.config.transaction import Event, Phase, Record, TransitionError
 from appliance.control.candidates import Candidates
-from appliance.control.disk import put
 from appliance.control.drafting import CommitError, Drafting, OutdatedError
 from appliance.control.revisions import BY_HAND, LATE, Revisions
 from appliance.errors import ConfigError, IsthmusError
@@ -122,7 +120,7 @@ class Commits:
             if not view.changes:
                 raise CommitError("There is nothing to commit", "The candidate is the active configuration.")
             seconds = _confirm_seconds(confirm, view.cuts)
-            text = dump(validate(dict(self.drafting.merged(candidate))))
+            text = write(validate(dict(self.drafting.merged(candidate))))
             number = self._put_in_force(text, author, comment, len(view.changes), seconds)
             self.drafting.discard(author)
             return number, self.waiting()
@@ -137,37 +135,36 @@ class Commits:
                 self._put_in_force(text, author, comment, len(found), None)
 
     def _put_in_force(self, text: str, author: str, comment: str, count: int, seconds: int | None) -> int:
-        self._save_rejected()
         number = self.revisions.commit(text, author, comment, count, seconds)
         try:
             problem = self._apply()
         except NotAppliedError:
             if seconds is None:
-                self.revisions.confirm()
+                self._keep()
                 raise
             problem = None  # the deadline runs, whatever it is that holds the box up
         if problem is not None:
             self._roll_back(f"It could not be applied: {problem}")
             raise CommitError(f"The box cannot do that: {problem.rstrip('.')}", "It was rolled back.")
         if seconds is None:
-            self.revisions.confirm()
+            self._keep()
         return number
 
-    def _save_rejected(self) -> None:
-        """A copy of what somebody wrote into the file with mistakes, before it is overwritten."""
-        file = self.revisions.file
-        with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
-            text = file.read_text()
-            if text != self.revisions.text(self.revisions.ledger.active):
-                put(file.with_name(f"{file.stem}.rejected{file.suffix}"), text)
+    def _keep(self) -> None:
+        """The end of a commit that needs nobody's word; where the disk refuses, it is rolled back."""
+        try:
+            self.revisions.confirm()
+        except OSError as error:
+            self._roll_back(f"It could not be kept: {error.strerror or error}.")
+            raise
 
-    def confirm(self, revision: int | None) -> int:
+    def confirm(self, author: str, revision: int | None) -> int:
         """The pending commit stays; its number."""
         with self.line:
             number = self._pending(revision)
             if self.revisions.remaining() == 0.0:
                 raise CommitError(f"The time to confirm revision {number} is over", "It is rolled back.")
-            self.revisions.confirm()
+            self.revisions.confirm(author)
             return number
 
     def roll_back(self, author: str, revision: int | None) -> int:

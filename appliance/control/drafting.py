@@ -149,6 +149,9 @@ class Drafting:
         check_size(config)
         with self.line:
             old = self.candidate(author)
+            if old.version == 0 and based_on != old.based_on and (base := self.plain(based_on)):
+                # A form that was opened before others committed: it is merged with what they did.
+                old = replace(old, based_on=based_on, base=base, config=base)
             if based_on != old.based_on or (version is not None and version != old.version):
                 raise OutdatedError(
                     "The candidate was changed meanwhile, in another window or by a commit.",
@@ -189,8 +192,24 @@ class Drafting:
                 raise CommitError(
                     f"Revision {number} cannot be restored", "`isthmus history` lists those that are kept."
                 )
+            return self.replace(author, plain)
+
+    def replace(self, author: str, config: Plain) -> View:
+        """A whole configuration, with its hashes, in the place of whatever the author had."""
+        check_size(config)
+        with self.line:
             active, base = self.active()
-            return self._keep(replace(self.candidate(author), based_on=active, base=base), plain)
+            return self._keep(replace(self.candidate(author), based_on=active, base=base), config)
+
+    def active_text(self) -> str:
+        """The active revision as it is in the file, with its comments and hashes."""
+        return self._revisions.text(self._revisions.ledger.active) or ""
+
+    def lan_prefix(self) -> str | None:
+        """The LAN's prefix, also where it was generated; None where none was yet."""
+        prefix = self.active()[1].get("lan", {}).get("prefix")
+        generated = self._generated()
+        return (str(generated) if generated else None) if prefix == "generated" else prefix
 
     def discard(self, author: str) -> None:
         """Forget the author's candidate."""

@@ -9,12 +9,15 @@ import sys
 import threading
 from pathlib import Path
 
+from appliance.config import dump
 from appliance.control.accounts import Accounts
+from appliance.control.backup import Backups
 from appliance.control.box import Box, is_root
 from appliance.control.candidates import Candidates
 from appliance.control.commits import Commits, NotAppliedError
-from appliance.control.revisions import Revisions
+from appliance.control.revisions import BY_HAND, Revisions
 from appliance.control.server import ControlServer, Interface
+from appliance.control.watchdog import alive
 from appliance.errors import ConfigError, IsthmusError
 from appliance.network.observe import has_networkd
 from appliance.session.tables import Tables
@@ -105,8 +108,15 @@ def _serve(box: Box, revisions: Revisions) -> int:
     )
     with contextlib.suppress(OSError):  # a full disk stops no traffic
         commits.adopt()
+        if not revisions.ledger.active:  # the file has mistakes, and the last good one is in force
+            revisions.adopt(dump(box.config), BY_HAND, "The last good configuration", 0)
     box.refresh()  # a missing port is shown as a health issue; the box waits for it
     path = box.runtime / "control.sock"
+
+    def renew() -> None:
+        changed.apply()  # which looks at the certificates too
+        box.end_console_sessions()
+
     interface = Interface(
         lambda: box.config,
         box.status,
@@ -116,11 +126,13 @@ def _serve(box: Box, revisions: Revisions) -> int:
         Accounts(box.config_path, commits.change_file, commits.line),
         commits,
         Tables(box.runtime / "lists" / "tables"),
+        Backups(box.state, commits.drafting, renew),
     )
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
         print("isthmus-control: ready", file=sys.stderr)
         while not asked & {signal.SIGTERM, signal.SIGINT}:
+            alive()
             remaining = revisions.remaining()
             wake.wait(REFRESH_INTERVAL if remaining is None else min(REFRESH_INTERVAL, remaining + 0.01))
             wake.clear()

@@ -83,7 +83,7 @@ class Revisions:
 
     def adopt(self, text: str, author: str, comment: str, changes: int) -> int:
         """The file holds ``text``, which is no revision yet; its number."""
-        record = self._record(author, comment, changes)
+        record = self._record(text, author, comment, changes)
         put(self._path(record.number), text)
         self._keep(self.ledger.adopt(record))
         return record.number
@@ -93,10 +93,11 @@ class Revisions:
 
         ``confirm``: the seconds in which somebody has to confirm it; None where control will by itself.
         """
-        record = self._record(author, comment, changes)
+        record = self._record(text, author, comment, changes)
         deadline = self.deadline(APPLY_SECONDS if confirm is None else confirm)
         after = self.ledger.commit(record, confirm is not None, deadline)
         before = self.ledger
+        self._save_stranger()
         put(self._path(record.number), text)
         self._keep(after)
         try:
@@ -108,9 +109,9 @@ class Revisions:
         self._note(self.ledger.written())
         return record.number
 
-    def confirm(self) -> None:
-        """The pending commit stays."""
-        self._keep(self.ledger.confirm())
+    def confirm(self, by: str = "") -> None:
+        """The pending commit stays, as this author says; "" where nobody had to."""
+        self._keep(self.ledger.confirm(by))
 
     def roll_back(self, why: str) -> None:
         """Put back into the file what was there before the pending commit.
@@ -122,6 +123,7 @@ class Revisions:
 
     def write_back(self) -> None:
         """The end of a rollback."""
+        self._save_stranger()
         pending = self.ledger.pending
         assert pending is not None
         text = self.text(pending.back_to)
@@ -130,7 +132,15 @@ class Revisions:
         put(self.file, text)
         self._note(self.ledger.written())
 
-    def _record(self, author: str, comment: str, changes: int) -> Record:
+    def _save_stranger(self) -> None:
+        """A copy of what somebody wrote into the file and is no revision, before it is overwritten."""
+        text = _read(self.file)
+        pending = self.ledger.pending
+        known = {self.ledger.active} | ({pending.revision, pending.back_to} if pending else set())
+        if text is not None and text not in {self.text(number) for number in known}:
+            put(self.file.with_name(f"{self.file.stem}.rejected{self.file.suffix}"), text)
+
+    def _record(self, text: str, author: str, comment: str, changes: int) -> Record:
         return Record(
             number=self.ledger.next_number(),
             based_on=self.ledger.active or None,
@@ -138,6 +148,7 @@ class Revisions:
             comment=comment[:MAX_COMMENT],
             time=self._clock().wall,
             changes=changes,
+            size=len(text.encode()),
         )
 
     def _keep(self, ledger: Ledger) -> None:

@@ -20,6 +20,8 @@ from appliance import __version__
 from appliance.config import Config, dump, parse
 from appliance.config.schema import without_passwords
 from appliance.control.accounts import Accounts
+from appliance.control.backup import Backups
+from appliance.control.backup_verbs import BackupVerbs
 from appliance.control.commits import Commits
 from appliance.control.policy_verbs import PolicyVerbs
 from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problems_plain, refusals, refuse
@@ -27,7 +29,7 @@ from appliance.errors import ConfigError
 from appliance.session.tables import Tables
 from appliance.system.passwords import PasswordAlreadySetError, Passwords, PasswordTooWeakError
 
-MAX_MESSAGE = 8 << 20  # a configuration of the greatest size, quoted
+MAX_MESSAGE = 24 << 20  # a candidate of the greatest size, quoted
 IDLE_TIMEOUT = 30.0
 MAX_LISTED = 1_000
 GROUP = "isthmus"
@@ -39,7 +41,7 @@ _WEB_ONLY = frozenset(
         *("SetFirstPassword", "Authenticate"),
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
         *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
-        *("Commit", "Confirm", "Rollback"),
+        *("Commit", "Confirm", "Rollback", "Backup", "RestoreBackup"),
     }
 )
 # What only root may, who is at the box itself: the console must not be able to give itself a password.
@@ -73,7 +75,7 @@ class Gate:
         return method not in _WEB_ONLY and uid in self._members
 
 
-class Interface(ConfigurationVerbs, PolicyVerbs):
+class Interface(ConfigurationVerbs, PolicyVerbs, BackupVerbs):
     """org.isthmus.control, method by method."""
 
     def __init__(
@@ -86,9 +88,11 @@ class Interface(ConfigurationVerbs, PolicyVerbs):
         accounts: Accounts,
         commits: Commits,
         tables: Tables,
+        backups: Backups,
     ) -> None:
         ConfigurationVerbs.__init__(self, commits)
         PolicyVerbs.__init__(self, config, commits.drafting, tables)
+        BackupVerbs.__init__(self, backups)
         self._config = config
         self._status = status
         self._sessions = sessions

@@ -59,7 +59,7 @@ def refusal(error: IsthmusError) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _committing() -> Iterator[None]:
+def committing() -> Iterator[None]:
     """As ``refusals``; with all that is wrong, and all that clashes."""
     with refusals():
         try:
@@ -102,7 +102,8 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-def _view(view: View) -> dict[str, Any]:
+def view_plain(view: View) -> dict[str, Any]:
+    """The varlink type ``Candidate``, as a reply has it."""
     candidate = view.candidate
     return {
         "candidate": {
@@ -153,8 +154,8 @@ class ConfigurationVerbs:
 
     def GetCandidate(self, author: str) -> dict[str, Any]:  # noqa: N802
         """Somebody's."""
-        with _committing():
-            return _view(self._drafting.view(author))
+        with committing():
+            return view_plain(self._drafting.view(author))
 
     def ListCandidates(self) -> dict[str, Any]:  # noqa: N802
         """Everybody's."""
@@ -171,42 +172,42 @@ class ConfigurationVerbs:
         """Keep one."""
         if not isinstance(config, dict):
             raise refuse("InvalidArgument", name="config", message="The configuration is to be an object.")
-        with _committing():
-            return _view(self._drafting.put(author, config, based_on, version))
+        with committing():
+            return view_plain(self._drafting.put(author, config, based_on, version))
 
     def MergeCandidate(self, author: str, mine: list[str]) -> dict[str, Any]:  # noqa: N802
         """On top of what is in force."""
-        with _committing():
-            return _view(self._drafting.merge(author, mine))
+        with committing():
+            return view_plain(self._drafting.merge(author, mine))
 
     def DiscardCandidate(self, author: str) -> dict[str, Any]:  # noqa: N802
         """Forget one."""
-        with _committing():
+        with committing():
             self._drafting.discard(author)
         return {}
 
     def Restore(self, author: str, number: int) -> dict[str, Any]:  # noqa: N802
         """A revision as a candidate."""
-        with _committing():
-            return _view(self._drafting.restore(author, number))
+        with committing():
+            return view_plain(self._drafting.restore(author, number))
 
     def Commit(  # noqa: N802
         self, author: str, comment: str, based_on: int, version: int | None, confirm_seconds: int | None
     ) -> dict[str, Any]:
         """Put one in force."""
-        with _committing():
+        with committing():
             number, waiting = self._commits.commit(author, comment, based_on, version, confirm_seconds)
         return {"revision": number, "pending": _waiting(waiting)}
 
     def Confirm(self, author: str, revision: int | None) -> dict[str, Any]:  # noqa: N802
         """What was committed stays."""
-        with _committing():
+        with committing():
             check_author(author)
-            return {"revision": self._commits.confirm(revision)}
+            return {"revision": self._commits.confirm(author, revision)}
 
     def Rollback(self, author: str, revision: int | None) -> dict[str, Any]:  # noqa: N802
         """What was committed goes."""
-        with _committing():
+        with committing():
             check_author(author)
             return {"revision": self._commits.roll_back(author, revision)}
 
@@ -229,7 +230,7 @@ class ConfigurationVerbs:
 
     def GetRevision(self, number: int) -> dict[str, Any]:  # noqa: N802
         """One of them."""
-        with _committing():
+        with committing():
             record, plain, changes = self._drafting.revision(number)
         return {
             "revision": self._record(record),

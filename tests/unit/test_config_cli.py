@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from appliance import cli
+from appliance.complete_cli import for_bash, offers
 from appliance.control.client import ControlClient
 from appliance.control.server import ControlServer
 from tests.unit.control.test_server import server
@@ -195,6 +198,13 @@ def test_tab_without_control(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     shell = Shell(tmp_path, capsys)
     assert shell("complete", "isthmus set lan.p", "lan.p") == "lan.prefix\n"
     assert shell("complete", "isthmus rollback ", "") == "\n"
+
+
+@given(st.text(max_size=60), st.text(max_size=10))
+def test_tab_on_anything(rest: str, word: str) -> None:
+    line = f"isthmus {rest}"
+    offered = offers(line, ["set", "show"], ControlClient(Path("/nowhere")), "ann")
+    assert len(for_bash(offered, line, word)) == len(offered)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

@@ -2,13 +2,15 @@
 
 A step is a system call that changes what is on the disk, or makes it last. A verb is "final" (a commit that
 nobody has to confirm), "pending" (one that somebody has to), "confirm", "rollback", "late" (a rollback by the
-deadline), "recover" (a start after a power cut) or "candidate".
+deadline), "recover" (a start after a power cut), "candidate", or "history N": a dozen of these, by chance.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from appliance.config.transaction import Moment
 from appliance.control.candidates import Candidates
 from appliance.control.commits import Commits
 from appliance.control.revisions import Revisions
+from appliance.errors import IsthmusError
 
 OLD = '[lan]\nprefix = "fd00:1::/64"\n' + "# " + "x" * 5_000 + "\n"
 CALLS = ("open", "write", "fsync", "replace", "rename", "unlink", "mkdir")
@@ -41,10 +44,8 @@ def prepare(folder: Path, verb: str) -> None:
     (folder / "config.toml").write_text(OLD)
     commits = made(folder)
     if verb != "candidate":
-        _candidate(
-            commits, "pending" if verb in ("pending", "confirm", "rollback", "late", "recover") else verb
-        )
-    if verb in ("confirm", "rollback", "late", "recover"):
+        _candidate(commits, "pending" if verb in ("pending", *WAITING) else verb)
+    if verb in WAITING:
         _commit(commits)
 
 
@@ -64,18 +65,57 @@ def _commit(commits: Commits) -> None:
 
 def do(folder: Path, verb: str) -> None:
     """The verb, from a start on."""
+    if verb.startswith("history"):
+        _history(folder, random.Random(verb))
+        return
     uptime = 600.0 if verb == "late" else 500.0
     commits = made(folder, "boot 2" if verb == "recover" else "boot 1", uptime)
     if verb in ("final", "pending"):
         _commit(commits)
     elif verb == "confirm":
-        commits.confirm(None)
+        commits.confirm("ann", None)
     elif verb == "rollback":
         commits.roll_back("ann", None)
     elif verb == "late":
         commits.tick()
     elif verb == "candidate":
         _candidate(commits, "final")
+
+
+def _history(folder: Path, chance: random.Random) -> None:
+    uptime = 500.0
+    commits = made(folder)
+    commits.revisions._clock = lambda: Moment(1e6, uptime, "boot 1")  # which goes on here
+    file = folder / "config.toml"
+
+    def hand() -> None:
+        file.write_text(OLD + f"[proxy]\nmax_new = {chance.randrange(1, 9_999)}\n")
+        commits.adopt()
+
+    def edit() -> None:
+        candidate = commits.drafting.view("ann")
+        config = json.loads(json.dumps(candidate.config))
+        config["proxy"]["workers"] = chance.randrange(9)
+        config["lan"]["prefix"] = chance.choice(["fd00:1::/64", "fd00:2::/64"])
+        commits.drafting.put("ann", config, candidate.candidate.based_on, None)
+        _commit(commits)
+
+    def wait() -> None:
+        nonlocal uptime
+        uptime += chance.choice([20, 100])
+        commits.tick()
+
+    verbs: list[Callable[[], object]] = [
+        *(edit, edit, edit, wait, hand),
+        lambda: commits.confirm("ann", None),
+        lambda: commits.roll_back("ann", None),
+        lambda: commits.drafting.merge("ann", []),
+        lambda: commits.drafting.restore("ann", 1),
+        lambda: commits.change_file(file.read_text() + "# more\n", "root", ""),
+    ]
+    for _turn in range(12):
+        with contextlib.suppress(IsthmusError):  # what cannot be done now
+            chance.choice(verbs)()
 
 
 class Steps:
@@ -102,7 +142,10 @@ class Steps:
 
 
 def die_at(step: int, folder: Path, verb: str) -> int | None:
-    """Do the verb in a process of its own, which is killed at the step; how many it took where it was not."""
+    """Do the verb in a process of its own, which is killed at the step; how many it took where it was not.
+
+    No step is number 0.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

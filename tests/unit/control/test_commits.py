@@ -14,7 +14,7 @@ import pytest
 from appliance.config import load
 from appliance.config.paths import Plain
 from appliance.config.transaction import Moment, Phase, TransitionError
-from appliance.control.candidates import MAX_CANDIDATES, CandidateError, Candidates
+from appliance.control.candidates import MAX_CANDIDATE_BYTES, MAX_CANDIDATES, CandidateError, Candidates
 from appliance.control.commits import Commits, ConflictError, NotAppliedError
 from appliance.control.drafting import CommitError, OutdatedError
 from appliance.control.revisions import LATE, REBOOTED, RESTARTED, Revisions
@@ -143,12 +143,12 @@ def test_what_cuts_waits_for_a_word_and_stays_then(bench: Bench) -> None:
     bench.wait(89)
     assert not bench.commits.tick()
     with pytest.raises(OutdatedError):
-        bench.commits.confirm(1)
-    assert bench.commits.confirm(2) == 2
+        bench.commits.confirm("ann", 1)
+    assert bench.commits.confirm("ann", 2) == 2
     bench.wait(10)
     assert not bench.commits.tick() and bench.states() == ["replaced", "active"]
     with pytest.raises(TransitionError, match="No commit waits"):
-        bench.commits.confirm(None)
+        bench.commits.confirm("ann", None)
 
 
 def test_nobodys_word_rolls_back(bench: Bench) -> None:
@@ -156,7 +156,7 @@ def test_nobodys_word_rolls_back(bench: Bench) -> None:
     bench.commit("ann", confirm=30)
     bench.wait(30)
     with pytest.raises(CommitError, match="is over"):
-        bench.commits.confirm(None)
+        bench.commits.confirm("ann", None)
     assert bench.commits.tick()
     assert bench.file.read_text() == TEXT and bench.states() == ["active", "rolled-back"]
     assert bench.commits.revisions.ledger.records[1].ended == LATE
@@ -303,6 +303,20 @@ def test_a_stale_tab_loses_nothing(bench: Bench) -> None:
     assert bench.drafting.view("ann").changes == ()
 
 
+def test_a_form_that_was_opened_before_others_committed_is_merged(bench: Bench) -> None:
+    tab = bench.drafting.view("ann")
+    bench.edit("bob", deny_default)
+    bench.commit("bob")
+    config = json.loads(json.dumps(tab.config))
+    config["policy"]["privacy"] = "counters"
+    view = bench.drafting.put("ann", config, tab.candidate.based_on, tab.candidate.version)
+    assert [change.path for change in view.changes] == ["policy.privacy"]
+    bench.commit("ann")
+    assert load(bench.file).policy.default == "deny"
+    with pytest.raises(OutdatedError):
+        bench.drafting.put("ann", config, 77, None)
+
+
 def test_a_candidate_with_problems_is_kept_and_not_committed(bench: Bench) -> None:
     def half(plain: Plain) -> None:
         plain["wan"] = {"mode": "static", "address": "192.0.2.2/24"}
@@ -369,6 +383,25 @@ def test_a_file_with_mistakes_is_put_aside_before_it_is_overwritten(bench: Bench
     assert (bench.folder / "config.rejected.toml").read_text() == "[wan\n"
 
 
+def test_an_edit_while_control_was_down_counts_more_than_the_rollback(bench: Bench) -> None:
+    bench.edit("ann", move_lan)
+    bench.commit("ann")
+    by_hand = TEXT + "[console]\nport = 8443\n"
+    bench.file.write_text(by_hand)
+    bench.now = replace(bench.now, boot="boot 2")
+    bench.start()
+    assert bench.file.read_text() == by_hand and bench.states() == ["replaced", "rolled-back", "active"]
+
+
+def test_an_edit_that_nobody_took_up_is_put_aside_by_a_rollback(bench: Bench) -> None:
+    bench.edit("ann", move_lan)
+    bench.commit("ann")
+    bench.file.write_text("# half an edit")
+    bench.wait(91)
+    assert bench.commits.tick() and bench.file.read_text() == TEXT
+    assert (bench.folder / "config.rejected.toml").read_text() == "# half an edit"
+
+
 def test_a_change_of_the_file_keeps_its_comments(bench: Bench) -> None:
     bench.commits.change_file(TEXT.replace("ads.example", "more.example"), "root", "Change it")
     assert bench.file.read_text().startswith("# By hand")
@@ -376,6 +409,15 @@ def test_a_change_of_the_file_keeps_its_comments(bench: Bench) -> None:
     assert (record.number, record.author, record.comment, record.changes) == (2, "root", "Change it", 1)
     bench.commits.change_file(bench.file.read_text(), "root", "again")
     assert bench.commits.revisions.ledger.active == 2
+
+
+def test_a_configuration_that_the_box_could_not_read_is_not_written(bench: Bench) -> None:
+    rule = {"action": "deny", "note": "x" * 500}
+    many = [{"name": f"r{number}", **rule} for number in range(9_000)]
+    bench.edit("ann", lambda plain: plain.update(rule=many))
+    with pytest.raises(ConfigError, match="of at most"):
+        bench.commit("ann")
+    assert bench.file.read_text() == TEXT and bench.states() == ["active"]
 
 
 def test_nothing_to_commit(bench: Bench) -> None:
@@ -397,7 +439,7 @@ def test_restore_goes_back_without_what_came_later(bench: Bench) -> None:
     bench.commit("ann")
     bench.edit("ann", move_lan)
     bench.commit("ann")
-    bench.commits.confirm(None)
+    bench.commits.confirm("ann", None)
     bench.drafting.restore("bob", 1)
     assert [change.path for change in bench.drafting.view("bob").changes] == ["lan.prefix", "policy.default"]
     bench.commit("bob")
@@ -414,7 +456,7 @@ def nested(levels: int) -> Any:
 def test_what_is_no_candidate_is_refused(bench: Bench) -> None:
     for config, words in (
         (nested(900), "nested too deeply"),
-        ({"x": "y" * (5 << 20)}, "larger than"),
+        ({"x": "y" * MAX_CANDIDATE_BYTES}, "larger than"),
     ):
         with pytest.raises(CandidateError, match=words):
             bench.drafting.put("ann", config, 1, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -66,11 +67,37 @@ def test_killed_at_every_step(tmp_path: Path, verb: str) -> None:
         commits.drafting.put("bob", config, commits.revisions.ledger.active, None)
         candidate = commits.drafting.view("bob").candidate
         commits.commit("bob", "", candidate.based_on, None, None)
-        commits.confirm(None)
+        commits.confirm("ann", None)
         assert load(folder / "config.toml").console.port == 8443
         shutil.rmtree(folder)
     assert step == steps + 1 and step > 5, "the last run is the one that lived"
     assert seen == {"candidate": {"old"}, "confirm": {"new"}}.get(verb, {"old", "new"})
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_killed_at_random_steps_of_long_histories(tmp_path: Path, number: int) -> None:
+    verb = f"history {number}"
+    origin, full = tmp_path / "origin", tmp_path / "full"
+    origin.mkdir()
+    prepare(origin, "candidate")
+    shutil.copytree(origin, full)
+    steps = die_at(0, full, verb)
+    assert steps is not None and steps > 30
+    known = {path.read_text() for path in (full / "revisions").glob("0*.toml")}
+    assert len(known) > 1
+    for step in random.Random(number).sample(range(1, steps + 1), 10):
+        folder = tmp_path / str(step)
+        shutil.copytree(origin, folder)
+        assert die_at(step, folder, verb) is None
+        text = (folder / "config.toml").read_text()
+        assert text in known
+        for boot in ("boot 1", "boot 2"):
+            commits = made(folder, boot)
+            ledger = commits.revisions.ledger
+            assert commits.revisions.text(ledger.active) == (folder / "config.toml").read_text()
+            assert ledger.phase is Phase.SETTLED or (boot == "boot 1" and commits.waiting() is not None)
+        assert (folder / "config.toml").read_text() in known
+        shutil.rmtree(folder)
 
 
 def test_what_a_name_stands_for_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,33 +147,43 @@ def test_what_a_name_stands_for_is_on_the_disk_first(tmp_path: Path, monkeypatch
         ]
 
 
-def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("refused_at", "fate"),
+    [
+        (1, "old"),  # the revision
+        (2, "old"),  # the ledger
+        (3, "old"),  # the file
+        (4, "new"),  # the ledger after the file: it is in force, and a start would see that
+        (5, "old"),  # that it is confirmed
+    ],
+)
+def test_a_disk_that_refuses_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused_at: int, fate: str
+) -> None:
     prepare(tmp_path, "final")
+    commits = made(tmp_path)
     real = os.write
-    for refused_at in range(1, 5):
-        commits = made(tmp_path)
-        writes = 0
+    writes = 0
 
-        def write(descriptor: int, data: bytes, at: int = refused_at) -> int:
-            nonlocal writes
-            writes += 1
-            if writes == at:
-                raise OSError(28, "No space left on device")
-            return real(descriptor, data)
+    def write(descriptor: int, data: bytes) -> int:
+        nonlocal writes
+        writes += 1
+        if writes == refused_at:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
 
-        monkeypatch.setattr(os, "write", write)
-        candidate = commits.drafting.view("ann").candidate
-        if refused_at < 4:  # the revision, the ledger, the file
-            with pytest.raises(OSError, match="No space"):
-                commits.commit("ann", "", candidate.based_on, None, None)
-            assert whole(tmp_path) == "old"
-        else:  # the ledger after the file: it is in force, and a start would see that
+    monkeypatch.setattr(os, "write", write)
+    candidate = commits.drafting.view("ann").candidate
+    if fate == "old":
+        with pytest.raises(OSError, match="No space"):
             commits.commit("ann", "", candidate.based_on, None, None)
-            assert whole(tmp_path) == "new"
-        monkeypatch.undo()
-        assert commits.revisions.ledger.phase is Phase.SETTLED
-    again = made(tmp_path)
-    assert again.revisions.ledger.phase is Phase.SETTLED and whole(tmp_path) == "new"
+    else:
+        commits.commit("ann", "", candidate.based_on, None, None)
+    monkeypatch.undo()
+    for machine in (commits, made(tmp_path)):
+        assert machine.revisions.ledger.phase is Phase.SETTLED and whole(tmp_path) == fate
+    # What was not put in force is not lost.
+    assert (made(tmp_path).drafting.view("ann").changes == ()) == (fate == "new")
 
 
 def test_a_rollback_that_cannot_be_written_is_tried_again(
@@ -169,7 +206,7 @@ def test_a_broken_ledger_is_put_aside(
     tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(tmp_path, "confirm")
-    made(tmp_path).confirm(None)
+    made(tmp_path).confirm("ann", None)
     (tmp_path / "revisions" / "ledger.json").write_text(broken)
     commits = made(tmp_path)
     assert "put aside" in capsys.readouterr().err and whole(tmp_path) == "new"

@@ -15,6 +15,7 @@ import pytest
 
 from appliance.config import Config, parse
 from appliance.control.accounts import Accounts
+from appliance.control.backup import Backups
 from appliance.control.candidates import Candidates
 from appliance.control.client import ControlClient, ControlError, call
 from appliance.control.commits import Commits
@@ -51,6 +52,7 @@ def server(tmp_path: Path) -> Iterator[ControlServer]:
         Accounts(tmp_path / "config.toml", commits.change_file, commits.line),
         commits,
         Tables(tmp_path / "tables"),
+        Backups(tmp_path, commits.drafting, (tmp_path / "renewed").touch),
     )
     with ControlServer(tmp_path / "control.sock", interface) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
@@ -207,7 +209,7 @@ def test_members_of_the_group_do_not_decide_who_may_use_the_proxy(server: Contro
     for method in (
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
         *("GetCandidate", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
-        *("Commit", "Confirm", "Rollback"),
+        *("Commit", "Confirm", "Rollback", "Backup", "RestoreBackup"),
     ):
         assert not gate.allows(STRANGER, method)
         assert gate.allows(1, method)
