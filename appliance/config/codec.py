@@ -167,3 +167,33 @@ def load(path: Path) -> Config:
 def dump(config: Config) -> str:
     """The configuration as TOML text, every setting written out; ``parse`` gives it back equal."""
     return tomli_w.dumps(as_plain(config))
+
+
+# Lists with many entries, of which each sets a few of many settings.
+_SPARSE = ("group", "user", "published", "device", "name_list", "schedule", "rule", "limit")
+
+
+def write(config: Config) -> str:
+    """The text for the file: as ``dump``, but entries of the long lists say only what they set.
+
+    ConfigError where it would be longer than what ``load`` reads.
+    """
+    plain = as_plain(config)
+    blocks = []
+    for name in _SPARSE:
+        del plain[name]
+        for entry in getattr(config, name):
+            values = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+            if any(
+                isinstance(value, list) and value and isinstance(value[0], dict) for value in values.values()
+            ):
+                blocks.append("\n" + tomli_w.dumps({name: [values]}))
+            else:
+                blocks.append(f"\n[[{name}]]\n{tomli_w.dumps(values)}")
+    text = tomli_w.dumps(plain) + "".join(blocks)
+    size = len(text.encode())
+    if size > MAX_CONFIG_BYTES:
+        hint = "Names belong into a list: [[name_list]] with a file as its source."
+        words = f"it would have {size} bytes, of at most {MAX_CONFIG_BYTES}."
+        raise _refuse("(file)", words, "too-large", hint)
+    return text

@@ -24,6 +24,8 @@ from appliance.errors import IsthmusError
 # How many revisions are kept. A site with few changes a week has years of them; each is some kilobytes, and
 # 4 MB at most. Fewer than the changes of a busy week would lose what somebody wants back.
 MAX_REVISIONS = 200
+# And how large they are together: the data partition has other uses, too. The newest stay however large.
+MAX_REVISIONS_BYTES = 64 << 20
 MAX_COMMENT = 500
 FORMAT = 1
 
@@ -102,7 +104,7 @@ class Record:
     """A revision: who made it, when and why.
 
     ``undone``: "", "rolled-back" or "abandoned", and ``ended`` says why. ``changes``: how many, against
-    ``based_on``, the revision that was in force before it.
+    ``based_on``, the revision that was in force before it. ``size``: of its text, in bytes.
     """
 
     number: int
@@ -111,6 +113,7 @@ class Record:
     comment: str
     time: float
     changes: int
+    size: int
     undone: str = ""
     ended: str = ""
 
@@ -201,8 +204,15 @@ class Ledger:
             self.pending.revision if self.pending else 0,
             self.pending.back_to if self.pending else 0,
         }
-        surplus = len(self.records) - MAX_REVISIONS
-        gone = tuple(one.number for one in self.records[: max(surplus, 0)] if one.number not in needed)
+        kept = size = 0
+        for one in reversed(self.records):
+            size += one.size
+            if kept and (kept == MAX_REVISIONS or size > MAX_REVISIONS_BYTES):
+                break
+            kept += 1
+        gone = tuple(
+            one.number for one in self.records[: len(self.records) - kept] if one.number not in needed
+        )
         return replace(self, records=tuple(one for one in self.records if one.number not in gone)), gone
 
 

@@ -15,6 +15,8 @@ from appliance.errors import IsthmusError
 # Admins that work on the configuration. Fewer would refuse some; each costs up to two configurations on disk.
 MAX_CANDIDATES = 32
 MAX_AUTHOR = 64
+# Of a candidate as JSON. Every setting is written out, of which a file need not say most.
+MAX_CANDIDATE_BYTES = 4 * MAX_CONFIG_BYTES
 
 
 class CandidateError(IsthmusError):
@@ -59,20 +61,26 @@ def check_size(config: Plain) -> None:
         raise CandidateError(
             "The configuration is nested too deeply", "No setting has more than four levels."
         )
-    if len(json.dumps(config)) > MAX_CONFIG_BYTES:
-        raise CandidateError(f"The configuration is larger than {MAX_CONFIG_BYTES} bytes")
+    if len(json.dumps(config)) > MAX_CANDIDATE_BYTES:
+        raise CandidateError(f"The configuration is larger than {MAX_CANDIDATE_BYTES} bytes")
 
 
 class Candidates:
-    """The candidates in ``folder``. One thread at a time may change them."""
+    """The candidates in ``folder``, which nobody else writes to. One thread at a time may change them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._known: dict[str, Candidate] = {}
 
     def get(self, author: str) -> Candidate | None:
         """The author's; None where there is none."""
         check_author(author)
-        return _load(self._path(author))
+        if author not in self._known:
+            found = _load(self._path(author))
+            if found is None:
+                return None
+            self._known[author] = found
+        return self._known[author]
 
     def all(self) -> list[Candidate]:
         """Everybody's, the last touched first."""
@@ -90,10 +98,12 @@ class Candidates:
                 "Commit or discard some: `isthmus discard --author NAME`.",
             )
         put(path, json.dumps({name: getattr(candidate, name) for name in Candidate.__slots__}))
+        self._known[candidate.author] = candidate
 
     def drop(self, author: str) -> None:
         """Forget the author's, if there is one."""
         check_author(author)
+        self._known.pop(author, None)
         path = self._path(author)
         if path.exists():
             path.unlink()

@@ -12,7 +12,8 @@ from appliance.errors import IsthmusError
 
 # A status asks every worker and resolver; a password takes its 140 ms, and may wait in line.
 CALL_TIMEOUT = 15.0
-MAX_ANSWER = 16 << 20
+# A candidate of the greatest size, as an object and as text.
+MAX_ANSWER = 64 << 20
 
 
 class ControlError(IsthmusError):

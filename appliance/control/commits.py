@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
-from appliance.config import dump, parse
-from appliance.config.codec import validate
+from appliance.config import parse
+from appliance.config.codec import validate, write
 from appliance.config.diff import Clash, changes
 from appliance.config.effects import CONFIRM_SECONDS, MAX_CONFIRM_SECONDS, MIN_CONFIRM_SECONDS, console_url
 from appliance.config.schema import as_plain
@@ -122,7 +122,7 @@ class Commits:
             if not view.changes:
                 raise CommitError("There is nothing to commit", "The candidate is the active configuration.")
             seconds = _confirm_seconds(confirm, view.cuts)
-            text = dump(validate(dict(self.drafting.merged(candidate))))
+            text = write(validate(dict(self.drafting.merged(candidate))))
             number = self._put_in_force(text, author, comment, len(view.changes), seconds)
             self.drafting.discard(author)
             return number, self.waiting()

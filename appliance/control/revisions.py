@@ -83,7 +83,7 @@ class Revisions:
 
     def adopt(self, text: str, author: str, comment: str, changes: int) -> int:
         """The file holds ``text``, which is no revision yet; its number."""
-        record = self._record(author, comment, changes)
+        record = self._record(text, author, comment, changes)
         put(self._path(record.number), text)
         self._keep(self.ledger.adopt(record))
         return record.number
@@ -93,7 +93,7 @@ class Revisions:
 
         ``confirm``: the seconds in which somebody has to confirm it; None where control will by itself.
         """
-        record = self._record(author, comment, changes)
+        record = self._record(text, author, comment, changes)
         deadline = self.deadline(APPLY_SECONDS if confirm is None else confirm)
         after = self.ledger.commit(record, confirm is not None, deadline)
         before = self.ledger
@@ -130,7 +130,7 @@ class Revisions:
         put(self.file, text)
         self._note(self.ledger.written())
 
-    def _record(self, author: str, comment: str, changes: int) -> Record:
+    def _record(self, text: str, author: str, comment: str, changes: int) -> Record:
         return Record(
             number=self.ledger.next_number(),
             based_on=self.ledger.active or None,
@@ -138,6 +138,7 @@ class Revisions:
             comment=comment[:MAX_COMMENT],
             time=self._clock().wall,
             changes=changes,
+            size=len(text.encode()),
         )
 
     def _keep(self, ledger: Ledger) -> None:

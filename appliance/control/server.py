@@ -27,7 +27,7 @@ from appliance.errors import ConfigError
 from appliance.session.tables import Tables
 from appliance.system.passwords import PasswordAlreadySetError, Passwords, PasswordTooWeakError
 
-MAX_MESSAGE = 8 << 20  # a configuration of the greatest size, quoted
+MAX_MESSAGE = 24 << 20  # a candidate of the greatest size, quoted
 IDLE_TIMEOUT = 30.0
 MAX_LISTED = 1_000
 GROUP = "isthmus"

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.config import dump, load, parse
+from appliance.config import Config, dump, load, parse
+from appliance.config.codec import write
 from appliance.errors import ConfigError
 
 BAD = """\
@@ -216,3 +217,31 @@ def test_a_password_in_the_file_is_refused_and_not_repeated(password: str) -> No
     assert problem.path == "user[0].password"
     assert password not in str(caught.value)
     assert "isthmus user passwd" in problem.hint
+
+
+def test_what_is_written_says_the_same_in_fewer_words() -> None:
+    text = """
+[[translation]]
+[[rule]]
+name = "a"
+action = "deny"
+until = 2026-12-24T18:00:00Z
+[[published]]
+name = "b"
+port = 80
+targets = ["[fd00::1]:80"]
+[[published]]
+name = "d"
+port = 443
+route = "sni"
+names = [{ hosts = ["a.example"], targets = ["[fd00::1]:443"] }]
+[[schedule]]
+name = "c"
+"""
+    config = parse(text)
+    written = write(config)
+    assert parse(written) == config
+    assert '[[rule]]\nname = "a"\naction = "deny"\nuntil = "2026-12-24T18:00:00Z"\n' in written
+    assert "enabled" not in written and written.count("[[published.names]]") == 1
+    assert 'prefix = "64:ff9b::/96"' in written and "schema_version = 1" in written
+    assert parse(write(Config())) == Config()

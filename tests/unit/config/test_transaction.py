@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from appliance.config.transaction import (
     MAX_REVISIONS,
+    MAX_REVISIONS_BYTES,
     TRANSITIONS,
     Event,
     Holds,
@@ -31,8 +32,8 @@ NOW = Moment(1_000.0, 100.0, "boot")
 LATER = Moment(1_090.0, 190.0, "boot")
 
 
-def record(number: int) -> Record:
-    return Record(number, number - 1 or None, "ann", "", 1_000.0, 1)
+def record(number: int, size: int = 1_000) -> Record:
+    return Record(number, number - 1 or None, "ann", "", 1_000.0, 1, size)
 
 
 def written(number: int, by_hand: bool = True) -> Ledger:
@@ -184,3 +185,12 @@ def test_old_revisions_go_and_needed_ones_stay() -> None:
     assert gone == tuple(range(2, 11))  # and not 1, which the deadline may bring back
     assert ledger.records[0].number == 1 and len(ledger.records) == MAX_REVISIONS + 1
     assert ledger.pruned() == (ledger, ())
+
+
+def test_large_revisions_are_fewer() -> None:
+    ledger = Ledger()
+    for number in range(1, 31):
+        ledger = ledger.adopt(record(number, 4 << 20))
+    ledger, gone = ledger.pruned()
+    assert gone == tuple(range(1, 15)) and sum(one.size for one in ledger.records) == MAX_REVISIONS_BYTES
+    assert ledger.adopt(record(31, MAX_REVISIONS_BYTES + 1)).pruned()[0].records[0].number == 31

@@ -14,7 +14,7 @@ import pytest
 from appliance.config import load
 from appliance.config.paths import Plain
 from appliance.config.transaction import Moment, Phase, TransitionError
-from appliance.control.candidates import MAX_CANDIDATES, CandidateError, Candidates
+from appliance.control.candidates import MAX_CANDIDATE_BYTES, MAX_CANDIDATES, CandidateError, Candidates
 from appliance.control.commits import Commits, ConflictError, NotAppliedError
 from appliance.control.drafting import CommitError, OutdatedError
 from appliance.control.revisions import LATE, REBOOTED, RESTARTED, Revisions
@@ -378,6 +378,15 @@ def test_a_change_of_the_file_keeps_its_comments(bench: Bench) -> None:
     assert bench.commits.revisions.ledger.active == 2
 
 
+def test_a_configuration_that_the_box_could_not_read_is_not_written(bench: Bench) -> None:
+    rule = {"action": "deny", "note": "x" * 500}
+    many = [{"name": f"r{number}", **rule} for number in range(9_000)]
+    bench.edit("ann", lambda plain: plain.update(rule=many))
+    with pytest.raises(ConfigError, match="of at most"):
+        bench.commit("ann")
+    assert bench.file.read_text() == TEXT and bench.states() == ["active"]
+
+
 def test_nothing_to_commit(bench: Bench) -> None:
     for _turn in range(2):
         with pytest.raises(CommitError, match="nothing to commit"):
@@ -414,7 +423,7 @@ def nested(levels: int) -> Any:
 def test_what_is_no_candidate_is_refused(bench: Bench) -> None:
     for config, words in (
         (nested(900), "nested too deeply"),
-        ({"x": "y" * (5 << 20)}, "larger than"),
+        ({"x": "y" * MAX_CANDIDATE_BYTES}, "larger than"),
     ):
         with pytest.raises(CandidateError, match=words):
             bench.drafting.put("ann", config, 1, None)
