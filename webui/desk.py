@@ -9,6 +9,7 @@ from flask import flash, g, render_template
 
 from webui.backend import Backend
 from webui.forms.plain import Plain, at
+from webui.glance import Glance
 from webui.security import author
 
 
@@ -17,11 +18,12 @@ class Desk:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self._glance = Glance(backend.status)
 
     def status(self) -> dict[str, Any]:
-        """Type Status of org.isthmus.control."""
+        """Type Status of org.isthmus.control; some seconds old."""
         if "status" not in g:
-            g.status = self.backend.status()
+            g.status = self._glance.status()
         status: dict[str, Any] = g.status
         return status
 

@@ -139,9 +139,11 @@ def test_rules_by_keys_alone(admin: Page) -> None:
     admin.keyboard.press("Enter")
     expect(admin.locator("tr[data-name]").last).to_have_attribute("data-name", "time")
     expect(admin.get_by_role("button", name="Move up time")).to_be_focused()
+    admin.wait_for_load_state()
     admin.keyboard.press("g")
     admin.keyboard.press("c")
     expect(admin.get_by_role("heading", name="Review")).to_be_visible()
+    admin.wait_for_load_state()  # the keys are the script's
     admin.keyboard.press("?")
     expect(admin.get_by_role("dialog", name="Keys")).to_be_visible()
     admin.keyboard.press("Escape")

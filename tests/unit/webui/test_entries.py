@@ -264,3 +264,9 @@ def test_long_lists_keep_what_the_page_leaves_out(admin: FlaskClient, control: F
 def test_copies_get_names_that_fit() -> None:
     assert copy_name("a", {"a", "a-2"}) == "a-3"
     assert copy_name("x" * 32, set()) == "x" * 30 + "-2"
+
+
+def test_a_new_entry_begins_with_the_defaults(admin: FlaskClient, control: FakeControl) -> None:
+    page = get(admin, "/policy/lists/new").text
+    assert 'name="refresh_hours" value="24"' in page
+    assert "differs from the default" not in page
