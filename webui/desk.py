@@ -27,6 +27,10 @@ class Desk:
         status: dict[str, Any] = g.status
         return status
 
+    def forget_status(self) -> None:
+        """Look at the box anew: it is another one after a commit."""
+        self._glance.forget()
+
     def candidate(self) -> dict[str, Any]:
         """Type Candidate, of whoever is signed in."""
         if "candidate" not in g:

@@ -17,7 +17,7 @@ from appliance.control.client import ControlError
 # longer shows a cable that was pulled as plugged in.
 FRESH_SECONDS = 3.0
 # Older than that the page waits for a new one. In between the old one is shown; the next page has the new.
-STALE_SECONDS = 30.0
+STALE_SECONDS = 10.0
 
 
 class Glance:
@@ -44,6 +44,11 @@ class Glance:
         if refresh:
             threading.Thread(target=self._refresh, name="status", daemon=True).start()
         return seen[1]
+
+    def forget(self) -> None:
+        """After a commit nothing of it need be true any more."""
+        with self._lock:
+            self._seen = None
 
     def _look(self) -> dict[str, Any]:
         found = self._ask()
