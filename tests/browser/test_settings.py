@@ -157,6 +157,21 @@ def test_rules_are_dragged(admin: Page) -> None:
     expect(admin.locator("tr[data-name]").first).to_have_attribute("data-name", "time")
 
 
+def test_why(admin: Page) -> None:
+    """Of the candidate the rule that was just put first; of the live policy, which has it not, the default."""
+    admin.goto("/policy")
+    why = admin.get_by_role("region", name="Why?")
+    why.get_by_label("From").fill("fd00:1::2")
+    why.get_by_label("To", exact=True).fill("www.example.org")
+    why.get_by_role("button", name="Test").click()
+    expect(why.get_by_text("Allowed by “time”")).to_be_visible()
+    expect(why.get_by_role("listitem").first).to_contain_text("all of its conditions hold")
+    why.get_by_text("Live policy").click()
+    why.get_by_role("button", name="Test").click()
+    expect(why.get_by_text("Allowed by the default")).to_be_visible()
+    look(admin, "policy-why")
+
+
 def test_a_rule_without_javascript(plain: Page) -> None:
     plain.goto("/policy/new")
     plain.get_by_label("Name", exact=True).fill("no-video")

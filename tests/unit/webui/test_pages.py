@@ -152,16 +152,14 @@ def test_the_why_box(client: FlaskClient, control: FakeControl) -> None:
     assert "Denied by “no-trackers”" in page
     assert "port 443 is not 123" in page
     well_made(page)
-    url = (
-        "/policy?to=2001:db8::1&port=53&protocol=dns&user=ann&against=candidate&addresses=192.0.2.1,192.0.2.2"
-    )
-    get(client, url)
+    asked = "to=2001:db8::1&port=53&protocol=dns&user=ann&against=candidate&addresses=192.0.2.1,192.0.2.2"
+    get(client, f"/policy?{asked}")
     assert control.calls == [
         ("explain", "fd00:1::2", None, "ads.example.org:443", "tcp", None, None),
         ("explain", None, "ann", "[2001:db8::1]:53", "dns", ["192.0.2.1", "192.0.2.2"], "admin"),
     ]
     assert "Say where to" in get(client, "/policy?to=").text
-    wrong = get(client, "/policy?to=a/b").text
+    wrong = get(client, "/policy?to=a/b&port=443").text
     assert "“a/b:443” is no destination. Write it otherwise." in wrong
     well_made(wrong)
 
