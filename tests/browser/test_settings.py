@@ -43,7 +43,8 @@ def sign_in(page: Page) -> None:
 
 @pytest.fixture
 def admin(page: Page) -> Page:
-    """The tab, signed in."""
+    """The tab, signed in, with the system's theme."""
+    page.context.clear_cookies(name="theme")
     sign_in(page)
     return page
 
@@ -158,7 +159,7 @@ def test_rules_are_dragged(admin: Page) -> None:
 
 
 def test_why(admin: Page) -> None:
-    """Of the candidate the rule that was just put first; of the live policy, which has it not, the default."""
+    """By the candidate the rule that was just put first decides; by the live policy the default."""
     admin.goto("/policy")
     why = admin.get_by_role("region", name="Why?")
     why.get_by_label("From").fill("fd00:1::2")
