@@ -68,6 +68,17 @@ class Backend(Protocol):
     def restore(self, author: str, number: int) -> dict[str, Any]:
         """Make it the author's candidate."""
 
+    def explain(
+        self,
+        client: str | None,
+        user: str | None,
+        target: str,
+        protocol: str = "tcp",
+        addresses: list[str] | None = None,
+        candidate_of: str | None = None,
+    ) -> dict[str, Any]:
+        """Type Explanation: what the policy says of a session, and why."""
+
     def users(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Types User and Group: those of the explicit proxy."""
 

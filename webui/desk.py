@@ -9,6 +9,7 @@ from flask import flash, g, render_template
 
 from webui.backend import Backend
 from webui.forms.plain import Plain, at
+from webui.glance import Glance
 from webui.security import author
 
 
@@ -17,13 +18,18 @@ class Desk:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self._glance = Glance(backend.status)
 
     def status(self) -> dict[str, Any]:
-        """Type Status of org.isthmus.control."""
+        """Type Status of org.isthmus.control; some seconds old."""
         if "status" not in g:
-            g.status = self.backend.status()
+            g.status = self._glance.status()
         status: dict[str, Any] = g.status
         return status
+
+    def forget_status(self) -> None:
+        """Look at the box anew: it is another one after a commit."""
+        self._glance.forget()
 
     def candidate(self) -> dict[str, Any]:
         """Type Candidate, of whoever is signed in."""

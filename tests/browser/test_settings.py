@@ -43,7 +43,8 @@ def sign_in(page: Page) -> None:
 
 @pytest.fixture
 def admin(page: Page) -> Page:
-    """The tab, signed in."""
+    """The tab, signed in, with the system's theme."""
+    page.context.clear_cookies(name="theme")
     sign_in(page)
     return page
 
@@ -139,9 +140,11 @@ def test_rules_by_keys_alone(admin: Page) -> None:
     admin.keyboard.press("Enter")
     expect(admin.locator("tr[data-name]").last).to_have_attribute("data-name", "time")
     expect(admin.get_by_role("button", name="Move up time")).to_be_focused()
+    admin.wait_for_load_state()
     admin.keyboard.press("g")
     admin.keyboard.press("c")
     expect(admin.get_by_role("heading", name="Review")).to_be_visible()
+    admin.wait_for_load_state()  # the keys are the script's
     admin.keyboard.press("?")
     expect(admin.get_by_role("dialog", name="Keys")).to_be_visible()
     admin.keyboard.press("Escape")
@@ -153,6 +156,21 @@ def test_rules_are_dragged(admin: Page) -> None:
         admin.locator("tr[data-name=no-trackers]"), target_position={"x": 40, "y": 3}
     )
     expect(admin.locator("tr[data-name]").first).to_have_attribute("data-name", "time")
+
+
+def test_why(admin: Page) -> None:
+    """By the candidate the rule that was just put first decides; by the live policy the default."""
+    admin.goto("/policy")
+    why = admin.get_by_role("region", name="Why?")
+    why.get_by_label("From").fill("fd00:1::2")
+    why.get_by_label("To", exact=True).fill("www.example.org")
+    why.get_by_role("button", name="Test").click()
+    expect(why.get_by_text("Allowed by “time”")).to_be_visible()
+    expect(why.get_by_role("listitem").first).to_contain_text("all of its conditions hold")
+    why.get_by_text("Live policy").click()
+    why.get_by_role("button", name="Test").click()
+    expect(why.get_by_text("Allowed by the default")).to_be_visible()
+    look(admin, "policy-why")
 
 
 def test_a_rule_without_javascript(plain: Page) -> None:

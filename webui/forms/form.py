@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from werkzeug.datastructures import MultiDict
 
@@ -17,7 +15,7 @@ from appliance.config.paths import PathError
 from appliance.errors import Problem
 from webui.forms.layout import NO_HINT, Field, Option, Part, Root, Row, Shown, ShownPart
 from webui.forms.plain import Plain, at, replaced, steps, token
-from webui.forms.reading import MAX_ROWS, read
+from webui.forms.reading import MAX_ROWS, on_the_clock, read
 from webui.forms.shape import Kind, Shape, shape_of
 from webui.words import _, later
 
@@ -49,6 +47,7 @@ class Form:
     zone: str = "UTC"
     more: frozenset[str] = field(default_factory=frozenset)  # lists that get more empty rows
     suggested: Mapping[str, Sequence[str]] = field(default_factory=dict)  # beside the names of tables
+    stored: Plain | None = None  # the configuration before what was typed
 
     def token(self) -> str:
         """Of all that this form edits, as it is."""
@@ -66,8 +65,7 @@ class Form:
             differing = 0
             for one in part.fields:
                 shown = self._shown(one, root, values, part.root, errors, focus)
-                if shown.error or any(row.error for row in shown.rows):
-                    focus = False
+                focus = focus and not shown.wrong
                 differing += bool(shown.default)
                 drawn.append(shown)
             shown_part = ShownPart(part, tuple(drawn), differing)
@@ -85,8 +83,9 @@ class Form:
         value = at(values, steps(one.name))
         name = f"{prefix}.{one.name}" if prefix else one.name
         whole, rows = _errors(problems, Root(path, root.model).at, one)
-        drawn = _drawn(self, one, shape, name, value, rows if focus else {}, rows)
-        first = focus and not any(row.focus for row in drawn.rows)
+        drawn = _drawn(
+            self, one, shape, _Place(name, rows, focus and not whole, self._kept(path, value)), value
+        )
         was = None
         if self.active is not None:
             running = self._running(path)
@@ -99,10 +98,18 @@ class Form:
         if one.when:
             other, _equals, wanted = one.when.partition("=")
             when = f"{prefix}.{other}={wanted}" if prefix else f"{other}={wanted}"
-        return Shown(
-            one, shape, name, drawn.value, drawn.options, drawn.rows, drawn.kept, drawn.groups,
-            drawn.suggestions, whole, bool(whole) and first, was, default, when, _hint(one, path),
+        return replace(
+            drawn, error=whole, focus=bool(whole) and focus, was=was, default=default, when=when,
+            hint=_hint(one, path),
         )  # fmt: skip
+
+    def _kept(self, path: tuple[str | int, ...], value: Any) -> int:
+        """How many entries at a long list's end the page leaves out: never one that was just typed."""
+        if not isinstance(value, list) or len(value) <= MAX_ROWS:
+            return 0
+        before = value if self.stored is None else at(self.stored, path, [])
+        tail = before[MAX_ROWS:]
+        return len(tail) if tail and value[-len(tail) :] == tail else 0
 
     def _running(self, path: tuple[str | int, ...]) -> Any:
         """The running value; of an entry of a list that of the entry with the same name."""
@@ -151,7 +158,7 @@ class Form:
             values = read(part.fields, root.model, values, posted, prefix, self.zone)
             config = replaced(config, root.path, values)
         more = frozenset(posted.getlist("more"))
-        return replace(self, config=config, more=more)
+        return replace(self, config=config, more=more, stored=self.config)
 
     def names(self, table: str) -> list[str]:
         """The names that a field may refer to."""
@@ -209,25 +216,27 @@ def _hint(one: Field, path: Sequence[str | int]) -> str:
     return _(one.hint) or _of_schema(".".join(step for step in path if isinstance(step, str)))
 
 
-def _drawn(
-    form: Form,
-    one: Field,
-    shape: Shape,
-    name: str,
-    value: Any,
-    first: Mapping[str, str],
-    rows: Mapping[str, str],
-) -> Shown:
-    kind = shape.kind
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a field is drawn. ``errors``: of its parts; ``focus``: none before has an error."""
+
+    name: str
+    errors: Mapping[str, str]
+    focus: bool
+    kept: int = 0  # entries at the end of a long list that are not shown
+
+
+def _drawn(form: Form, one: Field, shape: Shape, place: _Place, value: Any) -> Shown:
+    kind, name = shape.kind, place.name
     if kind is Kind.GROUPS:
-        return Shown(one, shape, name, groups=_groups(form, one, shape, name, value or [], rows))
+        return Shown(one, shape, name, groups=_groups(form, one, shape, place, value or []))
     if kind is Kind.ROWS:
         chosen = [str(item) for item in value or []]
         names = form.names(one.refers) if one.refers else []
-        if one.refers and len(names) <= MAX_BOXES and set(chosen) <= set(names) and not rows:
+        if one.refers and len(names) <= MAX_BOXES and set(chosen) <= set(names) and not place.errors:
             boxes = tuple(Option(item, item, item in chosen) for item in names)
             return Shown(one, shape, name, options=boxes)
-        return _rows(form, one, shape, name, chosen, names, first, rows)
+        return _rows(form, one, shape, place, chosen, names)
     if kind is Kind.SEVERAL:
         options = [Option(c, _(one.words.get(c, c)), c in (value or [])) for c in shape.choices]
         return Shown(one, shape, name, options=tuple(options))
@@ -235,57 +244,44 @@ def _drawn(
         options = [Option(c, _(one.words.get(c, c)), c == value) for c in shape.choices]
         return Shown(one, shape, name, value=value, options=tuple(options))
     if kind is Kind.MOMENT:
-        return Shown(one, shape, name, value=_local(value, form.zone))
+        return Shown(one, shape, name, value=on_the_clock(value, form.zone))
     suggestions = tuple(form.names(one.refers)) if one.refers else ()
     return Shown(one, shape, name, value="" if value is None else value, suggestions=suggestions)
 
 
-def _rows(
-    form: Form,
-    one: Field,
-    shape: Shape,
-    name: str,
-    chosen: list[str],
-    names: list[str],
-    first: Mapping[str, str],
-    errors: Mapping[str, str],
-) -> Shown:
+def _rows(form: Form, one: Field, shape: Shape, place: _Place, chosen: list[str], names: list[str]) -> Shown:
     at_fault: dict[int, str] = {}
-    for rest, words in errors.items():
+    for rest, words in place.errors.items():
         index = _INDEX.match(rest)
         if index:
             at_fault.setdefault(int(index[1]), words)
-    # A row that is wrong is shown, however far down the list it is.
-    count = max(MAX_ROWS, *(index + 1 for index in at_fault), 0)
-    lowest = min(at_fault, default=-1) if first else -1
-    rows = [Row(v, at_fault.get(i, ""), i == lowest) for i, v in enumerate(chosen[:count])]
-    rows += [Row("")] * (_ADDED if name in form.more else 0 if rows else 1)
+    lowest = min(at_fault, default=-1) if place.focus else -1
+    visible = chosen[: len(chosen) - place.kept]
+    rows = [Row(v, at_fault.get(i, ""), i == lowest) for i, v in enumerate(visible)]
+    rows += [Row("")] * (_ADDED if place.name in form.more else 0 if rows else 1)
     return Shown(
-        one, shape, name, rows=tuple(rows), kept=max(0, len(chosen) - count),
-        suggestions=tuple(names[:MAX_SUGGESTIONS]),
-    )  # fmt: skip
+        one, shape, place.name, rows=tuple(rows), kept=place.kept, suggestions=tuple(names[:MAX_SUGGESTIONS])
+    )
 
 
 def _groups(
-    form: Form, one: Field, shape: Shape, name: str, value: list[Plain], errors: Mapping[str, str]
+    form: Form, one: Field, shape: Shape, place: _Place, value: list[Plain]
 ) -> tuple[tuple[Shown, ...], ...]:
     if shape.model is None:
         return ()
     found = []
-    entries = [*value, {}] if name in form.more else value
+    focus = place.focus
+    entries = [*value, {}] if place.name in form.more else value
     for index, entry in enumerate(entries):
         drawn = []
         for inner in one.fields:
             below = shape_of(shape.model, inner.name)
-            place = f"[{index}].{inner.name}"
-            rest = {p[len(place) :]: words for p, words in errors.items() if _below(p, place)}
-            made = _drawn(form, inner, below, f"{name}.{index}.{inner.name}", entry.get(inner.name), {}, rest)
-            drawn.append(
-                Shown(
-                    inner, below, made.name, made.value, made.options, made.rows, made.kept,
-                    suggestions=made.suggestions, error=rest.get("", ""),
-                )
-            )  # fmt: skip
+            path = f"[{index}].{inner.name}"
+            rest = {p[len(path) :]: words for p, words in place.errors.items() if _below(p, path)}
+            inside = _Place(f"{place.name}.{index}.{inner.name}", rest, focus)
+            made = _drawn(form, inner, below, inside, entry.get(inner.name))
+            focus = focus and not rest
+            drawn.append(replace(made, error=rest.get("", "")))
         found.append(tuple(drawn))
     return tuple(found)
 
@@ -303,16 +299,3 @@ def in_words(one: Field, shape: Shape, value: Any) -> str:
         return ", ".join(shown[:6]) + (_(" and %(num)s more", num=len(shown) - 6) if len(shown) > 6 else "")
     words = _(one.words[str(value)]) if str(value) in one.words else str(value)
     return f"{words} {_(one.unit)}" if one.unit and shape.kind is Kind.NUMBER else words
-
-
-def _local(value: Any, zone: str) -> str:
-    """For an input of date and time: on the clock of the box, without a zone."""
-    if not value:
-        return ""
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        return str(value)
-    if moment.tzinfo is None:
-        return str(value)
-    return moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%dT%H:%M")

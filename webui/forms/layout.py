@@ -105,6 +105,12 @@ class Shown:
         return "f-" + self.name.replace(".", "-")
 
     @property
+    def wrong(self) -> bool:
+        """Whether there is an error in it."""
+        inside = any(one.wrong for group in self.groups for one in group)
+        return bool(self.error) or any(row.error for row in self.rows) or inside
+
+    @property
     def described(self) -> str:
         """Ids of what describes it."""
         parts = [
@@ -127,7 +133,4 @@ class ShownPart:
     @property
     def open(self) -> bool:
         """Advanced settings are shown at once where one of them is wrong or changed."""
-        return any(
-            shown.error or shown.was is not None or any(row.error for row in shown.rows)
-            for shown in self.fields
-        )
+        return any(shown.wrong or shown.was is not None for shown in self.fields)

@@ -8,9 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import tomli_w
-
-from appliance.config import parse
+from appliance.config.codec import validate
 from appliance.errors import ConfigError, Problem
 
 Plain = dict[str, Any]
@@ -59,11 +57,9 @@ def token(value: Any) -> str:
 
 def problems(config: Plain) -> list[Problem]:
     """All that is wrong with it. Passwords are control's to judge: the console sees none."""
-    config = copy.deepcopy(config)
-    for user in config.get("user", []):
-        user.pop("password", None)
+    users = [{key: user[key] for key in user if key != "password"} for user in config.get("user", [])]
     try:
-        parse(tomli_w.dumps(config))
+        validate({**config, "user": users})
     except ConfigError as error:
         return error.problems
     return []

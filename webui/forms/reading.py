@@ -21,6 +21,19 @@ MAX_ROWS = 100
 _SPLIT = re.compile(r"[\s,;]+")
 
 
+def on_the_clock(value: Any, zone: str) -> str:
+    """For an input of date and time: on the clock of the box, without a zone."""
+    if not value:
+        return ""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return str(value)
+    if moment.tzinfo is None:
+        return str(value)
+    return moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%dT%H:%M")
+
+
 def read(
     fields: Iterable[Field],
     model: type[BaseModel],
@@ -61,6 +74,8 @@ def _value(zone: str, one: Field, shape: Shape, name: str, old: Any, posted: Mul
     if kind is Kind.NUMBER:
         return _number(text)
     if kind is Kind.MOMENT:
+        if old and text == on_the_clock(old, zone):
+            return old  # the same moment, however it was written
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:

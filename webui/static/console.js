@@ -114,6 +114,9 @@ if (seconds) {
   tick();
 }
 
+// -- tabs: on a phone the current one may be out of sight -------------------------------------------------
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+
 // -- keys: / searches, g and a letter goes to a page -------------------------------------------------------------
 const PAGES = { d: "/", s: "/sessions", p: "/policy", u: "/users", n: "/network", y: "/system", h: "/history", c: "/changes" };
 let going = 0;

@@ -75,6 +75,7 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
             if failed.code == "unavailable":
                 raise
             return review_page(_told(failed), comment, failed.details.get("conflicts")), 409
+        desk.forget_status()
         if made["pending"]:
             return redirect(url_for("changes.wait"), 303)
         done(_("Applied as revision %(number)s.", number=made["revision"]))
@@ -101,6 +102,7 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
 
     @pages.get("/changes/confirm")
     def wait() -> BaseResponse | str:
+        desk.forget_status()
         leaving = leavings.of(author())
         if leaving is not None:
             return desk.page("leaving.html", area="changes", leaving=leaving, pending=None)
@@ -133,6 +135,7 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
             if failed.code == "unavailable":
                 raise
             refused(_told(failed))
+        desk.forget_status()
         return redirect(url_for("changes.history"), 303)
 
     @pages.get("/history")

@@ -16,6 +16,7 @@ from webui.desk import Desk, done, refused
 from webui.forms.form import Form
 from webui.forms.layout import Root
 from webui.forms.plain import Plain, at, problems, replaced
+from webui.forms.shape import shape_of
 from webui.layouts.table import Table
 from webui.views.stale import conflict
 from webui.words import _, n_
@@ -160,7 +161,10 @@ class Entries:
         index = len(entries_of(self.table, config))
         if at(config, self.table.path) is None:
             config = replaced(config, self.table.path, [])
-        return replaced(config, (*self.table.path, index), dict(self.table.fresh)), index
+        model = self.table.model
+        defaults = {name: shape_of(model, name).default for name in model.model_fields}
+        entry = {name: value for name, value in defaults.items() if value is not None}
+        return replaced(config, (*self.table.path, index), {**entry, **self.table.fresh}), index
 
     def _drawn(self, form: Form, name: str, of: str, errors: Sequence[Problem] = ()) -> str:
         return self.desk.page(

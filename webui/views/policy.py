@@ -11,11 +11,17 @@ from appliance.control.client import ControlError
 from webui.desk import Desk
 from webui.figures import moment
 from webui.forms.plain import Plain, at
+from webui.security import author
 from webui.summary import what, when, who
-from webui.words import _
+from webui.words import _, later
 
 MAX_ASKED = 256
-PROTOCOLS = ("tcp", "udp", "icmp")
+TEXTS = ("client", "user", "to", "port", "addresses")
+# The way that a session comes by, as control names it.
+PROTOCOLS = {
+    "tcp": later("TCP"), "udp": later("UDP"), "icmp": later("Ping"), "http": later("Proxy, plain HTTP"),
+    "connect": later("Proxy, CONNECT"), "socks": later("Proxy, SOCKS"), "dns": later("DNS question"),
+}  # fmt: skip
 
 
 def _until(desk: Desk, rule: Plain) -> str:
@@ -26,16 +32,9 @@ def _until(desk: Desk, rule: Plain) -> str:
     return moment(end.timestamp(), desk.zone())
 
 
-def can_explain(desk: Desk) -> bool:
-    """Whether this box's control daemon can say why."""
-    return hasattr(desk.backend, "explain")
-
-
 def _asked() -> dict[str, str]:
     """What the why-box was asked; of the address line, so that an answer can be linked to."""
-    asked = {
-        name: request.args.get(name, "").strip()[:MAX_ASKED] for name in ("client", "user", "to", "port")
-    }
+    asked = {name: request.args.get(name, "").strip()[:MAX_ASKED] for name in TEXTS}
     protocol = request.args.get("protocol", "tcp")
     asked["protocol"] = protocol if protocol in PROTOCOLS else "tcp"
     asked["against"] = "live" if request.args.get("against") == "live" else "candidate"
@@ -43,15 +42,15 @@ def _asked() -> dict[str, str]:
 
 
 def _answered(desk: Desk, asked: dict[str, str]) -> tuple[dict[str, Any] | None, str]:
-    """(verdict, rule and steps, why there are none)."""
+    """(the explanation, why there is none)."""
     target = asked["to"]
     if asked["port"] and asked["protocol"] != "icmp":
         target = f"[{target}]:{asked['port']}" if ":" in target else f"{target}:{asked['port']}"
-    explain = getattr(desk.backend, "explain")  # noqa: B009 - not of every control daemon
     try:
-        found: dict[str, Any] = explain(
+        found = desk.backend.explain(
             asked["client"] or None, asked["user"] or None, target, asked["protocol"],
-            candidate=asked["against"] == "candidate",
+            asked["addresses"].replace(",", " ").split() or None,
+            author() if asked["against"] == "candidate" else None,
         )  # fmt: skip
     except ControlError as failed:
         if failed.code == "unavailable":
@@ -65,9 +64,9 @@ def around_rules(desk: Desk) -> dict[str, Any]:
     values: dict[str, Any] = {
         "default": at(desk.config(), ("policy", "default"), "allow"),
         "who": who, "what": what, "when": lambda rule: when(rule, _until(desk, rule)),
-        "why": can_explain(desk), "asked": _asked(), "answer": None, "no_answer": "",
+        "asked": _asked(), "answer": None, "no_answer": "", "protocols": PROTOCOLS,
     }  # fmt: skip
-    if values["why"] and request.args.get("to") is not None:
+    if request.args.get("to") is not None:
         if values["asked"]["to"]:
             values["answer"], values["no_answer"] = _answered(desk, values["asked"])
         else:

@@ -96,6 +96,11 @@ class FakeControl:
         self.clashes: list[dict[str, Any]] = []
         self.cuts = False
         self.calls: list[tuple[Any, ...]] = []
+        self.explanation: dict[str, Any] = {
+            "allow": False, "rule": "no-trackers", "pending": False, "note": "",
+            "steps": [{"rule": "time", "matched": False, "why": "port 443 is not 123"},
+                      {"rule": "no-trackers", "matched": True, "why": "all of its conditions hold"}],
+        }  # fmt: skip
 
     def _up(self) -> None:
         if self.down:
@@ -226,6 +231,20 @@ class FakeControl:
     def restore(self, author: str, number: int) -> dict[str, Any]:
         self.calls.append(("restore", author, number))
         return self.candidate(author)
+
+    def explain(
+        self,
+        client: str | None,
+        user: str | None,
+        target: str,
+        protocol: str = "tcp",
+        addresses: list[str] | None = None,
+        candidate_of: str | None = None,
+    ) -> dict[str, Any]:
+        if "/" in target:
+            raise ControlError(f"{NAME}Refused", f"“{target}” is no destination.", "Write it otherwise.")
+        self.calls.append(("explain", client, user, target, protocol, addresses, candidate_of))
+        return self.explanation
 
     # -- users ------------------------------------------------------------------------------------------
 

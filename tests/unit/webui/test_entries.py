@@ -218,6 +218,9 @@ def test_tables_in_a_table(admin: FlaskClient, control: FakeControl) -> None:
     wrong = post(admin, url, url, of="", **fields)
     assert wrong.status_code == 422
     assert "“nowhere” is no IPv6 endpoint" in wrong.text
+    focused = re.findall(r"<input[^>]* autofocus", wrong.text)
+    assert len(focused) == 1
+    assert 'value="nowhere"' in focused[0]
     more = post(admin, url, url, of="", more="names", **fields)
     assert 'name="names.2.hosts"' in more.text
     fewer = post(admin, url, url, of="", drop="names:1", **fields)
@@ -261,6 +264,25 @@ def test_long_lists_keep_what_the_page_leaves_out(admin: FlaskClient, control: F
     assert kept(control)["rule"][1]["domains"] == domains[1:]
 
 
+def test_a_long_list_that_is_pasted_is_not_cut_by_an_error(admin: FlaskClient, control: FakeControl) -> None:
+    pasted = " ".join(f"d{n}.example" for n in range(150)) + " not/this " + "last.example"
+    fields: dict[str, Any] = {"name": "many", "action": "deny", "domains": pasted}
+    done = post(admin, "/policy/new", "/policy/new", of="", **fields)
+    assert done.status_code == 422
+    again = re.findall(r'name="domains" value="([^"]*)"', done.text)
+    assert len(again) == 152
+    assert "which stay as they are" not in done.text
+    fields["domains"] = [name for name in again if "/" not in name]
+    assert post(admin, "/policy/new", "/policy/new", of="", **fields).status_code == 303
+    assert len(kept(control)["rule"][-1]["domains"]) == 151
+
+
 def test_copies_get_names_that_fit() -> None:
     assert copy_name("a", {"a", "a-2"}) == "a-3"
     assert copy_name("x" * 32, set()) == "x" * 30 + "-2"
+
+
+def test_a_new_entry_begins_with_the_defaults(admin: FlaskClient, control: FakeControl) -> None:
+    page = get(admin, "/policy/lists/new").text
+    assert 'name="refresh_hours" value="24"' in page
+    assert "differs from the default" not in page

@@ -144,30 +144,37 @@ def test_the_certificate_of_the_authority_is_offered(client: FlaskClient, contro
         assert 'href="/authority.crt"' in get(client, url).text
 
 
-def test_the_why_box_is_there_only_where_the_box_can_say_why(
-    client: FlaskClient, control: FakeControl, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_why_box(client: FlaskClient, control: FakeControl) -> None:
     signed_in(client, control)
-    assert "Why?" not in get(client, "/policy").text
-    asked: list[Any] = []
-
-    def explain(self: FakeControl, *what: Any, candidate: bool) -> dict[str, Any]:
-        asked.append((*what, candidate))
-        return {
-            "verdict": "deny", "rule": "no-trackers",
-            "steps": [{"rule": "time", "matched": False, "why": "port 443 is not 123"},
-                      {"rule": "no-trackers", "matched": True, "why": "all of its conditions hold"}],
-        }  # fmt: skip
-
-    monkeypatch.setattr(FakeControl, "explain", explain, raising=False)
+    assert "Why?" in get(client, "/policy").text
     url = "/policy?client=fd00:1::2&to=ads.example.org&port=443&protocol=tcp&against=live"
     page = get(client, url).text
     assert "Denied by “no-trackers”" in page
     assert "port 443 is not 123" in page
     well_made(page)
-    get(client, "/policy?client=fd00:1::2&to=2001:db8::1&port=53&protocol=udp&user=ann&against=candidate")
-    assert asked == [
-        ("fd00:1::2", None, "ads.example.org:443", "tcp", False),
-        ("fd00:1::2", "ann", "[2001:db8::1]:53", "udp", True),
+    asked = "to=2001:db8::1&port=53&protocol=dns&user=ann&against=candidate&addresses=192.0.2.1,192.0.2.2"
+    get(client, f"/policy?{asked}")
+    assert control.calls == [
+        ("explain", "fd00:1::2", None, "ads.example.org:443", "tcp", None, None),
+        ("explain", None, "ann", "[2001:db8::1]:53", "dns", ["192.0.2.1", "192.0.2.2"], "admin"),
     ]
     assert "Say where to" in get(client, "/policy?to=").text
+    wrong = get(client, "/policy?to=a/b&port=443").text
+    assert "“a/b:443” is no destination. Write it otherwise." in wrong
+    well_made(wrong)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"allow": True, "rule": "default"}, "Allowed by the default"),
+        ({"allow": False, "rule": "always"}, "Always refused"),
+        ({"allow": True, "rule": "time", "pending": True}, "Not the last word"),
+    ],
+)
+def test_what_the_why_box_says(
+    answer: dict[str, Any], words: str, client: FlaskClient, control: FakeControl
+) -> None:
+    signed_in(client, control)
+    control.explanation.update(answer)
+    assert words in get(client, "/policy?to=www.example.org").text
