@@ -102,11 +102,14 @@ class Place:
     changed: int
 
 
-class Broken(Exception):  # noqa: N818 - a state of the file, not of the program
-    """The file is no database, or a damaged one: it has to be moved aside."""
+class ForeignError(sqlite3.DatabaseError):
+    """A database of another version of this program, or none of ours."""
 
 
-def _is_broken(error: sqlite3.Error) -> bool:
+def is_broken(error: sqlite3.Error) -> bool:
+    """True where it is the file and not the disk: it has to be moved aside."""
+    if isinstance(error, ForeignError):
+        return True
     return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -120,8 +123,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 class Store:
-    """The writer's side. Methods raise sqlite3.Error where the disk refuses, Broken for a damaged file;
-    nothing was changed then, and the same may be tried again.
+    """The writer's side. Methods raise sqlite3.Error where the disk refuses or the file is damaged
+    (``is_broken``); nothing was changed then, and the same may be tried again.
     """
 
     def __init__(self, path: Path, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> None:
@@ -132,12 +135,7 @@ class Store:
         self._folded = 0  # roll-ups before this were put together
         self._swept = 0  # words up to this number were looked at
         self.rows = 0
-        try:
-            self._db = self._open()
-        except sqlite3.Error as error:
-            if _is_broken(error):
-                raise Broken from error
-            raise
+        self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(
@@ -151,7 +149,7 @@ class Store:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version != _SCHEMA_VERSION:
                 if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise Broken  # of another version of this program, or not ours
+                    raise ForeignError(f"version {version} of a database, not {_SCHEMA_VERSION}")
                 database.executescript(_SCHEMA)
             self.rows = database.execute("SELECT count(*) FROM session").fetchone()[0]
         except BaseException:
@@ -352,13 +350,12 @@ class _Transaction:
             if kind is None:
                 database.execute("COMMIT")
                 return
-        except sqlite3.Error as refused:
-            error = refused
-        if error is not None:
-            self._store._words.clear()
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                if _is_broken(error):
-                    raise Broken from error
-                raise error
+        except sqlite3.Error:
+            self._undo(database)
+            raise
+        self._undo(database)
+
+    def _undo(self, database: sqlite3.Connection) -> None:
+        self._store._words.clear()
+        if database.in_transaction:  # a full disk has ended it already
+            database.execute("ROLLBACK")

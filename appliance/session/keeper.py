@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from appliance.session.follow import Batch, Follower
-from appliance.session.history import DAY, MAX_BATCH, Broken, Store
+from appliance.session.history import DAY, MAX_BATCH, Store, is_broken
 
 # The history does not grow where the disk has less than this left: control and the log need some.
 MIN_FREE = 64 << 20
@@ -69,10 +69,10 @@ class Keeper:
                 more = self._work(now, wall)
                 self._say("")
                 return more
-            except Broken:
-                self._move_aside(now)
-                return True
             except (sqlite3.Error, OSError) as error:
+                if isinstance(error, sqlite3.Error) and is_broken(error):
+                    self._move_aside(now, error)
+                    return True
                 self._retry_at = now + RETRY
                 self._say(f"The history is not written: {error}. Sessions go on, and it is tried again.")
                 return False
@@ -128,7 +128,7 @@ class Keeper:
         except FileNotFoundError:
             pass
 
-    def _move_aside(self, now: float) -> None:
+    def _move_aside(self, now: float, damage: sqlite3.Error) -> None:
         self._close()
         self._waiting = None
         try:
@@ -140,7 +140,7 @@ class Keeper:
             self._say(f"The history is damaged, and cannot be moved aside: {error}.")
             return
         self.moved_aside += 1
-        print(f"isthmus-history: {self.path} was damaged: moved to {self._damaged}", file=sys.stderr)
+        print(f"isthmus-history: {self.path} ({damage}) is now {self._damaged}", file=sys.stderr)
 
     def _side_files(self) -> list[Path]:
         return [self.path.with_name(self.path.name + suffix) for suffix in _SIDE_FILES]

@@ -90,7 +90,7 @@ def _escaped(part: str) -> str:
 
 
 def _name_patterns(name: str) -> list[str]:
-    name = name.lower().rstrip(".")
+    name = name.lower().rstrip(".") or name
     if name.startswith("*."):
         return [f"%{_escaped(name[1:])}"]
     if name.startswith("."):

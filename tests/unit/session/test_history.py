@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 
 from appliance.session import history
-from appliance.session.history import BY, DAY, HOUR, KEPT_WORDS, MAX_BATCH, Broken, Place, Store, open_reader
+from appliance.session.history import (
+    BY,
+    DAY,
+    HOUR,
+    KEPT_WORDS,
+    MAX_BATCH,
+    Place,
+    Store,
+    is_broken,
+    open_reader,
+)
 from appliance.session.queries import Filters, search
 from appliance.session.sums import OTHER_WORD, series, top
 from tests.unit.session.rows import DENIED, row, traffic
@@ -66,9 +76,9 @@ def test_sums_agree_with_the_rows(store: Store, tmp_path: Path) -> None:
         points = series(database, None, "", BEGIN, BEGIN + 3 * DAY, HOUR)
         assert sum(point["sessions"] for point in points) == len(rows)
         assert sum(point["refused"] for point in points) == sum(one.outcome != "carried" for one in rows)
-        for one in ("fd00:1::2f", "fd00:1::30"):
-            days = series(database, "client", one, BEGIN, BEGIN + 3 * DAY, DAY)
-            hours = series(database, "client", one, BEGIN // DAY * DAY, BEGIN + 4 * DAY, HOUR)
+        for client in ("fd00:1::2f", "fd00:1::30"):
+            days = series(database, "client", client, BEGIN, BEGIN + 3 * DAY, DAY)
+            hours = series(database, "client", client, BEGIN // DAY * DAY, BEGIN + 4 * DAY, HOUR)
             for day in days:
                 inside = [p for p in hours if day["start"] <= p["start"] < day["start"] + DAY]
                 assert day["to_lan"] == sum(point["to_lan"] for point in inside)
@@ -173,8 +183,9 @@ def test_a_full_disk_changes_nothing_and_is_got_over(store: Store, tmp_path: Pat
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     path.write_bytes(b"rubbish" * 1_000)
-    with pytest.raises(Broken):
+    with pytest.raises(sqlite3.DatabaseError) as told:
         Store(path)
+    assert is_broken(told.value)
 
 
 @pytest.mark.parametrize("version", [0, history._SCHEMA_VERSION + 1])
@@ -184,8 +195,9 @@ def test_somebody_elses_database_is_told(tmp_path: Path, version: int) -> None:
         database.execute("CREATE TABLE something (x)")
         database.execute(f"PRAGMA user_version = {version}")
         database.commit()
-    with pytest.raises(Broken):
+    with pytest.raises(sqlite3.DatabaseError) as told:
         Store(path)
+    assert is_broken(told.value)
 
 
 def test_pages_that_were_overwritten_are_told(store: Store, tmp_path: Path) -> None:
@@ -198,9 +210,9 @@ def test_pages_that_were_overwritten_are_told(store: Store, tmp_path: Path) -> N
         for page in range(4_096, size, 4_096):
             file.seek(page)
             file.write(b"\xa5" * 4_096)
-    with pytest.raises(Broken):
-        broken = Store(path)
-        broken.add(list(traffic(100)), PLACE)
+    with pytest.raises(sqlite3.DatabaseError) as told, closing(Store(path)) as broken:
+        broken.add(list(traffic(100)), PLACE)  # if it was not found out before
+    assert is_broken(told.value)
 
 
 def test_a_reader_changes_nothing(store: Store, tmp_path: Path) -> None:

