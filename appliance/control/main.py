@@ -13,6 +13,7 @@ from appliance.control.accounts import Accounts
 from appliance.control.box import Box, is_root
 from appliance.control.candidates import Candidates
 from appliance.control.commits import Commits, NotAppliedError
+from appliance.control.monitoring import Monitor
 from appliance.control.revisions import Revisions
 from appliance.control.server import ControlServer, Interface
 from appliance.errors import ConfigError, IsthmusError
@@ -117,6 +118,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         commits,
         Tables(box.runtime / "lists" / "tables"),
     )
+    interface.monitor = Monitor(box.runtime, box.ask_proxy)
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
         print("isthmus-control: ready", file=sys.stderr)

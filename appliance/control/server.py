@@ -21,6 +21,7 @@ from appliance.config import Config, dump, parse
 from appliance.config.schema import without_passwords
 from appliance.control.accounts import Accounts
 from appliance.control.commits import Commits
+from appliance.control.monitoring import MonitoringVerbs
 from appliance.control.policy_verbs import PolicyVerbs
 from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problems_plain, refusals, refuse
 from appliance.errors import ConfigError
@@ -40,6 +41,7 @@ _WEB_ONLY = frozenset(
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
         *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
         *("Commit", "Confirm", "Rollback"),
+        *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession"),
     }
 )
 # What only root may, who is at the box itself: the console must not be able to give itself a password.
@@ -73,7 +75,7 @@ class Gate:
         return method not in _WEB_ONLY and uid in self._members
 
 
-class Interface(ConfigurationVerbs, PolicyVerbs):
+class Interface(ConfigurationVerbs, PolicyVerbs, MonitoringVerbs):
     """org.isthmus.control, method by method."""
 
     def __init__(
