@@ -31,9 +31,9 @@ The sessions that are open now, the newest first. `isthmus sessions kill ID` end
 may begin another: what is to stay away is a rule's matter (isthmus add rule …).
 """
 _LOG = """\
-Sessions that ended or did not come about, the newest last. DEN: denied by the policy, REF: refused by the other
-side, LIM: over a limit, ERR: not reached. `isthmus log erase` forgets all of it, and the charts; counters stay.
-What policy.privacy leaves out is not there.
+Sessions that ended or did not come about, the newest last. DEN: denied by the policy, REF: refused by the
+other side, LIM: over a limit, ERR: not reached. What policy.privacy leaves out is not there. `isthmus log
+erase` forgets all of it, and what `isthmus top` tells; counters stay.
 """
 _LOG_EXAMPLES = """\
 examples:
@@ -175,7 +175,7 @@ def print_sessions(found: list[dict[str, Any]], total: int) -> None:
 def _sessions(options: argparse.Namespace, client: ControlClient) -> None:
     if options.verb == "kill":
         if options.id is None:
-            raise IsthmusError("Which session", "`isthmus sessions` lists them with their IDs.")
+            raise IsthmusError("No session is named", "`isthmus sessions` lists them with their IDs.")
         if not client.kill_session(options.id):
             raise IsthmusError(f"There is no session {options.id}", "It may have ended by itself.")
         print(f"Session {options.id} is ended.")
@@ -254,17 +254,17 @@ def _line(row: dict[str, Any], options: argparse.Namespace) -> str:
 
 
 def _as_row(row: dict[str, Any]) -> Row:
+    given = ("kind", "reason", "client", "client_port", "server_port", "origin_port")
     texts = ("server", "origin", "service", "name", "named_by", "user", "rule")
+    values: dict[str, Any] = {key: row[key] for key in given}
+    values.update({key: row.get(key) or "" for key in texts})
     return Row(
         time=round(row["time"] * 1000),
         outcome=Outcome(row["outcome"]),
         age=round(row["age"] * 1000),
         to_wan=row["bytes_to_wan"],
         to_lan=row["bytes_to_lan"],
-        **{
-            key: row[key] for key in ("kind", "reason", "client", "client_port", "server_port", "origin_port")
-        },
-        **{key: row.get(key) or "" for key in texts},
+        **values,
     )
 
 
