@@ -9,10 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from appliance import __version__, accounts_cli, backup_cli, complete_cli, config_cli, policy_cli
+from appliance import (
+    __version__,
+    accounts_cli,
+    backup_cli,
+    complete_cli,
+    config_cli,
+    monitor_cli,
+    policy_cli,
+)
 from appliance.config import load
 from appliance.control.client import ControlClient
 from appliance.errors import WIRE, ConfigError, Failure, IsthmusError
+from appliance.monitor_cli import age, size
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
@@ -30,10 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     status = commands.add_parser("status", help="addresses, health, sessions at a glance")
     status.add_argument("--json", action="store_true", help="everything, for programs")
-    sessions = commands.add_parser("sessions", help="the sessions that are open now, newest first")
-    sessions.add_argument("--json", action="store_true", help="everything, for programs")
-    sessions.add_argument("--limit", type=int, default=50, help="at most so many (default 50, up to 1000)")
-    sessions.add_argument("--search", help="part of an address, a port, or tcp, udp, icmp")
+    monitor_cli.add_parsers(commands)
     check = commands.add_parser("check", help="say what is wrong with a configuration file")
     check.add_argument("file", type=Path)
     config_cli.add_parsers(commands)
@@ -45,22 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     complete.add_argument("word")
     parser.set_defaults(commands=list(commands.choices))
     return parser
-
-
-def size(count: float) -> str:
-    """Bytes for a person: 1.90 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.2f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
-
-
-def age(seconds: float) -> str:
-    """A duration for a person: 2:14, 3:02:14."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def print_status(status: dict[str, Any]) -> None:
@@ -109,29 +99,6 @@ def print_status(status: dict[str, Any]) -> None:
             print(f"       {check['detail']} {check['fix']}".rstrip())
 
 
-def endpoint(address: str, port: int) -> str:
-    """An address with its port: 192.0.2.1:80, [2001:db8::1]:80."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def print_sessions(found: list[dict[str, Any]], total: int) -> None:
-    """The sessions as a table."""
-    if not found:
-        print("No session is open.")
-        return
-    print(f"{'KIND':<5}{'STATE':<10}{'CLIENT':<42}{'ORIGIN':<42}{'AGE':>9}{'TO WAN':>11}{'TO LAN':>11}")
-    for session in found:
-        client = endpoint(session["client"], session["client_port"])
-        # The name that was asked for says more than the address that it led to.
-        origin = endpoint(session.get("name") or session["origin"], session["origin_port"])
-        print(
-            f"{session['kind']:<5}{session['state']:<10}{client:<42}{origin:<42}{age(session['age']):>9}"
-            f"{size(session['bytes_to_wan']):>11}{size(session['bytes_to_lan']):>11}"
-        )
-    if total > len(found):
-        print(f"{len(found)} of {total}; --limit shows more, --search narrows.")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run one command; see the parser for the exit status."""
     options = _parser().parse_args(argv)
@@ -140,6 +107,8 @@ def main(argv: list[str] | None = None) -> int:
         if options.command == "check":
             load(options.file)
             print(f"{options.file}: no problem found")
+        elif options.command in monitor_cli.VERBS:
+            monitor_cli.run(options, client)
         elif options.command in ("user", "group"):
             accounts_cli.run(options, client)
         elif options.command == "explain":
@@ -152,18 +121,12 @@ def main(argv: list[str] | None = None) -> int:
             known = sorted(set(options.commands) - {"complete"})
             offers = complete_cli.offers(options.line, known, client, config_cli.author())
             print("\n".join(complete_cli.for_bash(offers, options.line, options.word)))
-        elif options.command == "status":
+        else:
             status = client.status()
             if options.json:
                 print(json.dumps(status, indent=2))
             else:
                 print_status(status)
-        else:
-            found, total = client.sessions(options.limit, options.search)
-            if options.json:
-                print(json.dumps({"sessions": found, "total": total}, indent=2))
-            else:
-                print_sessions(found, total)
         sys.stdout.flush()
     except BrokenPipeError:
         # `isthmus status | head`: the reader has seen enough. What is left goes nowhere.

@@ -102,6 +102,8 @@ def _services(before: Config, after: Config) -> Iterator[Effect]:
         yield Effect("Limits hold at once, for what is open too.")
     if before.user != after.user or before.group != after.group:
         yield Effect("Users and groups hold at once; sessions that are open stay.")
+    if before.log != after.log:
+        yield Effect("The log of sessions goes to its new places at once.")
     if before.proxy.workers != after.proxy.workers:
         yield Effect("Starts or ends workers of the proxy: sessions stay with those they have.")
     elif before.proxy != after.proxy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -21,6 +21,7 @@ _PSEUDONYM = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,62}")
 # Of a password's hash. Each try of anybody costs so much: more would let them use up the box. KiB; rounds.
 MAX_HASH_MEMORY = 262_144
 MAX_HASH_PASSES = 16
+_SYSLOG = re.compile(r"(tls|tcp)://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([1-9][0-9]{0,4})")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)
 
 
@@ -125,6 +126,28 @@ def valid_pseudonym(name: str) -> str:
     return name
 
 
+def _syslog_server(text: str) -> str:
+    if not _SYSLOG.fullmatch(text):
+        raise ValueError(
+            f"“{text}” is no syslog server: tls://logs.example:6514, or unencrypted tcp://192.0.2.1:514"
+        )
+    _tls, host, port = syslog_target(text)
+    if port > 65_535:
+        raise ValueError(f"“{port}” is no port: 1 to 65535")
+    try:
+        ip_address(host)
+    except ValueError:
+        _domain(host)
+    return text
+
+
+def syslog_target(text: str) -> tuple[bool, str, int]:
+    """(over TLS, host, port) of a validated server."""
+    scheme, _separator, place = text.partition("://")
+    host, _colon, port = place.rpartition(":")
+    return scheme == "tls", host.strip("[]"), int(port)
+
+
 AccountName = Annotated[str, AfterValidator(account_name)]
 LabelName = Annotated[str, AfterValidator(_label_name)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -135,6 +158,9 @@ LanNetwork = Annotated[IPv6Network, AfterValidator(_lan_network)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 PrefixNetwork = Annotated[IPv6Network, AfterValidator(_translation_prefix)]
+
+
+SyslogServer = Annotated[str, AfterValidator(_syslog_server)]
 
 
 class Section(BaseModel):

@@ -25,6 +25,7 @@ from appliance.config.fields import (
     Port,
     PrefixNetwork,
     Section,
+    SyslogServer,
     argon2id,
     valid_pseudonym,
 )
@@ -301,6 +302,18 @@ class Console(Section):
     port: Annotated[int, Field(ge=1, le=65_535)] = 443  # HTTPS on the LAN address
 
 
+class Log(Section):
+    """Where the log of sessions goes beside the box's own history."""
+
+    # A server that gets each line at once: tls://logs.example:6514 (RFC 5425), or tcp://…, which everybody on
+    # the way can read. What policy.privacy leaves out is not sent either.
+    syslog: SyslogServer | None = None
+    # The authority that its certificate is checked by (a PEM file). Without one: those that the system has.
+    syslog_authority: str | None = None
+    # Write a file in squid's format too: /var/log/isthmus-history/access.log.
+    squid: bool = False
+
+
 def _one_prefix() -> tuple[Translation, ...]:
     return (Translation(),)
 
@@ -323,6 +336,7 @@ class Config(Section):
     group: Annotated[tuple[Group, ...], Field(max_length=1_024)] = ()
     user: Annotated[tuple[User, ...], Field(max_length=65_536)] = ()
     policy: Policy = Policy()
+    log: Log = Log()
     name_list: Annotated[tuple[NameList, ...], Field(max_length=64)] = ()
     schedule: Annotated[tuple[Schedule, ...], Field(max_length=256)] = ()
     device: Annotated[tuple[Device, ...], Field(max_length=65_536)] = ()

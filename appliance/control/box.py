@@ -153,7 +153,7 @@ class Box:
                     run_tool("systemctl", "--no-block", "try-restart", "isthmus-unbound.service")
         if self.config != self._told:
             # A proxy that is not there reads the file when it starts.
-            self._proxy("Reload")
+            self.ask_proxy("Reload")
             if self.networkd:
                 for unit in ("isthmus-dns64.service", "isthmus-lists.service"):
                     with contextlib.suppress(IsthmusError):
@@ -193,7 +193,7 @@ class Box:
             problems += [problem] if problem is not None else []
         self.certificate_problems = problems
         if changed:
-            self._proxy("Reload")
+            self.ask_proxy("Reload")
         self._certificate_judged = now
 
     def refresh(self) -> None:
@@ -219,7 +219,8 @@ class Box:
 
     # -- what others ask -----------------------------------------------------------------------
 
-    def _proxy(self, method: str, **parameters: Any) -> dict[str, Any] | None:
+    def ask_proxy(self, method: str, **parameters: Any) -> dict[str, Any] | None:
+        """One call of org.isthmus.proxy; None where it does not answer."""
         try:
             path = self.runtime / "proxy" / "proxy.sock"
             return call(path, f"org.isthmus.proxy.{method}", parameters, PROXY_TIMEOUT)
@@ -228,12 +229,12 @@ class Box:
 
     def sessions(self, limit: int, search: str | None) -> dict[str, Any]:
         """ListSessions: the proxy's answer, or none."""
-        found = self._proxy("ListSessions", limit=limit, search=search)
+        found = self.ask_proxy("ListSessions", limit=limit, search=search)
         return found if found is not None else {"sessions": [], "total": 0}
 
     def status(self) -> dict[str, Any]:
         """GetStatus: everything that the dashboard shows."""
-        proxy = self._proxy("GetStatus")
+        proxy = self.ask_proxy("GetStatus")
         ports, gateway = observe.snapshot()
         by_name = {port.name: port for port in ports}
         facts = self.facts

@@ -91,6 +91,44 @@ class ControlClient:
         found = self._call("ListSessions", limit=limit, search=search)
         return found["sessions"], found["total"]
 
+    def kill_session(self, number: str) -> bool:
+        """End an open session by its ``id``; False where there is none."""
+        return bool(self._call("KillSession", id=number)["killed"])
+
+    def search_history(
+        self, filters: dict[str, Any], cursor: str = "", limit: int = 50
+    ) -> tuple[list[dict[str, Any]], str, float]:
+        """Types HistoryFilters and HistoryRow: (rows, the next page's cursor or "", searched)."""
+        found = self._call("SearchHistory", filters=filters, cursor=cursor or None, limit=limit)
+        return found["rows"], found["cursor"], float(found["searched"])
+
+    def top_history(
+        self, by: str, since: float, until: float, measure: str = "octets", limit: int = 10
+    ) -> list[dict[str, Any]]:
+        """The type HistorySum, most first."""
+        sums: list[dict[str, Any]] = self._call(
+            "TopHistory", by=by, since=since, until=until, measure=measure, limit=limit
+        )["sums"]
+        return sums
+
+    def history_series(
+        self, by: str | None, key: str | None, since: float, until: float, step: int
+    ) -> list[dict[str, Any]]:
+        """The type HistoryPoint."""
+        points: list[dict[str, Any]] = self._call(
+            "HistorySeries", by=by, key=key, since=since, until=until, step=step
+        )["points"]
+        return points
+
+    def erase_history(self) -> None:
+        """Forget the log and the history; ControlError where something is left."""
+        self._call("EraseHistory")
+
+    def history_status(self) -> dict[str, Any]:
+        """The type HistoryStatus."""
+        status: dict[str, Any] = self._call("GetHistoryStatus")["status"]
+        return status
+
     def config(self) -> str:
         """The active configuration as TOML."""
         return str(self._call("GetConfig")["toml"])

@@ -15,6 +15,7 @@ from appliance.control.backup import Backups
 from appliance.control.box import Box, is_root
 from appliance.control.candidates import Candidates
 from appliance.control.commits import Commits, NotAppliedError
+from appliance.control.monitoring import Monitor
 from appliance.control.revisions import BY_HAND, Revisions
 from appliance.control.server import ControlServer, Interface
 from appliance.control.watchdog import alive
@@ -128,6 +129,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         Tables(box.runtime / "lists" / "tables"),
         Backups(box.state, commits.drafting, renew),
     )
+    interface.monitor = Monitor(box.runtime, box.ask_proxy)
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
         print("isthmus-control: ready", file=sys.stderr)

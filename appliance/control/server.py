@@ -23,6 +23,7 @@ from appliance.control.accounts import Accounts
 from appliance.control.backup import Backups
 from appliance.control.backup_verbs import BackupVerbs
 from appliance.control.commits import Commits
+from appliance.control.monitoring import MonitoringVerbs
 from appliance.control.policy_verbs import PolicyVerbs
 from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problems_plain, refusals, refuse
 from appliance.errors import ConfigError
@@ -42,6 +43,7 @@ _WEB_ONLY = frozenset(
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
         *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
         *("Commit", "Confirm", "Rollback", "Backup", "RestoreBackup"),
+        *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession"),
     }
 )
 # What only root may, who is at the box itself: the console must not be able to give itself a password.
@@ -75,7 +77,7 @@ class Gate:
         return method not in _WEB_ONLY and uid in self._members
 
 
-class Interface(ConfigurationVerbs, PolicyVerbs, BackupVerbs):
+class Interface(ConfigurationVerbs, PolicyVerbs, BackupVerbs, MonitoringVerbs):
     """org.isthmus.control, method by method."""
 
     def __init__(

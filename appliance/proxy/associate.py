@@ -32,7 +32,7 @@ from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.loop import Handler
 from appliance.proxy.relay import EPOLLIN
 from appliance.proxy.resolver import Answer
-from appliance.session.record import OPEN, Session
+from appliance.session.record import KILLED, OPEN, Session
 
 # Peers of one association; the one that was silent longest makes room. Each is a descriptor.
 MAX_PEERS = 64
@@ -59,6 +59,13 @@ class Peer(Handler):
     def on_event(self, events: int) -> None:
         """Answers, or an error about what was sent."""
         self._association.answers(self)
+
+    def kill(self, session: object) -> bool:
+        """End it, where it is this one; the client's next datagram begins another."""
+        if self.session is None or session is not self.session:
+            return False
+        self._association.end(self, KILLED)
+        return True
 
 
 class Association(Handler):
@@ -188,7 +195,7 @@ class Association(Handler):
             peer.sock.close()
             return
         if len(self._peers) >= MAX_PEERS:
-            self._end(min(self._peers.values(), key=lambda other: other.last), "room for others")
+            self.end(min(self._peers.values(), key=lambda other: other.last), "room for others")
         session = context.open("udp", self._client.endpoints, route.text, OPEN)
         session.name, session.user = peer.key[0], self._client.user
         session.named_by, session.rule = "asked", rule
@@ -209,7 +216,7 @@ class Association(Handler):
             left = int(peer.last) + lifetime - second
             if left > 0:
                 return second + left
-            self._end(peer, "idle")
+            self.end(peer, "idle")
             return 0
 
         self._context.timers.add(int(peer.last) + lifetime, idle)
@@ -241,7 +248,8 @@ class Association(Handler):
 
     # -- the end -------------------------------------------------------------------------------
 
-    def _end(self, peer: Peer, reason: str) -> None:
+    def end(self, peer: Peer, reason: str) -> None:
+        """It is over; a second time nothing happens."""
         if self._peers.pop(peer.key, None) is not None:
             self._context.bury(peer.fd, peer.sock)
             if peer.session is not None:
@@ -252,7 +260,7 @@ class Association(Handler):
         if not self._closed:
             self._closed = True
             for peer in list(self._peers.values()):
-                self._end(peer, "closed")
+                self.end(peer, "closed")
             self._context.bury(self._sock.fileno(), self._sock)
 
 

@@ -58,6 +58,10 @@ class SplicedBody(Handler):
         self.on_event(EPOLLIN)
         return True
 
+    def kill(self, session: object) -> bool:
+        """The client's stream knows whose it is."""
+        return self._target.kill(session)
+
     def on_event(self, events: int) -> None:
         """Something moved on either side."""
         if self._pipe is None:

@@ -41,7 +41,7 @@ from appliance.proxy.origin_errors import OriginError, OriginErrors
 from appliance.proxy.path_mtu import PathMtu
 from appliance.proxy.quic_name import QuicName
 from appliance.proxy.relay import EPOLLIN
-from appliance.session.record import OPEN, Session
+from appliance.session.record import KILLED, OPEN, Session
 
 # Above this a hop limit is a host's default and says nothing; below it somebody counts hops.
 TRACEROUTE_HOPS = 32
@@ -515,6 +515,14 @@ class Datagrams(Handler):
             return second + left
         self._end(flow, "idle")
         return 0
+
+    def kill(self, session: object) -> bool:
+        """End a session's flow, where it is one of these; the client's next datagram begins another."""
+        for flow in self._flows.values():
+            if flow.session is session:
+                self._end(flow, KILLED)
+                return True
+        return False
 
     def _end(self, flow: Flow, reason: str) -> None:
         del self._flows[flow.key]

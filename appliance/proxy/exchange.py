@@ -38,7 +38,7 @@ from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.pool import Pooled
 from appliance.proxy.stream import MAX_UNSENT, NOBODY, Owner, Stream
 from appliance.proxy.tunnel import tunnel
-from appliance.session.record import DIALLING, OPEN, Session, literal_address
+from appliance.session.record import DIALLING, KILLED, OPEN, Session, literal_address
 
 # Seconds for a head to come whole, and for the next request to begin. Shorter cuts people on poor links,
 # longer holds a descriptor for each client that only wants to hold one.
@@ -189,6 +189,15 @@ class HttpClient(Owner):
         origin = self._origin
         if origin is not None:
             origin.stream.resume()
+
+    def kill(self, session: object) -> bool:
+        """End the request that is under way, and the connection with it."""
+        if self._session is None or session is not self._session:
+            return False
+        self._unwatch()
+        self._end(KILLED)
+        self.stream.abort()
+        return True
 
     # -- a request -----------------------------------------------------------------------------
 

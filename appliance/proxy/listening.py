@@ -18,7 +18,7 @@ from appliance.protocol.sniff import MAX_HEAD, Sniff, http_host, server_name
 from appliance.proxy.context import Context, Destination
 from appliance.proxy.loop import Handler
 from appliance.proxy.relay import EPOLLRDHUP, LEG_EVENTS, RelayContext, join
-from appliance.session.record import OPEN, Session
+from appliance.session.record import KILLED, OPEN, Session
 
 # Seconds in which a client that speaks first has spoken, measured from its last octets. Longer would hold up
 # protocols whose server speaks first (mail, SSH); shorter would miss the names of clients far away.
@@ -97,6 +97,13 @@ class Listening(Handler):
                 return
             self._timer.cancel()
             self._timer = self._context.at(LISTEN_TIMEOUT, self._in_time)
+
+    def kill(self, session: object) -> bool:
+        """End it, where it is this one."""
+        if session is not self._session or self._over:
+            return False
+        self._end(KILLED)
+        return True
 
     def abandon(self) -> None:
         """No memory."""

@@ -31,6 +31,10 @@ class Handler:
     def abandon(self) -> None:
         """Memory ran out in the middle of ``on_event``: what it was doing may be half done."""
 
+    def kill(self, session: object) -> bool:
+        """End the session with a reset, where it is one of this handler's; False where it is none."""
+        return False
+
 
 class Timer(Handler):
     """One call to come, from ``Loop.at``. When memory runs out in a handler's method, that one is told."""
@@ -84,6 +88,10 @@ class Loop:
         if fd < len(self._handlers) and self._handlers[fd] is not None:
             self._handlers[fd] = None
             self.kernel.ignore(fd)
+
+    def kill(self, session: object) -> bool:
+        """Have whoever carries the session end it; False where nobody does. Every handler is asked."""
+        return any(handler.kill(session) for handler in list(self._handlers) if handler is not None)
 
     def bury(self, fd: int, sock: socket | None = None) -> None:
         """Forget the descriptor now, close it after this batch of events; ``sock`` where an object has it.

@@ -26,7 +26,7 @@ from appliance.proxy.datagram import DEFAULT_TTL, TRACEROUTE_HOPS, Datagrams, sh
 from appliance.proxy.loop import Handler
 from appliance.proxy.origin_errors import read_errors
 from appliance.proxy.relay import EPOLLERR, EPOLLIN
-from appliance.session.record import OPEN, Session
+from appliance.session.record import KILLED, OPEN, Session
 
 # Answers taken from one socket before the others have their turn.
 MAX_ANSWERS = 32
@@ -74,6 +74,10 @@ class Binding(Handler):
             self.owner.errors(self)
         if events & EPOLLIN:
             self.owner.answers(self)
+
+    def kill(self, session: object) -> bool:
+        """End the flow, where it is one of any binding; the client's next request begins another."""
+        return self.owner.kill(session)
 
 
 def _place(key: bytes, way: Way) -> bytes:
@@ -308,6 +312,14 @@ class Pings:
         self._enter(Flow(session, binding, key, target, entry["last"]))
 
     # -- the end -------------------------------------------------------------------------------
+
+    def kill(self, session: object) -> bool:
+        """End a session's flow; False where there is none."""
+        for flow in self._flows.values():
+            if flow.session is session:
+                self._end(flow, KILLED)
+                return True
+        return False
 
     def _end(self, flow: Flow, reason: str) -> None:
         context, binding = self._context, flow.binding

@@ -171,6 +171,13 @@ class Incoming(Handler):
         elif events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
             self.owner.dialled(self)
 
+    def kill(self, session: object) -> bool:
+        """End it, where it is this one."""
+        if session is not self.session or self.over:
+            return False
+        self.owner.give_up(self, Failure.DENIED)
+        return True
+
     def sniff_deadline(self, _second: int) -> int:
         """A client that does not say where it wants to go."""
         if not self.over and self.server == _NONE:

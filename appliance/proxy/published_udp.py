@@ -26,7 +26,7 @@ from appliance.proxy.loop import Handler
 from appliance.proxy.published import bind_as_client, open_service, steer
 from appliance.proxy.relay import EPOLLIN
 from appliance.proxy.targets import Target, Targets
-from appliance.session.record import MAPPED, OPEN, Session
+from appliance.session.record import KILLED, MAPPED, OPEN, Session
 
 MAX_DATAGRAMS = 32
 MAX_DATAGRAM = 65_536
@@ -93,6 +93,13 @@ class Flow(Handler):
         """Answers of the target, or an error about what was sent to it."""
         self.owner.answers(self)
 
+    def kill(self, session: object) -> bool:
+        """End it, where it is this one; the client's next datagram begins another."""
+        if session is not self.session:
+            return False
+        self.owner.end(self, KILLED)
+        return True
+
 
 class PublishedUdp:
     """The published UDP services of a worker."""
@@ -130,7 +137,7 @@ class PublishedUdp:
 
     def _close(self, service: Service) -> None:
         for flow in [flow for flow in self._flows.values() if flow.service is service]:
-            self._end(flow, "service removed")
+            self.end(flow, "service removed")
         self._context.ignore(service.sock.fileno())
         service.sock.close()
 
@@ -209,7 +216,7 @@ class PublishedUdp:
             left = int(flow.last) + context.config.proxy.timers.udp - second
             if left > 0:
                 return second + left
-            self._end(flow, "idle")
+            self.end(flow, "idle")
             return 0
 
         context.timers.add(int(flow.last) + context.config.proxy.timers.udp, idle)
@@ -236,9 +243,10 @@ class PublishedUdp:
         """The target does not take datagrams: the client's next one opens a flow to another."""
         if failure in (Failure.REFUSED, Failure.HOST_UNREACHABLE, Failure.NO_ROUTE):
             flow.target.found(False, self._context.now)
-        self._end(flow, failure.value)
+        self.end(flow, failure.value)
 
-    def _end(self, flow: Flow, reason: str) -> None:
+    def end(self, flow: Flow, reason: str) -> None:
+        """It is over; a second time nothing happens."""
         if self._flows.get(flow.key) is flow:
             del self._flows[flow.key]
             self._context.bury(flow.sock.fileno(), flow.sock)

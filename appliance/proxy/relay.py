@@ -22,7 +22,7 @@ from typing import cast
 from appliance.errors import Failure
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
-from appliance.session.record import CLOSING, Session
+from appliance.session.record import CLOSING, KILLED, Session
 
 # One recv. Smaller costs system calls, larger cache misses; bulk goes by splice anyway.
 READ_SIZE = 65_536
@@ -336,6 +336,13 @@ class Leg(Handler):
     def abandon(self) -> None:
         """Out of memory: octets may be lost, so both ends are told."""
         self.abort(Failure.MEMORY.value)
+
+    def kill(self, session: object) -> bool:
+        """End it, where it is this one."""
+        if session is not self.session or self.closed:
+            return False
+        self.abort(KILLED)
+        return True
 
     def abort(self, reason: str) -> None:
         """End both legs with a reset."""

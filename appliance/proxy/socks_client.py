@@ -9,7 +9,7 @@ from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.stream import NOBODY, Owner, Stream
 from appliance.proxy.tunnel import tunnel
-from appliance.session.record import DIALLING, OPEN, Session
+from appliance.session.record import DIALLING, KILLED, OPEN, Session
 
 _CLOSED = State.CLOSED
 
@@ -75,6 +75,13 @@ class SocksClient(Owner):
     def on_broken(self, stream: Stream, why: str) -> None:
         """It is gone."""
         self._fail(why)
+
+    def kill(self, session: object) -> bool:
+        """A session that is being dialled; those of an association are its own."""
+        if self._session is None or session is not self._session:
+            return False
+        self._fail(KILLED)
+        return True
 
     def _refused(self) -> None:
         """What the protocol says is out; close behind it."""

@@ -61,6 +61,10 @@ class Owner:
     def on_secured(self, stream: Stream) -> None:
         """The TLS handshake is done."""
 
+    def kill(self, session: object) -> bool:
+        """End the session with a reset, where it is one of this owner's; False where it is none."""
+        return False
+
 
 NOBODY = Owner()
 
@@ -258,6 +262,11 @@ class Stream(Handler):
             self.owner = NOBODY
             self.tls = None
             self.unsent = b""
+
+    def kill(self, session: object) -> bool:
+        """The owner knows its sessions."""
+        owner = self.owner
+        return owner.kill(session)
 
     def abort(self) -> None:
         """Close with a reset."""

@@ -30,14 +30,18 @@ from appliance.proxy.passwords import Helper
 from appliance.proxy.seat import ANSWER_TIMEOUT, Process, Seat
 from appliance.proxy.verifier import COUNTS
 from appliance.proxy.worker import MAX_LISTED, READY, run_worker
+from appliance.session.rotation import DAY, Rotation
+from appliance.session.row import NoRowError, parse
 
 STOP_TIMEOUT = 2.0
 POLL_INTERVAL = 1.0
-# The log is moved away at this size, and so many moved ones are kept.
+# The log is moved away at this size, or when it is a day old, and so many moved ones are kept. They are what
+# the history has to catch up with after it was away.
 MAX_LOG_BYTES = 16 << 20
 KEPT_LOGS = 4
 MAX_MESSAGE = 65_536
 MAX_CLIENTS = 32
+MAX_ID = 40  # signs of a session's
 # Loading the new program and the configuration, on a box that is busy.
 CHECK_TIMEOUT = 30.0
 # A new worker's start, before the one before it lets go of its listeners; the supervisor waits meanwhile.
@@ -83,6 +87,7 @@ class Supervisor:
         self._config = config
         self._runtime = runtime
         self._log_path = log_path
+        self._rotation = None if log_path is None else Rotation(log_path, MAX_LOG_BYTES, KEPT_LOGS, _time_of)
         self._seats: list[Seat] = []
         self._draining: list[Process] = []
         self._poll = select.poll()
@@ -104,6 +109,12 @@ class Supervisor:
 
             def ListSessions(self, limit: int, search: str | None) -> dict[str, Any]:  # noqa: N802
                 return supervisor.sessions(limit, search)
+
+            def Kill(self, id: str) -> dict[str, Any]:  # noqa: N802, A002
+                return {"killed": supervisor.kill(id)}
+
+            def EraseLog(self) -> dict[str, Any]:  # noqa: N802
+                return {"problem": supervisor.erase_log()}
 
             def Reload(self) -> dict[str, Any]:  # noqa: N802
                 return {"problem": supervisor.reload()}
@@ -374,15 +385,14 @@ class Supervisor:
         self._seats += [Seat.open(index) for index in range(len(self._seats), workers)]
 
     def _rotate_log(self) -> None:
-        path = self._log_path
+        rotation, now = self._rotation, time.time()
+        if rotation is None:
+            return
         try:
-            if path is None or path.stat().st_size < MAX_LOG_BYTES:
+            rotation.forget(now - self._config.policy.retention_days * DAY)
+            if not rotation.is_due(now):
                 return
-            for number in range(KEPT_LOGS - 1, 0, -1):
-                older = path.with_name(f"{path.name}.{number}")
-                if older.exists():
-                    older.rename(path.with_name(f"{path.name}.{number + 1}"))
-            path.rename(path.with_name(f"{path.name}.1"))
+            rotation.move()
         except OSError:
             return  # no log yet, or a disk that refuses: the traffic goes on
         for process in self._processes():
@@ -455,6 +465,28 @@ class Supervisor:
         found.sort(key=lambda session: float(session["age"]))
         return {"sessions": found[:limit], "total": total}
 
+    def kill(self, number: str) -> bool:
+        """Kill of org.isthmus.proxy: end one session by its ``id``; False where there is none."""
+        worker, _dash, session = number.partition("-")
+        if not (worker.isdecimal() and session.isdecimal() and len(number) < MAX_ID):
+            return False
+        question = {"ask": "kill", "number": int(session)}
+        for process in self._processes():
+            if process.index == int(worker):
+                answer = process.ask(question)
+                if answer is not None and answer.get("killed"):
+                    return True
+        return False
+
+    def erase_log(self) -> str | None:
+        """EraseLog of org.isthmus.proxy: why it could not be erased, in words."""
+        if self._rotation is not None:
+            try:
+                self._rotation.erase()
+            except OSError as error:
+                return f"The log of sessions cannot be erased: {error.strerror or error}."
+        return None
+
     def _accept(self) -> None:
         try:
             client, _address = self._socket.accept()
@@ -484,6 +516,14 @@ class Supervisor:
             self._poll.unregister(fd)
             del self._clients[fd]
             client.close()
+
+
+def _time_of(line: bytes) -> float | None:
+    """When a line of the log was written; None where it is none."""
+    try:
+        return parse(line).time / 1000
+    except NoRowError:
+        return None
 
 
 def _describe(

@@ -59,7 +59,7 @@ cdef class Transparent(Handler):
     cdef object _refuse(self, bytes syn, Destination target, object failure, object verdict=*)
     @cython.locals(code=int, context=Context, samples=list)
     cpdef object _undo(self, bytes key, int fd, Session session)
-    cpdef object give_up(self, Held held)
+    cpdef object give_up(self, Held held, object failure)
     cpdef object dialled(self, Held held, bint failed)
     @cython.locals(now=double, held=Held, waiting=dict)
     cpdef object every_second(self)

@@ -77,7 +77,11 @@ class Held(Handler):
 
     def abandon(self) -> None:
         """Out of memory."""
-        self.owner.give_up(self)
+        self.owner.give_up(self, Failure.MEMORY)
+
+    def kill(self, session: object) -> bool:
+        """The client is told that it may not, as by a rule."""
+        return session is self.session and self.owner.give_up(self, Failure.DENIED)
 
 
 class _Sessions(Registry):
@@ -222,10 +226,12 @@ class Transparent(Handler):
         if session is not None:
             self._context.drop(session)
 
-    def give_up(self, held: Held) -> None:
-        """A client that waits will get nothing: memory ran out."""
-        if held.key in self.dialling or held.key in self.released:
-            self._drop(held, Failure.MEMORY)
+    def give_up(self, held: Held, failure: Failure) -> bool:
+        """A client that waits will get nothing; False where it does not wait any more."""
+        if held.key not in self.dialling and held.key not in self.released:
+            return False
+        self._drop(held, failure)
+        return True
 
     def _hold(self, held: Held) -> None:
         self._context.watch(held.fd, held, _LEG_EVENTS)
@@ -283,14 +289,16 @@ class Transparent(Handler):
         self._forget(held)
         self._kernel.reset_on_close(held.fd)
         context.bury(held.fd)
-        context.ended(held.session, failure.value)
         target = context.destination(held.key[16:32])
+        if held.client == _NONE and not held.released and target is not None:
+            context.drop(held.session)  # the line about the refusal says it all
+            self._refuse(held.syn, target, failure)
+            return
+        context.ended(held.session, failure.value)
         if held.client != _NONE:
             self._kernel.reset_on_close(held.client)
             self._kernel.close(held.client)
             context.counters.count(failure)
-        elif not held.released and target is not None:
-            self._refuse(held.syn, target, failure)
 
     def _forget(self, held: Held) -> None:
         del (self.released if held.released else self.dialling)[held.key]

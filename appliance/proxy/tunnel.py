@@ -9,7 +9,7 @@ from __future__ import annotations
 from appliance.proxy.context import Context
 from appliance.proxy.relay import EPOLLRDHUP, RelayContext, join
 from appliance.proxy.stream import Owner, Stream
-from appliance.session.record import CLOSING, Session
+from appliance.session.record import CLOSING, KILLED, Session
 
 _RDHUP = EPOLLRDHUP
 
@@ -118,6 +118,13 @@ class CopiedTunnel(Owner):
         """Reset the other end too."""
         self._other(stream).abort()
         self._over(why)
+
+    def kill(self, session: object) -> bool:
+        """End it, where it is this one."""
+        if session is not self._session:
+            return False
+        self.abort(KILLED)
+        return True
 
     def abort(self, reason: str) -> None:
         """End both with a reset."""

@@ -119,6 +119,7 @@ class Worker:
 
     def _configure(self, config: Config) -> None:
         """Take a configuration up; sessions that there are go on."""
+        self._log.configure(config.policy.privacy)
         self.context.configure(config, self._descriptors)
         self.transparent.configure()
         self.targets.configure(config)
@@ -282,6 +283,8 @@ class Worker:
                 return self._status()
             case "sessions":
                 return self._list(int(question["limit"]), str(question.get("search") or ""))
+            case "kill":
+                return {"killed": self._kill(int(question["number"]))}
             case "configure":
                 self._configure(Config.model_validate(question["config"]))
             case "drain":
@@ -322,6 +325,13 @@ class Worker:
             + self.explicit.problems
             + self._quotas.problems,
         }
+
+    def _kill(self, number: int) -> bool:
+        session = self.context.sessions.get(number)
+        if session is None or not self.context.kill(session):
+            return False
+        self.context.close_buried()
+        return True
 
     def _list(self, limit: int, search: str) -> dict[str, Any]:
         found: list[dict[str, Any]] = []

@@ -8,6 +8,8 @@ cdef class Log:
     cdef Py_ssize_t _size
     cdef int _fd
     cdef double _epoch
+    cdef bint _writes
+    cdef bint _destinations
     cdef public long long dropped
 
     cpdef object ended(self, Session session, str reason, double now)

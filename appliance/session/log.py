@@ -12,6 +12,8 @@ from appliance.session.record import Session
 
 # Lines that wait for the disk; more are dropped and counted rather than stop the traffic.
 MAX_BACKLOG = 4 << 20
+# What a line about a session that did not come about may say where destinations are not written down.
+_OF_THE_CLIENT = ("kind", "refused", "client", "client_port", "service", "user", "rule")
 
 
 class Log:
@@ -24,8 +26,15 @@ class Log:
         self._size = 0
         self._fd = -1
         self._epoch = time.time() - time.monotonic()  # what to add to a monotonic second
+        self._writes = True
+        self._destinations = True
         self.dropped = 0
         self.reopen()
+
+    def configure(self, privacy: str) -> None:
+        """How much is written down, in the configuration's words: "full", "no-destinations", "counters"."""
+        self._writes = privacy != "counters"
+        self._destinations = privacy == "full"
 
     def reopen(self) -> None:
         """Open the file anew, after it was moved away."""
@@ -40,13 +49,18 @@ class Log:
 
     def refused(self, entry: dict[str, Any]) -> None:
         """A session that did not come about."""
+        if not self._writes:
+            return
+        if not self._destinations:
+            entry = {key: entry[key] for key in _OF_THE_CLIENT if key in entry}
         entry["time"] = round(time.time(), 3)
         entry["worker"] = self._worker
         self._add(json.dumps(entry, separators=(",", ":")))
 
     def ended(self, session: Session, reason: str, now: float) -> None:
         """A session that is over; ``now``: monotonic seconds."""
-        self._add(session.log_line(self._worker, now, now + self._epoch, reason))
+        if self._writes:
+            self._add(session.log_line(self._worker, now, now + self._epoch, reason, self._destinations))
 
     def _add(self, line: str) -> None:
         if self._fd < 0:

@@ -18,5 +18,5 @@ cdef class Session:
     cdef public long long to_lan
     cdef public long long to_wan
 
-    @cython.locals(service=str, named=str, age_ms="long long", wall_ms="long long")
-    cpdef str log_line(self, int worker, double now, double wall, str reason)
+    @cython.locals(service=str, named=str, where=str, age_ms="long long", wall_ms="long long")
+    cpdef str log_line(self, int worker, double now, double wall, str reason, bint destinations=*)

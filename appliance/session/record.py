@@ -9,6 +9,8 @@ from typing import Any
 DIALLING = "dialling"
 OPEN = "open"
 CLOSING = "closing"
+# How a session ended that an admin ended.
+KILLED = "killed"
 
 
 # RFC 4291 section 2.5.5.2: how an IPv4 address stands where sixteen octets are asked for.
@@ -118,8 +120,10 @@ class Session:
             "bytes_to_lan": self.to_lan,
         }
 
-    def log_line(self, worker: int, now: float, wall: float, reason: str) -> str:
+    def log_line(self, worker: int, now: float, wall: float, reason: str, destinations: bool = True) -> str:
         """The end of the session as one line of JSON: ``describe`` and how it ended.
+
+        Without ``destinations`` nothing in it says where the client went.
 
         Written out, because this is done for every session and json.dumps of a dictionary takes five
         times as long. Nothing in it needs escaping: numbers, addresses, and words of ours.
@@ -129,14 +133,20 @@ class Session:
         wall_ms = int(wall * 1000)
         # Names and users hold no sign that JSON would have to escape: protocol.names and the configuration
         # see to that.
-        named = f'"name":"{self.name}","named_by":"{self.named_by}",' if self.name else ""
+        where = named = ""
+        if destinations:
+            where = (
+                f'"server":"{address_text(self.server)}","server_port":{self.server_port},'
+                f'"origin":"{self.origin}","origin_port":{self.origin_port},'
+            )
+            if self.name:
+                named = f'"name":"{self.name}","named_by":"{self.named_by}",'
         if self.user:
             named += f'"user":"{self.user}",'
         return (
             f'{{"kind":"{self.kind}","client":"{address_text(self.client)}","client_port":{self.client_port},'
-            f'"server":"{address_text(self.server)}","server_port":{self.server_port},'
-            f'"origin":"{self.origin}","origin_port":{self.origin_port},"service":{service},'
-            f'{named}"rule":"{self.rule}","age":{age_ms // 1000}.{age_ms % 1000:03d},'
+            f'{where}"service":{service},{named}"rule":"{self.rule}",'
+            f'"age":{age_ms // 1000}.{age_ms % 1000:03d},'
             f'"bytes_to_wan":{self.to_wan},"bytes_to_lan":{self.to_lan},'
             f'"end":"{reason}","time":{wall_ms // 1000}.{wall_ms % 1000:03d},"worker":{worker}}}'
         )

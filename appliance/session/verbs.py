@@ -1,0 +1,142 @@
+"""The verbs of org.isthmus.history, and the socket that they are asked on."""
+
+from __future__ import annotations
+
+import contextlib
+import socketserver
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import varlink
+from varlink.error import VarlinkError
+
+from appliance import __version__
+from appliance.session.history import open_reader
+from appliance.session.keeper import Keeper
+from appliance.session.queries import Filters, QueryError, bounded, search
+from appliance.session.sums import series, top
+
+INTERFACE = "org.isthmus.history"
+MAX_QUESTION = 65_536
+IDLE_TIMEOUT = 30.0
+_TEXTS = ("server", "origin", "service", "name", "named_by", "user", "rule")
+
+
+def _refused(message: str, hint: str) -> VarlinkError:
+    return VarlinkError({"error": f"{INTERFACE}.Refused", "parameters": {"message": message, "hint": hint}})
+
+
+class Interface:
+    """org.isthmus.history, method by method. Readers have connections of their own."""
+
+    def __init__(self, keeper: Keeper, exports: Callable[[], list[dict[str, Any]]]) -> None:
+        self._keeper = keeper
+        self._exports = exports
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with contextlib.closing(open_reader(self._keeper.path)) as database:
+                bounded(database, time.monotonic)
+                yield database
+        except QueryError as error:
+            raise _refused(f"{error.message}.", error.hint) from None
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                raise _refused("This takes too long.", "Narrow the time, or search for more of it.") from None
+            words = self._keeper.problem or f"The history cannot be read: {error}."
+            raise _refused(words, "Sessions go on without it.") from None
+
+    def Search(self, filters: dict[str, Any], cursor: str | None, limit: int) -> dict[str, Any]:  # noqa: N802
+        """A page of rows."""
+        with self._reading() as database:
+            page = search(database, Filters(**filters), cursor or "", limit)
+        return {
+            "rows": [_row(row) for row in page.rows],
+            "cursor": page.cursor,
+            "searched": page.searched / 1000,
+        }
+
+    def Top(  # noqa: N802
+        self, by: str, since: float, until: float, measure: str | None, limit: int
+    ) -> dict[str, Any]:
+        """Those with most."""
+        with self._reading() as database:
+            return {
+                "sums": [_named(one) for one in top(database, by, since, until, measure or "octets", limit)]
+            }
+
+    def Series(  # noqa: N802
+        self, by: str | None, key: str | None, since: float, until: float, step: int
+    ) -> dict[str, Any]:
+        """Sums over time."""
+        with self._reading() as database:
+            points = series(database, by, key or "", since, until, step)
+        return {"points": [_named(point) for point in points]}
+
+    def Erase(self) -> dict[str, Any]:  # noqa: N802
+        """Forget everything."""
+        try:
+            self._keeper.erase()
+        except (OSError, sqlite3.Error) as error:
+            raise _refused(f"Not all of the history was erased: {error}.", "Try again.") from None
+        return {}
+
+    def GetStatus(self) -> dict[str, Any]:  # noqa: N802
+        """How it goes."""
+        return {"status": {**self._keeper.status(), "exports": self._exports()}}
+
+
+def _named(sums: dict[str, Any]) -> dict[str, Any]:
+    return {f"bytes_{key}" if key.startswith("to_") else key: value for key, value in sums.items()}
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """The varlink type ``Row``."""
+    made = _named(row)
+    made["time"] /= 1000
+    made["age"] /= 1000
+    for name in _TEXTS:
+        made[name] = made[name] or None
+    return made
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    """One connection: messages end with NUL."""
+
+    server: Server
+    timeout = IDLE_TIMEOUT
+
+    def handle(self) -> None:
+        """Answer until the peer goes, errs or idles."""
+        rest = b""
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            while data := self.request.recv(1 << 16):
+                rest += data
+                if len(rest) > MAX_QUESTION:
+                    return
+                *messages, rest = rest.split(b"\0")
+                for message in messages:
+                    for answer in self.server.service.handle(message):
+                        self.request.sendall(answer + b"\0")
+
+
+class Server(socketserver.ThreadingUnixStreamServer):
+    """The socket; who may connect, the folder's and the file's owners say."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path, interface: Interface) -> None:
+        path.unlink(missing_ok=True)
+        super().__init__(str(path), _Handler)
+        path.chmod(0o600)
+        self.service = varlink.Service(
+            vendor="Isthmus",
+            product="isthmus-history",
+            version=__version__,
+            interface_dir=str(Path(__file__).parent),
+        )
+        self.service._add_interface(INTERFACE, interface)
