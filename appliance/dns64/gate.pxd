@@ -5,6 +5,7 @@ cimport cython
 cdef class Gate:
     cdef object _config
     cdef object _policy
+    cdef bint _asks_devices
     cdef object _lists
     cdef object _devices
     cdef object _wall

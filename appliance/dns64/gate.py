@@ -59,6 +59,7 @@ class Gate:
     def __init__(self, config: Config, lists: Tables, devices: Devices, wall: Callable[[], float]) -> None:
         self._config = config
         self._policy = CompiledPolicy(config)
+        self._asks_devices = any(rule.devices for rule in config.rule if rule.enabled)
         self._lists = lists
         self._devices = devices
         self._wall = wall
@@ -112,7 +113,7 @@ class Gate:
             return ""
         if tail[end + 2 : end + 4] != b"\0\1" or IPv6Address(client).is_loopback:
             return ""  # the box itself has to reach servers of lists, of the time
-        device = self._devices.device_of(client, self._moment.time) if self._policy.asks_devices else ""
+        device = self._devices.device_of(client, self._moment.time) if self._asks_devices else ""
         name = name_in(tail).decode("ascii")
         request = Request(DNS, "udp", unmapped(client), dns.PORT, name=name, device=device)
         verdict = self._policy.decide(request, self._moment, self._lists)
