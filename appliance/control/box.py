@@ -256,6 +256,9 @@ class Box:
             *health.published(proxy["targets"] if proxy else []),
             *health.limits(proxy["limits"] if proxy else []),
             health.dns64(own),
+            *health.lists(
+                self.runtime / "lists" / "status.json", [one.name for one in self.config.name_list]
+            ),
             health.resolver(),
             health.upstreams(servers),
             health.disk(self.state),

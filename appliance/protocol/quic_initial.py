@@ -174,7 +174,9 @@ class QuicInitial:
         while at < end:
             kind = frames[at]
             at += 1
-            if kind == 0x06:
+            if kind == 0x00:  # PADDING, mostly a thousand of them
+                at = end - len(frames[at:].lstrip(b"\0"))
+            elif kind == 0x06:
                 offset, at = _varint(frames, at)
                 size, at = _varint(frames, at)
                 if at + size > end:
@@ -185,7 +187,7 @@ class QuicInitial:
                 at = _skip_ack(frames, at, kind == 0x03)
             elif kind == 0x1C:
                 return  # the client gives up; only its reason follows
-            elif kind not in (0x00, 0x01):  # PADDING, PING
+            elif kind != 0x01:  # PING
                 raise _BadPacketError
 
     def _add(self, offset: int, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -215,6 +216,29 @@ def limits(found: list[dict[str, Any]]) -> list[Check]:
             else "Look at the sessions for a client that opens too many; the limits are under [proxy].",
         )
     ]
+
+
+def lists(status: Path, names: list[str]) -> list[Check]:
+    """Lists of names that could not be renewed; ``names``: those that are configured."""
+    if not names:
+        return []
+    try:
+        found = json.loads(status.read_text())["lists"]
+    except (OSError, ValueError, KeyError):
+        words = "Lists of names are not renewed; the copies that are in use stay."
+        return [Check("lists", "warn", "The lists' daemon does not run", words, "It is started by itself.")]
+    checks = []
+    for one in found:
+        name, problem = one["name"], one["problem"]
+        if name in names and problem:
+            lost = one["state"] == "none"
+            title = f"List “{name}” could not be {'fetched' if lost else 'renewed'}"
+            if one["state"] == "good":
+                title = f"List “{name}” would not outlive a restart"
+            words = f"{problem[0].upper()}{problem[1:]}."
+            remedy = "It is tried again by itself. If this stays, look at its source."
+            checks.append(Check(f"list-{name}", "bad" if lost else "warn", title, words, remedy))
+    return checks
 
 
 def certificates(problems: list[Problem]) -> list[Check]:

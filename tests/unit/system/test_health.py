@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from appliance.system import health
 
 
@@ -44,3 +47,23 @@ def test_limits_and_devices() -> None:
     assert "Out of ports" in short.detail and "source addresses" in short.fix
     (bare,) = health.devices(False)
     assert "Ping is refused" in bare.detail
+
+
+def test_lists(tmp_path: Path) -> None:
+    status = tmp_path / "status.json"
+    assert health.lists(status, []) == []
+    (down,) = health.lists(status, ["ads"])
+    assert (down.id, down.state) == ("lists", "warn")
+    rows = [
+        {"name": "ads", "state": "old", "problem": "the server says nothing; the copy of 2026-11-18 stays"},
+        {"name": "new", "state": "none", "problem": "the server answers 404 Not Found"},
+        {"name": "good", "state": "good", "problem": ""},
+        {"name": "full", "state": "good", "problem": "it is in use, but cannot be kept"},
+        {"name": "gone", "state": "none", "problem": "is configured no longer"},
+    ]
+    status.write_text(json.dumps({"lists": rows}))
+    old, new, full = health.lists(status, ["ads", "new", "good", "full"])
+    assert (old.state, old.title) == ("warn", "List “ads” could not be renewed")
+    assert old.detail == "The server says nothing; the copy of 2026-11-18 stays."
+    assert (new.state, new.title) == ("bad", "List “new” could not be fetched")
+    assert (full.state, full.title) == ("warn", "List “full” would not outlive a restart")
