@@ -178,3 +178,27 @@ def test_what_the_why_box_says(
     signed_in(client, control)
     control.explanation.update(answer)
     assert words in get(client, "/policy?to=www.example.org").text
+
+
+def posts(client: FlaskClient) -> list[str]:
+    """Every address that takes a form."""
+    rules = client.application.url_map.iter_rules()
+    return sorted(rule.rule.replace("<int:number>", "1") for rule in rules if "POST" in (rule.methods or ()))
+
+
+def test_no_form_is_taken_without_its_token_or_without_a_session(
+    client: FlaskClient, control: FakeControl
+) -> None:
+    signed_in(client, control)
+    addresses = posts(client)
+    assert len(addresses) > 30
+    fields = {"name": "time", "act": "delete", "version": "0", "groups": "staff", "answer": "keep"}
+    for address in addresses:
+        assert client.post(address, data=fields, base_url="https://box").status_code == 400, address
+    post(client, "/", "/signout")
+    open_to_all = {"/signin", "/theme"}
+    for address in addresses:
+        done = post(client, "/signin", address, **fields)  # with the token of a session that nobody is in
+        assert address in open_to_all or done.location == "/signin", address
+    assert control.candidates == {}
+    assert control.calls == []
