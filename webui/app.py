@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 
@@ -46,6 +47,11 @@ TABS = {
 }
 
 
+def _health(desk: Desk) -> dict[str, list[dict[str, Any]]]:
+    """The servers of each published service in force, and whether they answer."""
+    return {service["name"]: service["targets"] for service in desk.status()["published"]}
+
+
 def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> Flask:
     """The console over a backend; ``key`` signs the session cookie, ``authority`` is the box's, PEM."""
     app = Flask(__name__)
@@ -69,7 +75,8 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
     for page in (NETWORK, EXPLICIT, SYSTEM, TRAFFIC, POLICY_DEFAULT):
         app.register_blueprint(sections.blueprint(page, desk))
     app.register_blueprint(Entries(RULES, desk, lambda: around_rules(desk)).blueprint())
-    for table in (LISTS, SCHEDULES, LIMITS, DEVICES, PUBLISHED, LISTENERS):
+    app.register_blueprint(Entries(PUBLISHED, desk, lambda: {"health": _health(desk)}).blueprint())
+    for table in (LISTS, SCHEDULES, LIMITS, DEVICES, LISTENERS):
         app.register_blueprint(Entries(table, desk).blueprint())
     ports = NETWORK.suggested["@ports"]
     app.register_blueprint(Entries(TRANSLATION, desk, suggested=lambda: {"@ports": ports(desk)}).blueprint())

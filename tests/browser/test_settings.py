@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from appliance.control.client import ControlClient
 from tests.browser.looks import MARKS, PASSWORD, look
 from tests.lab.forward import Forwarder
 from tests.netns.conftest import Box, wait_for
@@ -230,6 +231,28 @@ def test_an_old_revision_is_restored(admin: Page) -> None:
     expect(admin.get_by_text("Rule “no-trackers”").first).to_be_visible()
     admin.goto("/changes?discard=1")
     admin.get_by_role("button", name="Discard").click()
+
+
+def test_two_admins_clash_and_choose(box: Box, admin: Page) -> None:
+    """One at the console, one at the command line."""
+    admin.goto("/policy/default")
+    admin.get_by_label("Kept for").fill("60")
+    saved(admin)
+    control = ControlClient(box.runtime)
+    theirs = control.candidate("root")
+    theirs["config"]["policy"].update(retention_days=90, privacy="counters")
+    control.put_candidate("root", theirs["config"], theirs["based_on"])
+    control.commit("root", "by the command line", theirs["based_on"])
+    admin.get_by_role("link", name="Review").click()
+    expect(admin.get_by_role("button", name="Apply 1 change")).to_be_disabled()
+    look(admin, "changes-clash")
+    admin.get_by_role("radio", name="In force: 90").check()
+    admin.get_by_role("button", name="Merge").click()
+    expect(admin.get_by_text("Merged with what is in force now.")).to_be_visible()
+    expect(admin.get_by_text("Nothing to apply")).to_be_visible()
+    admin.goto("/policy/default")
+    expect(admin.get_by_label("Kept for")).to_have_value("90")
+    expect(admin.get_by_role("radio", name="Counters only")).to_be_checked()
 
 
 @pytest.fixture

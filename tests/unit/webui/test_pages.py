@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.unit.webui.conftest import get, post, signed_in
-from tests.unit.webui.fake import FakeControl
+from tests.unit.webui.fake import STATUS, FakeControl
 
 PAGES = {
     "/": "Dashboard",
@@ -178,3 +178,48 @@ def test_what_the_why_box_says(
     signed_in(client, control)
     control.explanation.update(answer)
     assert words in get(client, "/policy?to=www.example.org").text
+
+
+def posts(client: FlaskClient) -> list[str]:
+    """Every address that takes a form."""
+    rules = client.application.url_map.iter_rules()
+    return sorted(rule.rule.replace("<int:number>", "1") for rule in rules if "POST" in (rule.methods or ()))
+
+
+def test_no_form_is_taken_without_its_token_or_without_a_session(
+    client: FlaskClient, control: FakeControl
+) -> None:
+    signed_in(client, control)
+    addresses = posts(client)
+    assert len(addresses) > 30
+    fields = {"name": "time", "act": "delete", "version": "0", "groups": "staff", "answer": "keep"}
+    for address in addresses:
+        assert client.post(address, data=fields, base_url="https://box").status_code == 400, address
+    post(client, "/", "/signout")
+    open_to_all = {"/signin", "/theme"}
+    for address in addresses:
+        done = post(client, "/signin", address, **fields)  # with the token of a session that nobody is in
+        assert address in open_to_all or done.location == "/signin", address
+    assert control.candidates == {}
+    assert control.calls == []
+
+
+@pytest.mark.parametrize(
+    ("up", "words"),
+    [((), "not in force"), ((1,), "Answers"), ((1, 1), "All 2 answer"), ((1, 0), "1 of 2 answer"),
+     ((0,), "None answers")],
+)  # fmt: skip
+def test_published_services_say_whether_their_servers_answer(
+    up: tuple[int, ...],
+    words: str,
+    client: FlaskClient,
+    control: FakeControl,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    signed_in(client, control)
+    control.plain["published"] = [{"name": "web", "port": 443, "targets": ["[fd00:1::80]:443"]}]
+    targets = [{"target": "[fd00:1::80]:443", "up": bool(one)} for one in up]
+    monkeypatch.setitem(STATUS, "published", [{"name": "web", "targets": targets}])
+    page = get(client, "/network/published").text
+    assert words in page
+    well_made(page)
