@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from appliance import monitor_cli
 from appliance.config.assign import completions
 from appliance.config.help import children, help_of
 from appliance.config.paths import PathError, Plain
@@ -25,6 +26,8 @@ def offers(line: str, commands: list[str], client: ControlClient, author: str) -
         found = _of_path(done, word, client, author)
     elif done[0] in _WITH_REVISION and len(done) == 1:
         found = _revisions(client)
+    elif done[0] in monitor_cli.WORDS and len(done) == 1:
+        found = list(monitor_cli.WORDS[done[0]])
     elif done[0] in ("user", "group") and len(done) == 1:
         found = ["add", "remove", "list", *(("passwd", "groups") if done[0] == "user" else ())]
     else:

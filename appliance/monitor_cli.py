@@ -23,6 +23,8 @@ FOLLOW_INTERVAL = 1.0
 FOLLOW_OVERLAP = 60.0
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _BY = {"clients": "client", "users": "user", "names": "name", "rules": "rule", "services": "service"}
+# What may follow a command.
+WORDS = {"sessions": ("kill",), "log": ("erase",), "top": tuple(_BY)}
 _MEASURES = ("octets", "sessions", "refused", "to_wan", "to_lan")
 _MARK = {"carried": "   ", "denied": "DEN", "refused": "REF", "limited": "LIM", "failed": "ERR"}
 

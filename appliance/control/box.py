@@ -33,6 +33,8 @@ PROXY_GROUP = "isthmus-proxy"
 # For the proxy's answer. A proxy that hangs must be shown as down, so this and the DNS checks stay
 # well under the client's own CALL_TIMEOUT; a busy one asks each worker for up to a second.
 PROXY_TIMEOUT = 6.0
+# For the history's: it answers between two batches.
+HISTORY_TIMEOUT = 2.0
 # How often the certificate's dates are looked at, by the wall clock: one that jumps is a reason to look.
 CERTIFICATE_INTERVAL = 3_600.0
 _NO_COUNTERS = {
@@ -227,6 +229,14 @@ class Box:
         except ControlError:
             return None
 
+    def _history(self) -> dict[str, Any] | None:
+        try:
+            path = self.runtime / "history" / "history.sock"
+            found: dict[str, Any] = call(path, "org.isthmus.history.GetStatus", {}, HISTORY_TIMEOUT)["status"]
+            return found
+        except ControlError:
+            return None
+
     def sessions(self, limit: int, search: str | None) -> dict[str, Any]:
         """ListSessions: the proxy's answer, or none."""
         found = self.ask_proxy("ListSessions", limit=limit, search=search)
@@ -255,6 +265,7 @@ class Box:
             *health.devices(facts is None or facts.has_tun),
             *health.published(proxy["targets"] if proxy else []),
             *health.limits(proxy["limits"] if proxy else []),
+            *health.history(self._history(), self.networkd),
             health.dns64(own),
             *health.lists(
                 self.runtime / "lists" / "status.json", [one.name for one in self.config.name_list]

@@ -43,7 +43,7 @@ class Export(Protocol):
 
 
 class Keeper:
-    """The one writer. ``turn`` is to be called again and again; all methods are safe in any thread."""
+    """The one writer. ``turn`` is to be called again and again; its methods are safe in any thread."""
 
     def __init__(self, folder: Path, log: Path, exports: Sequence[Export] = ()) -> None:
         self.path = folder / DATABASE
@@ -56,6 +56,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._retry_at = 0.0
         self._tidy_at = 0.0
+        self._octets = 0
         self.taken_in = 0
         self.moved_aside = 0
         self.problem = ""
@@ -99,6 +100,7 @@ class Keeper:
             self._waiting = None
             self.taken_in += len(batch.rows)
             self._forget(store, wall, len(batch.rows))
+        self._octets = store.octets()
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_INTERVAL
             self._forget(store, wall, 0)
@@ -166,25 +168,22 @@ class Keeper:
                 self._follower.skip_to(end)
 
     def status(self) -> dict[str, Any]:
-        """The varlink type ``Status`` of org.isthmus.history, without the exports."""
-        with self._lock:
-            rows = octets = 0
-            if self._store is not None:
-                try:
-                    rows, octets = self._store.rows, self._store.octets()
-                except sqlite3.Error:
-                    pass  # ``problem`` says why, as soon as it is written to
-            return {
-                "rows": rows,
-                "octets": octets,
-                "retention_days": round(self.retention / DAY),
-                "taken_in": self.taken_in,
-                "behind": self._follower.behind(),
-                "garbage": self._follower.garbage,
-                "lost": self._follower.lost,
-                "moved_aside": self.moved_aside,
-                "problem": self.problem or None,
-            }
+        """The varlink type ``Status`` of org.isthmus.history, without the exports.
+
+        It waits for nothing: health asks for it, also while a long log is taken in.
+        """
+        store = self._store
+        return {
+            "rows": store.rows if store is not None else 0,
+            "octets": self._octets,
+            "retention_days": round(self.retention / DAY),
+            "taken_in": self.taken_in,
+            "behind": self._follower.behind(),
+            "garbage": self._follower.garbage,
+            "lost": self._follower.lost,
+            "moved_aside": self.moved_aside,
+            "problem": self.problem or None,
+        }
 
     def close(self) -> None:
         """Let go of the file; what was taken in is safe."""

@@ -33,7 +33,7 @@ def exposition(
         "isthmus_check",
         "gauge",
         "Health: 0 is well, 1 a warning, 2 bad.",
-        [({"check": check["id"]}, _STATES.get(check["state"], 2)) for check in status["checks"]],
+        [({"check": name}, state) for name, state in _worst(status["checks"]).items()],
     )
     page.add(
         "isthmus_sessions",
@@ -102,6 +102,14 @@ def exposition(
 
 
 _STATES = {"ok": 0, "warn": 1, "bad": 2}
+
+
+def _worst(checks: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Several findings may have one name."""
+    found: dict[str, int] = {}
+    for check in checks:
+        found[check["id"]] = max(_STATES.get(check["state"], 2), found.get(check["id"], 0))
+    return found
 
 
 def _workers(page: _Page, workers: Sequence[Mapping[str, Any]]) -> None:
@@ -179,9 +187,11 @@ class _Page:
 
     def add(self, name: str, kind: str, words: str, samples: Iterable[Sample]) -> None:
         """One family; without a sample it is left out."""
-        lines = [f"{name}{_labels(labels)} {_number(value)}" for labels, value in samples]
-        if lines:
-            self._lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}", *lines]
+        # By their labels: a name that is there twice would make the whole page invalid.
+        values = {_labels(labels): value for labels, value in samples}
+        if values:
+            self._lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}"]
+            self._lines += [f"{name}{labels} {_number(value)}" for labels, value in values.items()]
 
     def text(self) -> str:
         return "".join(f"{line}\n" for line in self._lines)

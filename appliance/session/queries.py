@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from heapq import merge
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from appliance.errors import IsthmusError
@@ -29,6 +29,8 @@ MAX_LOOKED_UP = 400
 _STEPS = 10_000
 QUESTION_SECONDS = 5.0
 
+# A filter that one of several columns fulfils.
+ANYWHERE = "text"
 # Columns that free text is looked for in.
 _FREE = ("name", "client", "origin", "user", "rule", "service")
 _INDEXED = {"client", "name", "origin", "rule", "user", "service"}
@@ -90,7 +92,7 @@ def _escaped(part: str) -> str:
 
 
 def _name_patterns(name: str) -> list[str]:
-    name = name.lower().rstrip(".") or name
+    name = name.lower()
     if name.startswith("*."):
         return [f"%{_escaped(name[1:])}"]
     if name.startswith("."):
@@ -144,10 +146,10 @@ class _Wanted:
             return _Words(None, f"{column} IN ({query})")
         return _Words(numbers, f"{column} IN ({_listed(numbers)})")
 
-    def conditions(self) -> str:
-        """All of it."""
-        parts = [*self.narrow, *(words.condition for words in self.words.values())]
-        if self.anywhere is not None:
+    def conditions(self, driver: str = "") -> str:
+        """All of it, but for what is true of each row that ``driver`` leads to: a column, or ANYWHERE."""
+        parts = [*self.narrow, *(words.condition for key, words in self.words.items() if key != driver)]
+        if self.anywhere is not None and driver != ANYWHERE:
             parts.append(f"({' OR '.join(words.condition for words in self.anywhere.values())})")
         return " AND ".join(parts) or "1"
 
@@ -155,6 +157,14 @@ class _Wanted:
     def nobody(self) -> bool:
         """No row can fulfil it."""
         return self.anywhere == {} or any(words.numbers == set() for words in self.words.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Rows are found by their (column, number of a text); ``driver``: the filter that this fulfils."""
+
+    driver: str
+    places: list[tuple[str, int]]
 
 
 def _listed(numbers: set[int]) -> str:
@@ -229,45 +239,43 @@ def search(database: sqlite3.Connection, filters: Filters, cursor: str = "", lim
     return Page(_readable(database, rows), f"{last[0]}-{last[1]}" if last else "", last[0] if last else 0)
 
 
-def _lookups(wanted: _Wanted) -> list[tuple[str, int]] | None:
-    """By which texts rows are looked up, (column, number); None where all rows are gone through by time."""
+def _lookups(wanted: _Wanted) -> _Plan | None:
+    """How rows are looked up; None where all rows are gone through by time."""
     plans = [
-        [(column, number) for number in words.numbers]
+        _Plan(column, [(column, number) for number in words.numbers])
         for column, words in wanted.words.items()
         if column in _INDEXED and words.numbers is not None
     ]
     anywhere = wanted.anywhere
     if anywhere is not None and "kind" not in anywhere and None not in [w.numbers for w in anywhere.values()]:
-        plans.append(
-            [(column, number) for column, words in anywhere.items() for number in words.numbers or ()]
-        )
-    fewest = min(plans, key=_cost, default=None)
-    return fewest if fewest is not None and len(fewest) <= MAX_LOOKED_UP else None
+        places = [(column, number) for column, words in anywhere.items() for number in words.numbers or ()]
+        plans.append(_Plan(ANYWHERE, places))
+    best = min(plans, key=_cost, default=None)
+    return best if best is not None and len(best.places) <= MAX_LOOKED_UP else None
 
 
-def _cost(plan: list[tuple[str, int]]) -> int:
+def _cost(plan: _Plan) -> int:
     """A rule or a service may be that of nearly all rows: better is whatever else there is."""
-    return len(plan) + (MAX_LOOKED_UP if plan and plan[0][0] in _COARSE else 0)
+    return len(plan.places) + (MAX_LOOKED_UP if plan.driver in _COARSE else 0)
 
 
-def _look_up(
-    database: sqlite3.Connection, wanted: _Wanted, plan: list[tuple[str, int]], limit: int
-) -> list[tuple[Any, ...]]:
-    conditions = wanted.conditions()
-    found: list[list[tuple[Any, ...]]] = []
-    for column, number in plan:
+def _look_up(database: sqlite3.Connection, wanted: _Wanted, plan: _Plan, limit: int) -> list[tuple[Any, ...]]:
+    conditions = wanted.conditions(plan.driver)
+    found: list[list[tuple[int, int]]] = []
+    for column, number in plan.places:
         partial = f" AND {column} != 0" if column in _PARTIAL else ""
+        # Where and when is in the index: the rows themselves are read for those alone that are shown.
         query = (
-            f"{_SELECT} INDEXED BY session_{column} WHERE {column} = {number}{partial} AND {conditions} "
-            f"ORDER BY time DESC, id DESC LIMIT {limit}"
+            f"SELECT time, id FROM session INDEXED BY session_{column} "  # noqa: S608
+            f"WHERE {column} = {number}{partial} AND {conditions} ORDER BY time DESC, id DESC LIMIT {limit}"
         )
         found.append(database.execute(query, wanted.values).fetchall())
-    rows: dict[int, tuple[Any, ...]] = {}
-    for row in merge(*found, key=lambda row: (-row[_AT["time"]], -row[0])):
-        rows[row[0]] = row  # once, where two columns led to it
-        if len(rows) == limit:
-            break
-    return list(rows.values())
+    # Once, where two columns led to it.
+    newest = islice((place for place, _same in groupby(merge(*found, reverse=True))), limit)
+    numbers = {number for _time, number in newest}
+    return database.execute(
+        f"{_SELECT} WHERE id IN ({_listed(numbers)}) ORDER BY time DESC, id DESC"
+    ).fetchall()
 
 
 def _scan(

@@ -241,6 +241,35 @@ def lists(status: Path, names: list[str]) -> list[Check]:
     return checks
 
 
+def history(status: dict[str, Any] | None, expected: bool) -> list[Check]:
+    """The history of sessions and where its lines go; nothing where all is well, or none is ``expected``."""
+    if status is None:
+        if not expected:
+            return []
+        words = (
+            "isthmus-history does not answer. Sessions go on; what becomes of them is in the log meanwhile."
+        )
+        return [Check("history", "warn", "The history is not kept", words, "It is started again by itself.")]
+    found = []
+    if status.get("problem"):
+        fix = "Make room on the disk, or replace it; what is missing is read from the log then."
+        found.append(Check("history", "warn", "The history is not written", status["problem"], fix))
+    for export in status["exports"]:
+        if export.get("problem"):
+            missing = f"{export['waiting']} lines wait, {export['dropped']} could not be sent."
+            title = f"The log does not reach {export['target']}"
+            found.append(
+                Check(
+                    f"export-{export['kind']}",
+                    "warn",
+                    title,
+                    f"{export['problem']} {missing}",
+                    "Look at the server, and at [log] in the configuration. It is tried again by itself.",
+                )
+            )
+    return found
+
+
 def certificates(problems: list[Problem]) -> list[Check]:
     """Certificates that were put on the box and cannot be used; nothing to say where there are none."""
     found = []

@@ -54,7 +54,9 @@ def status(**changes: Any) -> dict[str, Any]:
     """GetStatus of a box that has some of everything."""
     return {
         "version": "1.0", "uptime": 12.5, "proxy_up": True, "console_port": 443,
-        "checks": [{"id": "disk", "state": "ok"}, {"id": "clock", "state": "bad"}],
+        "checks": [
+            {"id": "disk", "state": "warn"}, {"id": "clock", "state": "bad"}, {"id": "disk", "state": "ok"},
+        ],
         "counters": {
             "tcp": 3, "udp": 2, "icmp": 1, "half_open": 0, "opened": 100, "refused": 5, "unreachable": 4,
             "denied": 3, "limited": 2, "bytes_to_wan": 1 << 60, "bytes_to_lan": 7, "dial_ms_median": 1.5,
@@ -88,7 +90,7 @@ def test_the_page_says_what_the_status_says() -> None:
     assert page["isthmus_sessions_total"][1]['{outcome="denied"}'] == 3
     assert page["isthmus_bytes_total"][1]['{to="wan"}'] == 1 << 60
     assert page["isthmus_dial_seconds_median"][1] == {"": 0.0015}
-    assert page["isthmus_check"][1] == {'{check="disk"}': 0, '{check="clock"}': 2}
+    assert page["isthmus_check"][1] == {'{check="disk"}': 1, '{check="clock"}': 2}
     assert page["isthmus_worker_restarts_total"][1] == {'{worker="0"}': 0, '{worker="1"}': 3}
     assert page["isthmus_workers_draining"][1] == {"": 1}
     assert page["isthmus_target_up"][1] == {'{service="shop",target="[2001:db8::80]:443"}': 0}
