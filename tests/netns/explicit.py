@@ -41,8 +41,9 @@ no-resolv
 no-hosts
 listen-address=203.0.113.1
 bind-interfaces
-address=/{NAME}/{SERVER}
-address=/{FILES}/{FILES_ADDRESS}
+host-record={NAME},{SERVER}
+host-record={FILES},{FILES_ADDRESS}
+local-ttl=60
 local=/example/
 """
 SETTINGS = """

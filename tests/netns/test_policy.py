@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.conftest import BIN, SERVER6, Box, needs_root
+from tests.netns.conftest import BIN, SERVER6, Box, needs_root, wait_for
 from tests.netns.explicit import BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, raw, running
 from tests.netns.hosts import connect, udp_socket
 from tests.unit.protocol.quic import crypto, initial
@@ -43,6 +43,11 @@ domains = ["=good.blocked.example"]
 name = "no-name"
 action = "deny"
 domains = ["blocked.example"]
+[[rule]]
+name = "not-that-port"
+action = "deny"
+domains = ["{NAME}"]
+ports = [7002]
 [[rule]]
 name = "no-datagrams"
 action = "deny"
@@ -196,6 +201,51 @@ class TestTransparent:
                 found += sock.recv(100)
             assert found == wanted
         assert last_row(own, name="else.example", origin_port=7004)["named_by"] == "host"
+
+
+class TestNamesOfTheDns:
+    """What a client has asked the DNS for is known before it says a word."""
+
+    @pytest.fixture(scope="class")
+    def address(self, own: Box) -> str:
+        """What the DNS front says of NAME."""
+        own.start("dns64", BIN / "isthmus-dns64", "--config", own.config, "--runtime", own.runtime)
+        answer = ""
+
+        def answered() -> bool:
+            nonlocal answer
+            done = own.client.run("dig", "+short", "+tries=1", "AAAA", NAME, "@fd00:1::1", check=False)
+            answer = done.stdout.strip()
+            return done.returncode == 0 and ":" in answer
+
+        wait_for(answered, f"the DNS\n{own.log('dns64')}")
+        return answer
+
+    def test_a_session_has_its_name(self, own: Box, address: str) -> None:
+        source = self.ask(own)
+        with connect(own, 7004, address, source=source) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+        assert last_row(own, name=NAME, origin_port=7004)["named_by"] == "dns"
+
+    def test_a_rule_about_it_refuses_the_very_syn(self, own: Box, address: str) -> None:
+        source = self.ask(own)
+        with pytest.raises(PermissionError):
+            connect(own, 7002, address, source=source)
+        row = last_row(own, refused="denied", origin_port=7002)
+        assert (row["rule"], row["name"]) == ("not-that-port", NAME)
+
+    def test_a_denied_name_has_no_address(self, own: Box, address: str) -> None:
+        for kind in ("A", "AAAA", "HTTPS"):
+            answer = own.client.run("dig", kind, "www.blocked.example", "@fd00:1::1").stdout
+            assert "ANSWER: 0" in answer
+            assert "no-name" in answer, "the rule is named (RFC 8914)"
+        assert ":" in address
+
+    def ask(self, own: Box) -> str:
+        """Ask for NAME; the address that the client asked from."""
+        own.client.run("dig", "+short", "-b", "fd00:1::2", "AAAA", NAME, "@fd00:1::1")
+        return "fd00:1::2"
 
 
 def asked(box: Box, url: str, *words: str, scheme: str = "http") -> tuple[int, str]:
