@@ -45,7 +45,10 @@ MAX_ID = 40  # signs of a session's
 # Loading the new program and the configuration, on a box that is busy.
 CHECK_TIMEOUT = 30.0
 # A new worker's start, before the one before it lets go of its listeners; the supervisor waits meanwhile.
-READY_TIMEOUT = 2.0
+READY_TIMEOUT = 10.0
+# Rules and users that a worker may be told of while it serves. Reading more takes it longer than it may be
+# silent (ANSWER_TIMEOUT): then new workers start with the configuration, and the others drain.
+MAX_TOLD = 5_000
 # The password helper's, in the proxy's part of the runtime folder.
 HELPER_SOCKET = "verify.sock"
 # The limits' counters, in the proxy's own part of the state folder.
@@ -323,7 +326,10 @@ class Supervisor:
         plain = as_plain(config)
         for seat in self._seats:
             process = seat.process
-            if process is not None and process.ask({"ask": "configure", "config": plain}) is None:
+            if len(config.rule) + len(config.user) > MAX_TOLD:
+                if process is not None:
+                    self._fill(seat)  # made with it; the one before drains
+            elif process is not None and process.ask({"ask": "configure", "config": plain}) is None:
                 # It would go on by the old rules: a new one takes its place.
                 print(f"worker {seat.index} does not take the configuration up: ended", file=sys.stderr)
                 os.kill(process.pid, signal.SIGKILL)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import socket
 import struct
 import subprocess
@@ -363,6 +365,38 @@ class TestExplain:
         )  # fmt: skip
         assert done.returncode == 1
         assert "is no destination" in done.stderr
+
+
+@pytest.mark.slow
+def test_more_rules_than_a_worker_may_be_told_of(own: Box) -> None:
+    """New workers start with them; sessions that there are go on with those before."""
+    before = own.config.read_text()
+    rules = "".join(
+        f'[[rule]]\nname = "r{n}"\naction = "deny"\ndomains = ["n{n}.example"]\n' for n in range(6_000)
+    )
+    last = '[[rule]]\nname = "the-last"\naction = "deny"\nports = [7001]\n'
+    own.config.write_text(before + rules + last)
+    try:
+        with connect(own, 7004) as kept:
+            kept.settimeout(10)
+            kept.sendall(b"before")
+            assert kept.recv(100) == b"before"
+            own.processes["control"].send_signal(signal.SIGHUP)
+
+            def denied() -> bool:
+                # Accepted, since its name may yet be that of a rule before.
+                with connect(own, 7001) as sock, contextlib.suppress(ConnectionResetError):
+                    sock.settimeout(5)
+                    return not sock.recv(100)
+                return True
+
+            wait_for(denied, "the last rule", 30)
+            kept.sendall(b"after")
+            assert kept.recv(100) == b"after"
+    finally:
+        own.config.write_text(before)
+        own.processes["control"].send_signal(signal.SIGHUP)
+        time.sleep(0.2)
 
 
 def test_the_box_itself_stays_out_of_reach_whatever_the_rules_say(own: Box) -> None:
