@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     backup_cli.add_parsers(commands)
     accounts_cli.add_parsers(commands)
     policy_cli.add_parsers(commands)
+    policy_cli.add_limits(commands)
     complete = commands.add_parser("complete")  # for the shell; without help it is not listed
     complete.add_argument("line")
     complete.add_argument("word")
@@ -111,6 +112,8 @@ def main(argv: list[str] | None = None) -> int:
             monitor_cli.run(options, client)
         elif options.command in ("user", "group"):
             accounts_cli.run(options, client)
+        elif options.command == "limits":
+            policy_cli.run_limits(options, client)
         elif options.command == "explain":
             policy_cli.run(options, client)
         elif options.command in config_cli.VERBS:

@@ -16,6 +16,7 @@ PROTOCOLS = ("tcp", "udp", "icmp", "http", "connect", "socks", "dns")
 # For the DNS to say what a name leads to. More, and the answer that needs no address is late.
 RESOLVE_TIMEOUT = 3.0
 MAX_ADDRESSES = 16
+MIB = 1 << 20
 _MATCHED = {True: "matches", False: "no", None: "unknown"}
 
 
@@ -40,6 +41,35 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     explain.add_argument("--candidate", action="store_true", help="by your candidate, which is not in force")
     explain.add_argument("--no-lookup", action="store_true", help="leave the name as it is")
     explain.add_argument("--json", action="store_true", help="everything, for programs")
+
+
+def add_limits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `isthmus limits`."""
+    limits = commands.add_parser(
+        "limits",
+        help="what is used of each limit, and by whom",
+        description="Shows what clients, devices and users have used of the limits; as root, begins it anew.",
+    )
+    limits.add_argument("--reset", nargs=2, metavar=("LIMIT", "SUBJECT"), help="its day and month begin anew")
+    limits.add_argument("--json", action="store_true", help="everything, for programs")
+
+
+def run_limits(options: argparse.Namespace, client: ControlClient) -> None:
+    """Show, or begin anew."""
+    if options.reset:
+        client.reset_limit(*options.reset)
+        return
+    found = client.limits()
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return
+    if not found:
+        print("Nothing is counted: no limit is about anybody who was here.")
+        return
+    print(f"{'LIMIT':<34}{'SUBJECT':<42}{'SESSIONS':>9}{'DAY MiB':>12}{'MONTH MiB':>12}")
+    for one in found:
+        day, month = one["day"] / MIB, one["month"] / MIB
+        print(f"{one['limit']:<34}{one['subject']:<42}{one['sessions']:>9}{day:>12.1f}{month:>12.1f}")
 
 
 def run(options: argparse.Namespace, client: ControlClient) -> None:

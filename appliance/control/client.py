@@ -176,6 +176,15 @@ class ControlClient:
         )["explanation"]
         return found
 
+    def limits(self) -> list[dict[str, Any]]:
+        """The type Meter for each subject of each limit."""
+        found: list[dict[str, Any]] = self._call("ListLimits")["meters"]
+        return found
+
+    def reset_limit(self, limit: str, subject: str) -> None:
+        """The day and the month begin anew for this subject."""
+        self._call("ResetLimit", limit=limit, subject=subject)
+
     def users(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Types User and Group of the interface file."""
         found = self._call("ListUsers")

@@ -127,6 +127,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         Accounts(box.config_path, commits.change_file, commits.line),
         commits,
         Tables(box.runtime / "lists" / "tables"),
+        box.state / "proxy" / "meters",
         Backups(box.state, commits.drafting, renew),
     )
     interface.monitor = Monitor(box.runtime, box.ask_proxy)

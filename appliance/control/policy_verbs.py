@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from appliance.config import Config
 from appliance.config.codec import validate
 from appliance.control.drafting import Drafting
-from appliance.control.explain import explain, question
+from appliance.control.explain import QuestionError, explain, question
 from appliance.control.verbs import refusals
+from appliance.dataplane import MAX_WORKERS
+from appliance.session.meters import Meters, Period, period_of
 from appliance.session.tables import Tables
+
+CONTROLS_CELL = MAX_WORKERS - 1  # of the meters' file; nothing is ever written there
 
 
 class PolicyVerbs:
-    """``config``: the one in force; ``drafting``: everybody's candidates."""
+    """``config``: the one in force; ``drafting``: everybody's candidates; ``meters``: the limits' file."""
 
-    def __init__(self, config: Callable[[], Config], drafting: Drafting, tables: Tables) -> None:
+    def __init__(
+        self, config: Callable[[], Config], drafting: Drafting, tables: Tables, meters: Path
+    ) -> None:
         self._policy_config = config
         self._drafting = drafting
         self._tables = tables
+        self._meters_path = meters
 
     def Explain(  # noqa: N802 - varlink's own spelling
         self,
@@ -37,6 +48,40 @@ class PolicyVerbs:
             config = self._policy_config() if candidate_of is None else self._candidate(candidate_of)
             self._tables.refresh(time.monotonic())
             return {"explanation": explain(config, asked, self._tables)}
+
+    def ListLimits(self) -> dict[str, Any]:  # noqa: N802
+        """What is used of each limit."""
+        config = self._policy_config()
+        period = period_of(datetime.now(ZoneInfo(config.system.timezone)))
+        names = {limit.name for limit in config.limit}
+        with refusals(), self._meters() as meters:
+            found = meters.all(period)
+        return {
+            "meters": [
+                {"limit": limit, "subject": subject, **reading._asdict()}
+                for limit, subject, reading in found
+                if limit in names
+            ]
+        }
+
+    def ResetLimit(self, limit: str, subject: str) -> dict[str, Any]:  # noqa: N802
+        """The day and the month begin anew for it."""
+        with refusals(), self._meters() as meters:
+            known = {(one, who) for one, who, _reading in meters.all(Period(0, 0))}
+            if (limit, subject) not in known:
+                words = f"Nothing is counted for “{subject}” by a limit “{limit}”."
+                raise QuestionError(words, "`isthmus limits` shows what is.")
+            meters.reset(meters.meter(limit, subject))
+        return {}
+
+    @contextlib.contextmanager
+    def _meters(self) -> Iterator[Meters]:
+        self._meters_path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        meters = Meters(self._meters_path, CONTROLS_CELL)
+        try:
+            yield meters
+        finally:
+            meters.close()
 
     def _candidate(self, author: str) -> Config:
         """The author's candidate, merged with what others have committed since."""

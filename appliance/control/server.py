@@ -43,7 +43,7 @@ _WEB_ONLY = frozenset(
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
         *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
         *("Commit", "Confirm", "Rollback", "Backup", "RestoreBackup"),
-        *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession"),
+        *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession", "ResetLimit"),
     }
 )
 # What only root may, who is at the box itself: the console must not be able to give itself a password.
@@ -90,10 +90,11 @@ class Interface(ConfigurationVerbs, PolicyVerbs, BackupVerbs, MonitoringVerbs):
         accounts: Accounts,
         commits: Commits,
         tables: Tables,
+        meters: Path,
         backups: Backups,
     ) -> None:
         ConfigurationVerbs.__init__(self, commits)
-        PolicyVerbs.__init__(self, config, commits.drafting, tables)
+        PolicyVerbs.__init__(self, config, commits.drafting, tables, meters)
         BackupVerbs.__init__(self, backups)
         self._config = config
         self._status = status

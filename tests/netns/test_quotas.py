@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.netns import stop
-from tests.netns.conftest import CONFIG, SERVER6, Box, needs_root, wait_for
+from tests.netns.conftest import BIN, CONFIG, SERVER6, Box, needs_root, wait_for
 from tests.netns.hosts import connect, serving
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -141,6 +142,24 @@ def test_what_was_counted_outlives_the_proxy(own: Box) -> None:
     with pytest.raises(ConnectionRefusedError):
         connect(own, 7004, source=HUNGRY)
     connect(own, 7004, source="fd00:1::2").close()
+
+
+def test_what_is_used_is_shown_and_begun_anew(own: Box) -> None:
+    command: list[str | Path] = [BIN / "isthmus", "--runtime", own.runtime, "limits"]
+
+    def shown() -> dict[tuple[str, str], dict[str, int]]:
+        done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+        return {(one["limit"], one["subject"]): one for one in json.loads(done.stdout)}
+
+    assert shown()["a-day", HUNGRY]["day"] >= 4 * MEBIBYTE
+    subprocess.run([*command, "--reset", "a-day", HUNGRY], check=True)
+    assert shown()["a-day", HUNGRY]["day"] == 0
+    connect(own, 7004, source=HUNGRY).close()
+    done = subprocess.run(
+        [*command, "--reset", "a-day", "nobody"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Nothing is counted for “nobody”" in done.stderr
 
 
 def test_bandwidth(own: Box) -> None:

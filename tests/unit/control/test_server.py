@@ -52,6 +52,7 @@ def server(tmp_path: Path) -> Iterator[ControlServer]:
         Accounts(tmp_path / "config.toml", commits.change_file, commits.line),
         commits,
         Tables(tmp_path / "tables"),
+        tmp_path / "proxy" / "meters",
         Backups(tmp_path, commits.drafting, (tmp_path / "renewed").touch),
     )
     with ControlServer(tmp_path / "control.sock", interface) as made:
