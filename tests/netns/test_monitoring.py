@@ -275,6 +275,43 @@ def test_datagrams_are_killed(own: Box) -> None:
         assert the_session(own, "udp", client_port=port)["state"] == "open"
 
 
+# -- the disk ------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_drops_history_and_no_traffic(tmp_path: Path) -> None:
+    """The history's own file system is filled to its last octet, and emptied again."""
+    with running(tmp_path) as own:
+        folder = own.state / "history"
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100M", "tmpfs", folder], check=True)
+        try:
+            filler = folder / "filler"
+            with filler.open("wb") as file, pytest.raises(OSError, match="No space"):
+                while True:
+                    file.write(bytes(1 << 20))
+                    file.flush()
+            start_history(own)
+
+            def finding() -> list[str]:
+                checks = json.loads(isthmus(own, "status", "--json").stdout)["checks"]
+                return [check["detail"] for check in checks if check["id"] == "history"]
+
+            with connect(own, 7004, SERVER6) as sock:
+                sock.sendall(b"hello")
+                assert sock.recv(100) == b"hello"
+                port = sock.getsockname()[1]
+            wait_for(lambda: bool(finding()), "the health check", 20)
+            assert "Sessions go on" in finding()[0]
+            assert isthmus(own, "log").returncode == 1
+            filler.unlink()
+            wait_for(lambda: not finding(), "the end of it", 20)
+            assert row(own, client_port=port)["bytes_to_wan"] == 5
+        finally:
+            own.processes["history"].terminate()
+            own.processes["history"].wait(10)
+            subprocess.run(["umount", folder], check=True)
+
+
 # -- privacy -------------------------------------------------------------------------------------
 
 
