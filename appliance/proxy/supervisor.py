@@ -486,6 +486,8 @@ class Supervisor:
     def erase_log(self) -> str | None:
         """EraseLog of org.isthmus.proxy: why it could not be erased, in words."""
         if self._rotation is not None:
+            for process in self._processes():
+                process.ask({"ask": "flush"})  # or it would write what is over yet
             try:
                 self._rotation.erase()
             except OSError as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from appliance.control.client import call
 from tests.netns.conftest import BIN, SERVER, SERVER6, Box, needs_root, wait_for
 from tests.netns.explicit import BLACK_HOLE, BOX, FILES, FILES_ADDRESS, NAME, curl, running
 from tests.netns.hosts import connect, udp_socket
@@ -322,7 +323,7 @@ def reconfigure(box: Box, change: Callable[[str], str]) -> None:
     text = box.config.read_text()
     level = text.partition("privacy = ")[2].partition("\n")[0]
     wait_for(lambda: level in (box.runtime / "config.toml").read_text(), "the configuration", 10)
-    time.sleep(1)  # the proxy takes it up behind
+    assert call(box.runtime / "proxy" / "proxy.sock", "org.isthmus.proxy.Reload", {}, 10)["problem"] is None
 
 
 def traces(box: Box) -> list[str]:
