@@ -17,7 +17,7 @@ import pytest
 
 from appliance.control.client import call
 from tests.netns.conftest import BIN, SERVER, SERVER6, Box, needs_root, wait_for
-from tests.netns.explicit import BLACK_HOLE, BOX, FILES, FILES_ADDRESS, NAME, curl, running
+from tests.netns.explicit import BLACK_HOLE, BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, running
 from tests.netns.hosts import connect, udp_socket
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -140,6 +140,14 @@ def test_a_name_by_the_explicit_proxy_and_the_sums(own: Box) -> None:
     done = isthmus(own, "top", "names", "--json")
     assert found["name"] in [one["key"] for one in json.loads(done.stdout)]
     assert "CLIENTS" in isthmus(own, "top", "clients").stdout
+
+
+def test_a_user_whom_a_rule_denied(own: Box) -> None:
+    for scheme in ("user-https", "user-socks5h"):
+        assert curl(own, "-x", SCHEMES[scheme], f"http://{FILES_ADDRESS}:7004/", "--fail").returncode
+        service = {"user-https": "users", "user-socks5h": "plain"}[scheme]
+        found = row(own, "--denied", "--user", "alice", "--service", service)
+        assert (found["rule"], found["origin"], found["origin_port"]) == ("no-address", FILES_ADDRESS, 7004)
 
 
 def test_squids_format(own: Box) -> None:
