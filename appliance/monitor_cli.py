@@ -161,14 +161,14 @@ def print_sessions(found: list[dict[str, Any]], total: int) -> None:
         print("No session is open.")
         return
     head = f"{'KIND':<5}{'STATE':<10}{'CLIENT':<42}{'ORIGIN':<42}{'AGE':>9}{'TO WAN':>11}{'TO LAN':>11}"
-    print(f"{'ID':<9}{head}")
+    print(f"{'ID':<8} {head}")
     for session in found:
         client = endpoint(session["client"], session["client_port"])
         # The name that was asked for says more than the address that it led to.
         origin = endpoint(session.get("name") or session["origin"], session["origin_port"])
         print(
-            f"{session['id']:<9}{session['kind']:<5}{session['state']:<10}{client:<42}{origin:<42}{age(session['age']):>9}"
-            f"{size(session['bytes_to_wan']):>11}{size(session['bytes_to_lan']):>11}"
+            f"{session['id']:<8} {session['kind']:<5}{session['state']:<10}{client:<42}{origin:<42}"
+            f"{age(session['age']):>9}{size(session['bytes_to_wan']):>11}{size(session['bytes_to_lan']):>11}"
         )
     if total > len(found):
         print(f"{len(found)} of {total}; --limit shows more, --search narrows.")

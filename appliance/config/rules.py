@@ -127,9 +127,12 @@ class Policy(Section):
     default: Literal["allow", "deny"] = "allow"
     # TLS whose real server name is encrypted (ECH): rules see the name of the front only.
     ech: Literal["allow", "block"] = "allow"
-    # How much the log of sessions says of each.
+    # How much the log of sessions says of each: all ("full"), who and how much but nothing of where to
+    # ("no-destinations"), or nothing, so that there are sums alone ("counters"). What is written already
+    # stays until `isthmus log erase`.
     privacy: Literal["full", "no-destinations", "counters"] = "full"
-    retention_days: Annotated[int, Field(ge=1, le=3_650)] = 30  # the log of sessions is kept so long
+    # The log of sessions, the history and who had how much are kept so long. Sums by rule and service stay.
+    retention_days: Annotated[int, Field(ge=1, le=3_650)] = 30
 
 
 class NameList(Section):

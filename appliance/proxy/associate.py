@@ -223,7 +223,10 @@ class Association(Handler):
 
     def _refused(self, key: tuple[str, int], failure: Failure) -> None:
         """A datagram has no answer that would say so; the log does."""
-        self._context.refused("udp", self._client.address, key[0], key[1], failure)
+        client = self._client
+        self._context.refused(
+            "udp", client.address, key[0], key[1], failure, user=client.user, service=client.listener
+        )
 
     # -- from the peers --------------------------------------------------------------------------
 

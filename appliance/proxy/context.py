@@ -377,10 +377,13 @@ class Context(Loop):
         failure: Failure,
         rule: str = "",
         name: str = "",
+        user: str = "",
+        service: str = "",
     ) -> None:
         """Count and log what did not come about; a client over its limit fills no disk by it.
 
-        ``rule``: which one denied it; ``name``: what the client asked for, where that is known.
+        ``rule``: which one denied it; ``name``: what the client asked for, where that is known; ``user`` and
+        ``service``: who it is, and by which listener it came.
         """
         self.counters.count(failure)
         if failure in CAPS:
@@ -398,6 +401,10 @@ class Context(Loop):
             rule = self.quotas.refused_by
         if name:
             entry["name"] = name
+        if user:
+            entry["user"] = user
+        if service:
+            entry["service"] = service
         if rule:
             entry["rule"] = rule
         self.recorder.refused(entry)

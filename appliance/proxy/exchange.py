@@ -388,7 +388,17 @@ class HttpClient(Owner):
         denied = failure is Failure.DENIED and judge is not None and not judge.verdict.allow
         rule = judge.verdict.rule if judge is not None and denied else ""
         if self._session is None:
-            self._context.refused("tcp", self.client.address, request.host, request.port, failure, rule)
+            client = self.client
+            self._context.refused(
+                "tcp",
+                client.address,
+                request.host,
+                request.port,
+                failure,
+                rule,
+                user=client.user,
+                service=client.listener,
+            )
         else:
             self._session.rule = rule
             self._context.counters.count(failure)

@@ -141,7 +141,17 @@ class SocksClient(Owner):
         if judge is not None and judge.denied:
             failure, rule = Failure.DENIED, judge.verdict.rule
         if failure is not None:
-            context.refused("tcp", self.client.address, request.host, request.port, failure, rule)
+            client = self.client
+            context.refused(
+                "tcp",
+                client.address,
+                request.host,
+                request.port,
+                failure,
+                rule,
+                user=client.user,
+                service=client.listener,
+            )
             self._answer_failure(request, failure)
             return
         session = context.open("tcp", self.client.endpoints, "", DIALLING)

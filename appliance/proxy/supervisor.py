@@ -466,6 +466,11 @@ class Supervisor:
         for process in self._processes():
             answer = process.ask({"ask": "sessions", "limit": limit, "search": search})
             if answer is not None:
+                if process in self._draining:
+                    # Its successor has its index, and numbers of its own.
+                    for session in answer["sessions"]:
+                        number = session["id"].partition("-")[2]
+                        session["id"] = f"{process.index}.{process.pid}-{number}"
                 found += answer["sessions"]
                 total += answer["total"]
         found.sort(key=lambda session: float(session["age"]))
@@ -474,19 +479,21 @@ class Supervisor:
     def kill(self, number: str) -> bool:
         """Kill of org.isthmus.proxy: end one session by its ``id``; False where there is none."""
         worker, _dash, session = number.partition("-")
-        if not (worker.isdecimal() and session.isdecimal() and len(number) < MAX_ID):
+        if not (session.isascii() and session.isdecimal() and len(number) < MAX_ID):
             return False
-        question = {"ask": "kill", "number": int(session)}
-        for process in self._processes():
-            if process.index == int(worker):
-                answer = process.ask(question)
-                if answer is not None and answer.get("killed"):
-                    return True
-        return False
+        places = {f"{process.index}.{process.pid}": process for process in self._draining}
+        places |= {str(seat.index): seat.process for seat in self._seats if seat.process is not None}
+        process = places.get(worker)
+        if process is None:
+            return False
+        answer = process.ask({"ask": "kill", "number": int(session)})
+        return answer is not None and bool(answer.get("killed"))
 
     def erase_log(self) -> str | None:
         """EraseLog of org.isthmus.proxy: why it could not be erased, in words."""
         if self._rotation is not None:
+            for process in self._processes():
+                process.ask({"ask": "flush"})  # or it would write what is over yet
             try:
                 self._rotation.erase()
             except OSError as error:

@@ -119,6 +119,7 @@ class Worker:
 
     def _configure(self, config: Config) -> None:
         """Take a configuration up; sessions that there are go on."""
+        self._log.flush()  # what was written down by the old rules is not to come after the new ones hold
         self._log.configure(config.policy.privacy)
         self.context.configure(config, self._descriptors)
         self.transparent.configure()
@@ -291,6 +292,8 @@ class Worker:
                 self._drain(float(question["deadline"]), descriptors[0])
             case "adopt":
                 self.adopt(socket(fileno=descriptors[0]))
+            case "flush":
+                self._log.flush()
             case "reopen":
                 self._log.reopen()
             case other:

@@ -35,6 +35,8 @@ OPEN_WORDS = 20_000
 ROLLUP_DAYS = 400
 # Pages that one call gives back to the disk: 8 MiB, some tens of milliseconds.
 VACUUM_PAGES = 2_048
+# The write-ahead log is cut to this when it was written back: a large deletion would leave one as large.
+MAX_IDLE_LOG = 4 << 20
 # How long a writer waits for another one; there is none but ours, so only somebody's sqlite3 by hand.
 BUSY_SECONDS = 5.0
 
@@ -144,6 +146,7 @@ class Store:
         try:
             # A power cut may lose the newest transactions, whole; the log still has them.
             database.execute("PRAGMA synchronous = NORMAL")
+            database.execute(f"PRAGMA journal_size_limit = {MAX_IDLE_LOG}")
             # What is forgotten is overwritten.
             database.execute("PRAGMA secure_delete = ON")
             version = database.execute("PRAGMA user_version").fetchone()[0]

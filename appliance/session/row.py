@@ -33,6 +33,7 @@ _EITHER = frozenset({Failure.RESET.value, Failure.MEMORY.value})
 _FAILURES = frozenset(failure.value for failure in Failure)
 _DENIED = frozenset({Failure.DENIED.value, Failure.NON_GLOBAL.value})
 _REFUSED = frozenset({Failure.REFUSED.value, Failure.PORT_UNREACHABLE.value})
+_DOORS = frozenset({"service", "listener"})
 _LIMITED = frozenset(failure.value for failure in CAPS | SHORTAGES)
 
 
@@ -95,6 +96,16 @@ def parse(line: bytes) -> Row:
     if not reason or not kind or not client:
         raise NoRowError("no session")
     to_wan, to_lan = _number(found, "bytes_to_wan"), _number(found, "bytes_to_lan")
+    origin, name, named_by = _text(found, "origin"), _text(found, "name"), _text(found, "named_by")
+    service = _text(found, "service")
+    if origin and not name and not _is_address(origin):
+        # What was refused before it had an address: the log has the name, or the door, in its place.
+        door, space, rest = origin.partition(" ")
+        if space and door in _DOORS:
+            service = rest
+        else:
+            name, named_by = origin, named_by or "asked"
+        origin = ""
     return Row(
         time=_milliseconds(found, "time"),
         kind=kind,
@@ -104,17 +115,21 @@ def parse(line: bytes) -> Row:
         client_port=_number(found, "client_port", _MAX_PORT),
         server=_text(found, "server"),
         server_port=_number(found, "server_port", _MAX_PORT),
-        origin=_text(found, "origin"),
+        origin=origin,
         origin_port=_number(found, "origin_port", _MAX_PORT),
-        service=_text(found, "service"),
-        name=_text(found, "name"),
-        named_by=_text(found, "named_by"),
+        service=service,
+        name=name,
+        named_by=named_by,
         user=_text(found, "user"),
         rule=_text(found, "rule"),
         age=_milliseconds(found, "age"),
         to_wan=to_wan,
         to_lan=to_lan,
     )
+
+
+def _is_address(origin: str) -> bool:
+    return ":" in origin or origin[-1:].isdecimal()
 
 
 def _text(found: dict[str, Any], key: str) -> str:

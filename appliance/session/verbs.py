@@ -48,7 +48,7 @@ class Interface:
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                 raise _refused("This takes too long.", "Narrow the time, or search for more of it.") from None
             words = self._keeper.problem or f"The history cannot be read: {error}."
-            raise _refused(words, "Sessions go on without it.") from None
+            raise _refused(words, "`isthmus status` says when it is well again.") from None
 
     def Search(self, filters: dict[str, Any], cursor: str | None, limit: int) -> dict[str, Any]:  # noqa: N802
         """A page of rows."""

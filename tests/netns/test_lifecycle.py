@@ -229,6 +229,33 @@ def test_draining_ends_at_its_deadline(own: Box) -> None:
         assert reload(own) is None
 
 
+def test_a_session_of_a_worker_that_drains_is_killed_and_no_other(own: Box) -> None:
+    """Its successor has the same index, and counts from one again."""
+
+    def listed() -> set[str]:
+        return {one["id"] for one in sessions(own, "--search", "7004")["sessions"]}
+
+    old = {worker["pid"] for worker in workers(own)}
+    with connect(own, 7004) as before:
+        before.sendall(b"x")
+        assert before.recv(1) == b"x"
+        own.processes["proxy"].send_signal(signal.SIGUSR2)
+        wait_for(partial(replaced, own, old), "new workers")
+        (first,) = listed()
+        with connect(own, 7004) as after:
+            after.sendall(b"x")
+            assert after.recv(1) == b"x"
+            (second,) = listed() - {first}
+            killed = call(own.runtime / "proxy" / "proxy.sock", "org.isthmus.proxy.Kill", {"id": first}, 10)
+            assert killed == {"killed": True}
+            before.settimeout(5)
+            with pytest.raises(ConnectionResetError):
+                before.recv(1)
+            assert listed() == {second}
+            after.sendall(b"y")
+            assert after.recv(1) == b"y"
+
+
 def test_fewer_and_more_workers(own: Box) -> None:
     """Control builds the devices, the proxy follows; sessions of a worker that goes are not cut."""
     own_control = own.processes["control"]

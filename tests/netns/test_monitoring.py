@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from appliance.control.client import call
 from tests.netns.conftest import BIN, SERVER, SERVER6, Box, needs_root, wait_for
-from tests.netns.explicit import BLACK_HOLE, BOX, FILES, FILES_ADDRESS, NAME, curl, running
+from tests.netns.explicit import BLACK_HOLE, BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, running
 from tests.netns.hosts import connect, udp_socket
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -139,6 +140,14 @@ def test_a_name_by_the_explicit_proxy_and_the_sums(own: Box) -> None:
     done = isthmus(own, "top", "names", "--json")
     assert found["name"] in [one["key"] for one in json.loads(done.stdout)]
     assert "CLIENTS" in isthmus(own, "top", "clients").stdout
+
+
+def test_a_user_whom_a_rule_denied(own: Box) -> None:
+    for scheme in ("user-https", "user-socks5h"):
+        assert curl(own, "-x", SCHEMES[scheme], f"http://{FILES_ADDRESS}:7004/", "--fail").returncode
+        service = {"user-https": "users", "user-socks5h": "plain"}[scheme]
+        found = row(own, "--denied", "--user", "alice", "--service", service)
+        assert (found["rule"], found["origin"], found["origin_port"]) == ("no-address", FILES_ADDRESS, 7004)
 
 
 def test_squids_format(own: Box) -> None:
@@ -275,6 +284,43 @@ def test_datagrams_are_killed(own: Box) -> None:
         assert the_session(own, "udp", client_port=port)["state"] == "open"
 
 
+# -- the disk ------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_drops_history_and_no_traffic(tmp_path: Path) -> None:
+    """The history's own file system is filled to its last octet, and emptied again."""
+    with running(tmp_path) as own:
+        folder = own.state / "history"
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100M", "tmpfs", folder], check=True)
+        try:
+            filler = folder / "filler"
+            with filler.open("wb") as file, pytest.raises(OSError, match="No space"):
+                while True:
+                    file.write(bytes(1 << 20))
+                    file.flush()
+            start_history(own)
+
+            def finding() -> list[str]:
+                checks = json.loads(isthmus(own, "status", "--json").stdout)["checks"]
+                return [check["detail"] for check in checks if check["id"] == "history"]
+
+            with connect(own, 7004, SERVER6) as sock:
+                sock.sendall(b"hello")
+                assert sock.recv(100) == b"hello"
+                port = sock.getsockname()[1]
+            wait_for(lambda: bool(finding()), "the health check", 20)
+            assert "Sessions go on" in finding()[0]
+            assert isthmus(own, "log").returncode == 1
+            filler.unlink()
+            wait_for(lambda: not finding(), "the end of it", 20)
+            assert row(own, client_port=port)["bytes_to_wan"] == 5
+        finally:
+            own.processes["history"].terminate()
+            own.processes["history"].wait(10)
+            subprocess.run(["umount", folder], check=True)
+
+
 # -- privacy -------------------------------------------------------------------------------------
 
 
@@ -285,7 +331,7 @@ def reconfigure(box: Box, change: Callable[[str], str]) -> None:
     text = box.config.read_text()
     level = text.partition("privacy = ")[2].partition("\n")[0]
     wait_for(lambda: level in (box.runtime / "config.toml").read_text(), "the configuration", 10)
-    time.sleep(1)  # the proxy takes it up behind
+    assert call(box.runtime / "proxy" / "proxy.sock", "org.isthmus.proxy.Reload", {}, 10)["problem"] is None
 
 
 def traces(box: Box) -> list[str]:

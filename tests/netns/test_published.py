@@ -93,6 +93,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         )
         wait_for(lambda: "ready" in box.log("lan-servers"), "the LAN's servers")
         box.start_proxy()  # it looks at its targets at once, and again only seconds later
+        wait_for(lambda: bool(proxy_status(box)["targets"]), "workers, with their services")
         yield box
 
 
@@ -282,6 +283,42 @@ class TestHairpin:
     def test_the_boxes_own_other_ports_stay_closed(self, own: Box) -> None:
         with pytest.raises(PermissionError):
             connect(own, 443, HAIRPIN)
+
+
+def kill(box: Box, port: int) -> None:
+    """End the session of the client's port."""
+    found: list[dict[str, Any]] = []
+
+    def is_open() -> bool:
+        found[:] = [one for one in sessions(box)["sessions"] if one["client_port"] == port]
+        return bool(found)
+
+    wait_for(is_open, "the session", 5)
+    path = box.runtime / "proxy" / "proxy.sock"
+    for killed in (True, False):  # once
+        assert call(path, "org.isthmus.proxy.Kill", {"id": found[0]["id"]}, 10) == {"killed": killed}
+    assert not is_open()
+
+
+@pytest.mark.parametrize("port", [8001, 8443])
+def test_a_session_is_killed(own: Box, port: int) -> None:
+    """One that is relayed, and one whose name is yet to be said."""
+    with dial(own, port) as sock:
+        sock.sendall(b"\x16")
+        kill(own, sock.getsockname()[1])
+        sock.settimeout(5)
+        with pytest.raises(ConnectionResetError):
+            sock.recv(100)
+
+
+def test_datagrams_are_killed(own: Box) -> None:
+    sock = own.server.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    with sock:
+        sock.settimeout(5)
+        for _ in range(2):  # the next datagram begins another
+            sock.sendto(b"hello", (WAN, 8101))
+            assert sock.recv(100)
+            kill(own, sock.getsockname()[1])
 
 
 def test_a_reload_under_traffic_loses_no_connection(own: Box) -> None:

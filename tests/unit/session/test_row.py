@@ -33,6 +33,15 @@ def test_a_session_that_was_denied() -> None:
     )
 
 
+def test_what_was_refused_before_it_had_an_address() -> None:
+    by_name = row(DENIED, origin="ads.b.example", name=None)
+    assert (by_name.name, by_name.named_by, by_name.origin) == ("ads.b.example", "asked", "")
+    by_door = row(DENIED, origin="service shop", name=None, refused="rate")
+    assert (by_door.service, by_door.name, by_door.origin) == ("shop", "", "")
+    for address in ("192.31.196.80", "2001:db8::80"):
+        assert row(DENIED, origin=address, name=None).origin == address
+
+
 def test_what_a_worker_writes_is_read() -> None:
     endpoints = bytes(15) + b"\1" + bytes(15) + b"\2" + b"\x9c\x40\x01\xbb"
     session = Session(1, "tcp", endpoints, "192.31.196.80", 10.0)
