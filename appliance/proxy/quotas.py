@@ -72,6 +72,7 @@ class Quotas:
         self._uses: dict[tuple[str, str], _Use] = {}
         self._known: dict[int, _Known] = {}
         self.refused_by = ""
+        self.draining = False  # the worker that has taken over says how many sessions there are
         self.problems: list[str] = []  # in words, while not everything can be limited
 
     def configure(self, config: Config, workers: int) -> None:
@@ -205,7 +206,8 @@ class Quotas:
                 if moving and use.limit.kbit_per_second is not None:
                     use.active.append(session.number)
         for use in self._uses.values():
-            meters.set_sessions(use.place, use.sessions)
+            if not self.draining:
+                meters.set_sessions(use.place, use.sessions)
             limit = use.limit
             if limit.per_day is not None or limit.per_month is not None:
                 reading = meters.read(use.place, self._period)

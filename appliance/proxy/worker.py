@@ -217,6 +217,7 @@ class Worker:
         context = self.context
         self._drain_until = context.now + deadline
         self.transparent.on_event(0)  # handshakes that are done
+        self._quotas.draining = True
         self.published_tcp.drain()
         self.explicit.drain()
         self.datagrams.drain()
