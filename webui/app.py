@@ -16,7 +16,7 @@ from webui.leaving import Leavings
 from webui.links import link_of
 from webui.readable import readable
 from webui.security import MAX_REQUEST, guard
-from webui.views import account, changes, dashboard, sections
+from webui.views import account, changes, dashboard, metrics, sections
 from webui.views.entries import Entries
 from webui.views.policy import around_rules
 from webui.views.sections import Page
@@ -70,6 +70,7 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
     guard(app, backend)
     desk = Desk(backend)
     app.register_blueprint(account.blueprint(backend, authority))
+    app.register_blueprint(metrics.blueprint(backend))
     app.register_blueprint(dashboard.blueprint(backend, desk))
     app.register_blueprint(changes.blueprint(desk, Leavings()))
     for page in (NETWORK, EXPLICIT, SYSTEM, TRAFFIC, POLICY_DEFAULT):

@@ -11,6 +11,14 @@ class Backend(Protocol):
     def status(self) -> dict[str, Any]:
         """Type Status of org.isthmus.control."""
 
+    def top_history(
+        self, by: str, since: float, until: float, measure: str = "octets", limit: int = 10
+    ) -> list[dict[str, Any]]:
+        """Type HistorySum, most first."""
+
+    def history_status(self) -> dict[str, Any]:
+        """Type HistoryStatus."""
+
     def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
         """The newest sessions and how many match."""
 

@@ -35,7 +35,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 POLLED = {"dashboard.live", "changes.state"}
-_FREE = {None, "static", "account.authority", "account.set_theme"}
+_FREE = {None, "static", "account.authority", "account.set_theme", "metrics.page"}
 _SETUP = {"account.setup", "account.set_password"}
 _SIGN_IN = {"account.signin", "account.sign_in"}
 

@@ -16,6 +16,7 @@ _INTERFACE = re.compile(r"[A-Za-z0-9_.:-]{1,15}")
 # What a user or a group may be called: mail addresses too; nothing that a log or a URL would have to escape.
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _ARGON2ID = re.compile(r"\$argon2id\$v=19\$m=[0-9]{1,7},t=[0-9]{1,3},p=[0-9]{1,2}(\$[A-Za-z0-9+/]{8,128}){2}")
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _LABEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _PSEUDONYM = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,62}")
 # Of a password's hash. Each try of anybody costs so much: more would let them use up the box. KiB; rounds.
@@ -88,6 +89,16 @@ def account_name(name: str) -> str:
     return name
 
 
+def _digest(text: str) -> str:
+    if not _SHA256.fullmatch(text):
+        raise PydanticCustomError(
+            "digest",
+            "this is no digest of a token, and a token has no place here.",
+            {"hint": "`printf %s TOKEN | sha256sum` makes it; write sha256: before it."},
+        )
+    return text
+
+
 def argon2id(text: str) -> str:
     if not _ARGON2ID.fullmatch(text):
         raise PydanticCustomError(
@@ -150,6 +161,7 @@ def syslog_target(text: str) -> tuple[bool, str, int]:
 
 AccountName = Annotated[str, AfterValidator(account_name)]
 LabelName = Annotated[str, AfterValidator(_label_name)]
+Digest = Annotated[str, AfterValidator(_digest)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 InterfaceName = Annotated[str, AfterValidator(_interface)]
 HostName = Annotated[str, AfterValidator(_hostname)]

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from appliance.config.fields import (
     AccountName,
+    Digest,
     Domain,
     Endpoint,
     HostName,
@@ -300,6 +301,9 @@ class Console(Section):
     """The web console, on the LAN only."""
 
     port: Annotated[int, Field(ge=1, le=65_535)] = 443  # HTTPS on the LAN address
+    # Who sends this token ("Authorization: Bearer TOKEN") reads /metrics, for Prometheus; without one nobody.
+    # Its digest: "sha256:" and what `printf %s TOKEN | sha256sum` says.
+    metrics_token: Digest | None = None
 
 
 class Log(Section):

@@ -123,7 +123,12 @@ def test_import_rules(path: Path) -> None:
 
 
 def test_the_console_sees_only_the_client_and_the_configuration() -> None:
-    allowed = ("appliance.control.client", "appliance.config", "appliance.errors")
+    allowed = (
+        "appliance.control.client",
+        "appliance.config",
+        "appliance.errors",
+        "appliance.session.metrics",
+    )
     for path in tracked(".py"):
         if path.relative_to(ROOT).parts[0] == "webui":
             for module in imports_of(path):

@@ -241,6 +241,8 @@ SYSTEM = Page(
         Part(later("This console"), (
             Field("port", later("Port"),
                   hint=later("On the LAN only. A change moves this page to another address.")),
+            Field("metrics_token", later("Token for /metrics"), mono=True, placeholder="sha256:…",
+                  hint=later("For Prometheus: the digest of a bearer token. None: nobody reads it.")),
         ), root="console"),
     ),
 )  # fmt: skip

@@ -30,7 +30,7 @@ STATUS: dict[str, Any] = {
         "tcp": 3, "udp": 2, "icmp": 1, "half_open": 0, "opened": 9, "refused": 1, "unreachable": 0,
         "denied": 0, "limited": 0, "bytes_to_wan": 1_900_000, "bytes_to_lan": 5, "dial_ms_median": 1.0,
     },
-    "limits": [],
+    "limits": [], "passwords": {"right": 0, "wrong": 0, "locked": 0, "busy": 0, "failed": 0},
     "checks": [
         {"id": "disk", "state": "ok", "title": "Disk has room", "detail": "", "fix": ""},
         {"id": "resolver", "state": "bad", "title": "The resolver does not answer",
@@ -109,6 +109,17 @@ class FakeControl:
     def status(self) -> dict[str, Any]:
         self._up()
         return STATUS
+
+    def top_history(
+        self, by: str, since: float, until: float, measure: str = "octets", limit: int = 10
+    ) -> list[dict[str, Any]]:
+        self._up()
+        assert (by, measure) == ("rule", "sessions")
+        assert since < until
+        return []
+
+    def history_status(self) -> dict[str, Any]:
+        raise ControlError(NAME + "Refused", "The history does not answer.", "")
 
     def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
         self._up()

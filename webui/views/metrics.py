@@ -1,0 +1,48 @@
+"""/metrics for Prometheus: for whoever has the token, in place of a session."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import time
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import NotFound
+
+from appliance.control.client import ControlError
+from appliance.session.metrics import CONTENT_TYPE, MAX_RULES, exposition
+from webui.backend import Backend
+
+# Rules are counted since the beginning of what the history keeps of them.
+SINCE = 400 * 86_400.0
+_SCHEME = "Bearer "
+
+
+def blueprint(backend: Backend) -> Blueprint:
+    """The page; there is none where the configuration has no token."""
+    pages = Blueprint("metrics", __name__)
+
+    @pages.get("/metrics")
+    def page() -> Response:
+        wanted = backend.active()["config"]["console"].get("metrics_token")
+        if not wanted:
+            raise NotFound
+        if not _is_right(request.headers.get("Authorization", ""), wanted):
+            return Response("The token is missing or wrong.\n", 401, {"WWW-Authenticate": "Bearer"})
+        now = time.time()
+        rules, history = [], None
+        with contextlib.suppress(ControlError):  # without the history the other figures are there
+            rules = backend.top_history("rule", now - SINCE, now, "sessions", MAX_RULES)
+            history = backend.history_status()
+        return Response(exposition(backend.status(), rules, history), content_type=CONTENT_TYPE)
+
+    return pages
+
+
+def _is_right(header: str, wanted: str) -> bool:
+    """``wanted``: the configuration's digest of the token."""
+    if not header.startswith(_SCHEME):
+        return False
+    given = "sha256:" + hashlib.sha256(header.removeprefix(_SCHEME).encode("utf-8", "replace")).hexdigest()
+    return hmac.compare_digest(given, wanted)
