@@ -344,6 +344,32 @@ def test_a_reload_under_traffic_loses_no_connection(own: Box) -> None:
     assert done == 300
 
 
+def test_a_rule_denies_a_client_and_no_other(own: Box) -> None:
+    before = own.config.read_text()
+    rule = (
+        '[[rule]]\nname = "not-them"\naction = "deny"\nsources = ["203.0.113.77/32"]\nways = ["published"]\n'
+    )
+    reload = "org.isthmus.proxy.Reload"
+    try:
+        own.config.write_text(before + rule)
+        assert call(own.runtime / "proxy" / "proxy.sock", reload, {}, 10)["problem"] is None
+        with pytest.raises(ConnectionError), dial(own, 8001) as sock:
+            assert say(sock)
+        with dial(own, 8001, "203.0.113.1") as sock:
+            assert say(sock).endswith("hello\n")
+        udp = own.server.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        with udp:
+            udp.settimeout(1)
+            udp.bind(("203.0.113.77", 0))
+            udp.sendto(b"hello", (WAN, 8101))
+            with pytest.raises(TimeoutError):
+                udp.recv(100)
+    finally:
+        own.config.write_text(before)
+        call(own.runtime / "proxy" / "proxy.sock", reload, {}, 10)
+    wait_for(lambda: '"rule":"not-them"' in own.sessions_log.read_text(), "the log to name the rule", 5)
+
+
 def test_a_new_program_takes_services_over(own: Box) -> None:
     with dial(own, 8001) as kept:
         kept.sendall(b"one ")
