@@ -42,6 +42,7 @@ no-hosts
 listen-address=203.0.113.1
 bind-interfaces
 host-record={NAME},{SERVER}
+address=/{NAME}/{SERVER}
 host-record={FILES},{FILES_ADDRESS}
 local-ttl=60
 local=/example/
