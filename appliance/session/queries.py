@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from heapq import merge
 from itertools import groupby, islice
 from typing import Any
@@ -227,7 +227,8 @@ def search(database: sqlite3.Connection, filters: Filters, cursor: str = "", lim
     if cursor:
         wanted.narrow.append("(time, id) < (:before, :before_id)")
         wanted.values["before"], wanted.values["before_id"] = _cursor(cursor)
-    if wanted.nobody:
+    # No row holds a NUL, and SQLite's LIKE takes one for the pattern's end.
+    if wanted.nobody or any("\0" in value for value in _typed(filters)):
         return Page([], "", 0)
     plan = _lookups(wanted)
     if plan is not None:
@@ -237,6 +238,11 @@ def search(database: sqlite3.Connection, filters: Filters, cursor: str = "", lim
     if len(rows) == limit:
         last = (rows[-1][_AT["time"]], rows[-1][0])
     return Page(_readable(database, rows), f"{last[0]}-{last[1]}" if last else "", last[0] if last else 0)
+
+
+def _typed(filters: Filters) -> list[str]:
+    """What was typed into the filters."""
+    return [value for value in asdict(filters).values() if isinstance(value, str)]
 
 
 def _lookups(wanted: _Wanted) -> _Plan | None:
