@@ -11,12 +11,12 @@ from typing import Any
 
 from appliance import config_cli
 from appliance.control.client import ControlClient
+from appliance.policy.limits import MIB
 
 PROTOCOLS = ("tcp", "udp", "icmp", "http", "connect", "socks", "dns")
 # For the DNS to say what a name leads to. More, and the answer that needs no address is late.
 RESOLVE_TIMEOUT = 3.0
 MAX_ADDRESSES = 16
-MIB = 1 << 20
 _MATCHED = {True: "matches", False: "no", None: "unknown"}
 
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from appliance.addressing import TranslationPrefix
 from appliance.config import Config
 from appliance.errors import IsthmusError
+from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
-from appliance.policy.forbidden import Forbidden, unmapped
-from appliance.policy.request import DNS, Moment, Names, Request
-from appliance.policy.sets import active_schedules
+from appliance.policy.forbidden import forbidden_of, unmapped
+from appliance.policy.request import DNS, Explanation, Names, Request, Step, Verdict
 from appliance.session.neighbours import Neighbours
 
 # What may be asked for: the way that a session comes by, and what it is.
@@ -88,16 +85,13 @@ def explain(config: Config, asked: Question, lists: Mapping[str, Names]) -> dict
         literal: IPv4Address | IPv6Address | None = ip_address(asked.host)
     except ValueError:
         literal = None
-    prefixes = [TranslationPrefix(entry.prefix) for entry in config.translation]
-    lan = [n for n in (config.lan.prefix, config.lan.client_prefix) if isinstance(n, IPv6Network)]
-    forbidden = Forbidden(prefixes, lan)
+    forbidden = forbidden_of(config)
     addresses = (literal,) if literal is not None else asked.addresses
-    steps: list[dict[str, Any]] = []
     for address in addresses:
         why = forbidden.why(address.packed, _is_own)
         if why:
             words = f"{address} is {why}, which nobody reaches through the box"
-            return _answer(False, ALWAYS, False, "", [_step(ALWAYS, True, words)])
+            return _plain(Explanation(Verdict(False, ALWAYS), [Step(ALWAYS, True, words)]))
     policy = CompiledPolicy(config)
     way, kind = PROTOCOLS[asked.protocol]
     client = b"" if asked.client is None else unmapped(asked.client.packed)
@@ -116,20 +110,12 @@ def explain(config: Config, asked: Question, lists: Mapping[str, Names]) -> dict
         device=device,
         url=f"{asked.host}/" if way == "http" else "",
     )
-    local = datetime.fromtimestamp(now, ZoneInfo(config.system.timezone))
-    moment = Moment(now, active_schedules(config.schedule, local))
-    found = policy.explain(request, moment, lists)
-    steps += [_step(*step) for step in found.steps]
-    verdict = found.verdict
-    return _answer(verdict.allow, verdict.rule, verdict.pending, verdict.note, steps)
+    moment = Clock(config.schedule, config.system.timezone).at(now)
+    return _plain(policy.explain(request, moment, lists))
 
 
-def _step(rule: str, matched: bool | None, why: str) -> dict[str, Any]:
-    return {"rule": rule, "matched": matched, "why": why}
-
-
-def _answer(allow: bool, rule: str, pending: bool, note: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"allow": allow, "rule": rule, "pending": pending, "note": note, "steps": steps}
+def _plain(found: Explanation) -> dict[str, Any]:
+    return {**found.verdict._asdict(), "steps": [step._asdict() for step in found.steps]}
 
 
 def _is_own(address: bytes) -> bool:

@@ -3,15 +3,13 @@ cimport cython
 
 
 cdef class Gate:
-    cdef object _config
     cdef object _policy
     cdef bint _asks_devices
     cdef object _lists
     cdef object _devices
     cdef object _wall
-    cdef object _zone
+    cdef object _clock
     cdef long long _second
-    cdef long long _minute
     cdef object _moment
     cdef dict _verdicts
     cdef Py_ssize_t _count

@@ -9,18 +9,16 @@ take its question to the next server, and wait. Not NXDOMAIN: it would be said o
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from ipaddress import IPv6Address
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
 from appliance.config.rules import Rule
 from appliance.config.schema import Config
 from appliance.dns64.told import name_in
+from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import unmapped
 from appliance.policy.request import DNS, Moment, Request
-from appliance.policy.sets import active_schedules
 from appliance.protocol import dns
 from appliance.session.tables import Tables
 
@@ -57,15 +55,13 @@ class Gate:
     """The policy before questions. ``wall`` gives seconds since 1970."""
 
     def __init__(self, config: Config, lists: Tables, devices: Devices, wall: Callable[[], float]) -> None:
-        self._config = config
         self._policy = CompiledPolicy(config)
         self._asks_devices = any(rule.devices for rule in config.rule if rule.enabled)
         self._lists = lists
         self._devices = devices
         self._wall = wall
-        self._zone = ZoneInfo(config.system.timezone)
+        self._clock = Clock(config.schedule, config.system.timezone)
         self._second = -1
-        self._minute = -1
         self._moment = Moment(0.0, frozenset())
         self._verdicts: dict[bytes, dict[bytes, str]] = {}
         self._count = 0
@@ -96,12 +92,7 @@ class Gate:
         self._second = second
         self._forget()
         self._lists.refresh(second)
-        now = self._wall()
-        schedules = self._moment.schedules
-        if int(now // 60) != self._minute:
-            self._minute = int(now // 60)
-            schedules = active_schedules(self._config.schedule, datetime.fromtimestamp(now, self._zone))
-        self._moment = Moment(now, schedules)
+        self._moment = self._clock.at(self._wall())
 
     def _forget(self) -> None:
         self._verdicts.clear()

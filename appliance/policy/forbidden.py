@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network
 
 from appliance.addressing import NEVER_DIALLED_IPV4, WELL_KNOWN_PREFIX, TranslationPrefix
+from appliance.config.schema import Config
 
 # Where clouds tell a machine its secrets; those that do not lie in 169.254.0.0/16 or fe80::/10.
 METADATA_IPV4 = tuple(
@@ -151,3 +152,12 @@ class Forbidden:
             if reason:
                 return reason
         return ""
+
+
+def forbidden_of(config: Config) -> Forbidden:
+    """What a configuration forbids: whatever its translation prefixes embed, and the LAN as it names it.
+
+    The servers' view of IPv4 clients is the LAN's address space too: nobody else has it.
+    """
+    lan = [n for n in (config.lan.prefix, config.lan.client_prefix) if isinstance(n, IPv6Network)]
+    return Forbidden((TranslationPrefix(entry.prefix) for entry in config.translation), lan)

@@ -7,18 +7,14 @@ address that the name led to, then what the origin sends.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from ipaddress import IPv6Network
+from collections.abc import Mapping
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
-from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config
+from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
-from appliance.policy.forbidden import Forbidden, unmapped
+from appliance.policy.forbidden import Forbidden, forbidden_of, unmapped
 from appliance.policy.request import Moment, Names, Request, Verdict
-from appliance.policy.sets import active_schedules
 from appliance.session.neighbours import Neighbours
 from appliance.session.record import literal_address
 
@@ -36,34 +32,16 @@ class KnownNames(Protocol):
         """
 
 
-class Devices(Protocol):
-    """Which device an address is of."""
-
-    def device_of(self, client: bytes, now: float) -> str:
-        """The name of the device with this address (16 octets); empty where none is known."""
-
-    def asked_for(self, client: bytes, now: float) -> bool:
-        """Whether it is about to be known."""
-
-
-class _Nobody:
-    """Where there is no DNS front, and no device has a name."""
+class _NoNames:
+    """Where there is no DNS front."""
 
     def lookup(self, client: bytes, address: bytes, now: float) -> str:
         """Nothing is known."""
         return ""
 
-    def device_of(self, client: bytes, now: float) -> str:
-        """Nobody is known."""
-        return ""
-
-    def asked_for(self, client: bytes, now: float) -> bool:
-        """Nor will be."""
-        return False
-
 
 class Judge:
-    """One session before the policy. ``verdict`` is the one of now; ``rule`` names what denied, if it did."""
+    """One session before the policy. ``verdict`` is the one of now."""
 
     __slots__ = ("_arbiter", "_request", "verdict")
 
@@ -96,41 +74,29 @@ class Arbiter:
     def __init__(self) -> None:
         self.asks = False
         self.lists: Mapping[str, Names] = {}
-        self.names: KnownNames = _Nobody()
-        self.devices: Devices = _Nobody()
+        self.names: KnownNames = _NoNames()
+        self._devices = Neighbours(())
         self._config = Config()
         self._policy = CompiledPolicy(self._config)
         self._forbidden = Forbidden(())
-        self._zone = ZoneInfo("UTC")
+        self._clock = Clock((), "UTC")
         self._moment = Moment(0.0, frozenset())
-        self._minute = -1
         self._verdicts: dict[tuple[str, bytes, bytes, int, str | None], Verdict] = {}  # of this second
 
-    def configure(
-        self, config: Config, prefixes: Iterable[TranslationPrefix], policy: CompiledPolicy | None = None
-    ) -> None:
-        """Take a configuration up; ``policy``: what was compiled of it already."""
+    def configure(self, config: Config) -> None:
+        """Take a configuration up."""
         self._config = config
-        self._policy = policy or CompiledPolicy(config)
+        self._policy = CompiledPolicy(config)
         self.asks = self._policy.asks
-        lan = [n for n in (config.lan.prefix, config.lan.client_prefix) if isinstance(n, IPv6Network)]
-        self._forbidden = Forbidden(prefixes, lan)
-        self._zone = ZoneInfo(config.system.timezone)
-        self._minute = -1
-        self.devices = Neighbours(config.device)
+        self._forbidden = forbidden_of(config)
+        self._clock = Clock(config.schedule, config.system.timezone)
+        self._devices = Neighbours(config.device)
         self.every_second()
 
     def every_second(self) -> None:
-        """What time it is; schedules change by the minute."""
+        """What time it is."""
         self._verdicts.clear()
-        now = time.time()
-        minute = int(now // 60)
-        if minute != self._minute:
-            self._minute = minute
-            local = datetime.fromtimestamp(now, self._zone)
-            self._moment = Moment(now, active_schedules(self._config.schedule, local))
-        else:
-            self._moment = Moment(now, self._moment.schedules)
+        self._moment = self._clock.at(time.time())
 
     def readings(self, address: bytes) -> tuple[bytes, ...]:
         """All that an address stands for: ``Forbidden.readings``."""
@@ -142,11 +108,11 @@ class Arbiter:
 
     def device_of(self, client: bytes) -> str:
         """The client's device, where the configuration knows any."""
-        return self.devices.device_of(client, self._moment.time) if self._config.device else ""
+        return self._devices.device_of(client, self._moment.time) if self._config.device else ""
 
     def awaits_device(self, client: bytes) -> bool:
         """Whether the client's device is about to be known: worth a moment before it is judged."""
-        return bool(self._config.device) and self.devices.asked_for(client, time.time())
+        return bool(self._config.device) and self._devices.asked_for(client, time.time())
 
     def groups_of(self, user: str) -> frozenset[str]:
         """The groups of a user; none of somebody who is not known."""

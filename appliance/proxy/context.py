@@ -14,7 +14,6 @@ from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config
 from appliance.dataplane import MARK_WAN
 from appliance.errors import CAPS, SHORTAGES, WIRE, Failure
-from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import is_metadata
 from appliance.protocol.packet import icmpv6_error
 from appliance.proxy.arbiter import Arbiter
@@ -188,8 +187,8 @@ class Context(Loop):
         self._limit_hit: dict[str, float] = {}  # when, by the limit's name
         self._limited: set[bytes] = set()  # clients whose limit was logged in this second
 
-    def configure(self, config: Config, descriptors: int, policy: CompiledPolicy | None = None) -> None:
-        """Take a configuration up. ``descriptors``: for so many sessions they suffice; ``policy``: of it."""
+    def configure(self, config: Config, descriptors: int) -> None:
+        """Take a configuration up. ``descriptors``: for so many sessions they suffice."""
         self.config = config
         self.ways = tuple(
             Way(
@@ -206,7 +205,7 @@ class Context(Loop):
         self.max_new_per_client = config.proxy.max_new_per_client
         self.published = {(service.protocol, service.port) for service in config.published}
         self._destinations.clear()
-        self.arbiter.configure(config, [way.prefix for way in self.ways], policy)
+        self.arbiter.configure(config)
 
     # -- descriptors ---------------------------------------------------------------------------
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Network
+from ipaddress import IPv4Address
 from socket import AF_INET, AF_INET6, inet_ntop
 
 from appliance.addressing import is_global_ipv4
 from appliance.errors import Failure
-from appliance.policy.forbidden import NOWHERE, Forbidden, Networks, unmapped
+from appliance.policy.forbidden import NOWHERE, Forbidden, Networks, forbidden_of, unmapped
+from appliance.policy.sets import suffixes
 from appliance.proxy.context import Context, Way
 from appliance.proxy.eyeballs import Route
 from appliance.proxy.lan import Lan
@@ -36,9 +37,7 @@ class Routes:
         """Take up what the context was configured with."""
         context = self._context
         config = context.config
-        # The servers' view of IPv4 clients is the LAN's address space too: nobody else has it.
-        lan = [n for n in (config.lan.prefix, config.lan.client_prefix) if isinstance(n, IPv6Network)]
-        self._forbidden = Forbidden((way.prefix for way in context.ways), lan)
+        self._forbidden = forbidden_of(config)
         self._by_domain.clear()
         self._ways.clear()
         for way, entry in zip(context.ways, config.translation, strict=False):
@@ -100,7 +99,7 @@ class Routes:
 
     def _choose(self, domain: str, address: IPv4Address) -> Way | Failure:
         """The way of the name's island, the most specific name first; then by the address alone."""
-        groups = [self._by_domain[suffix] for suffix in _suffixes(domain) if suffix in self._by_domain]
+        groups = [self._by_domain[suffix] for suffix in suffixes(domain) if suffix in self._by_domain]
         for ways in (*groups, self._context.ways):
             fits = [way for way in ways if way.may_carry(address) is None]
             if fits:
@@ -111,10 +110,4 @@ class Routes:
         """The longest configured domain that a name is in; empty: none."""
         if not self._by_domain:
             return ""
-        return next((suffix for suffix in _suffixes(host) if suffix in self._by_domain), "")
-
-
-def _suffixes(name: str) -> list[str]:
-    """The name and all that it is below."""
-    labels = name.split(".") if name else []
-    return [".".join(labels[start:]) for start in range(len(labels))]
+        return next((suffix for suffix in suffixes(host) if suffix in self._by_domain), "")
