@@ -82,7 +82,6 @@ class Quotas:
         self._workers = workers
         self._zone = ZoneInfo(config.system.timezone)
         self._uses.clear()
-        self._known.clear()
         self.problems = []
         if self._limits and self._meters is None:
             try:
@@ -93,6 +92,18 @@ class Quotas:
                 self.problems = [f"Limits do not hold: {self._path} cannot be used: {error.strerror}."]
         self._context.quotas = self if self._limits and self._meters is not None else None
         self._tell_time()
+        self._count_anew()
+
+    def _count_anew(self) -> None:
+        """Sessions that there are belong to other limits now; what they have moved was counted before."""
+        sessions = self._context.sessions
+        self._known = {number: known for number, known in self._known.items() if number in sessions}
+        for number, known in self._known.items():
+            session = sessions[number]
+            known.uses = self._uses_of(session.client, session.user)
+            if known.rate:
+                self._pace(number, _UNPACED)  # until the next second says otherwise
+                known.rate = 0
 
     def _tell_time(self) -> None:
         self._period = period_of(datetime.fromtimestamp(time.time(), self._zone))

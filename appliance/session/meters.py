@@ -7,10 +7,12 @@ the box's time zone: a cell whose day is over counts as nothing.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -58,18 +60,15 @@ class Meters:
         self._slots: dict[bytes, int] = {}
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            if os.fstat(self._file).st_size != _SIZE or os.pread(self._file, len(_MAGIC), 0) != _MAGIC:
-                os.ftruncate(self._file, 0)
-                os.ftruncate(self._file, _SIZE)
-                os.pwrite(self._file, _MAGIC, 0)
+            with _locked(self._file):
+                if os.fstat(self._file).st_size != _SIZE or os.pread(self._file, len(_MAGIC), 0) != _MAGIC:
+                    os.ftruncate(self._file, 0)
+                    os.ftruncate(self._file, _SIZE)
+                    os.pwrite(self._file, _MAGIC, 0)
             self._map = mmap.mmap(self._file, _SIZE)
         except BaseException:
             os.close(self._file)
             raise
-        finally:
-            if self._file >= 0:
-                _unlock(self._file)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -88,8 +87,7 @@ class Meters:
 
     def _find(self, key: bytes) -> int:
         padded = key.ljust(_KEY, b"\0")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
+        with _locked(self._file):
             for number in range(MAX_METERS):
                 place = _HEADER + number * _SLOT
                 found = self._map[place : place + _KEY]
@@ -98,8 +96,6 @@ class Meters:
                 if not found[0]:
                     self._map[place : place + _KEY] = padded
                     return place
-        finally:
-            _unlock(self._file)
         return -1
 
     def add(self, place: int, octets: int, period: Period) -> None:
@@ -163,5 +159,11 @@ class Meters:
         return found
 
 
-def _unlock(file: int) -> None:
-    fcntl.flock(file, fcntl.LOCK_UN)
+@contextlib.contextmanager
+def _locked(file: int) -> Iterator[None]:
+    """Nobody else makes the file, or a meter in it."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)

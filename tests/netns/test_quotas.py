@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.control.client import call
 from tests.lab.netns import stop
 from tests.netns.conftest import BIN, CONFIG, SERVER6, Box, needs_root, wait_for
 from tests.netns.hosts import connect, serving
@@ -160,6 +161,26 @@ def test_what_is_used_is_shown_and_begun_anew(own: Box) -> None:
     )
     assert done.returncode == 1
     assert "Nothing is counted for “nobody”" in done.stderr
+
+
+def test_a_new_configuration_counts_nothing_twice(own: Box) -> None:
+    command: list[str | Path] = [BIN / "isthmus", "--runtime", own.runtime, "limits", "--json"]
+
+    def used() -> int:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = {(one["limit"], one["subject"]): one["day"] for one in json.loads(done.stdout)}
+        return int(found.get(("a-day", HUNGRY), 0))
+
+    before = used()
+    with ask_for(own, MEBIBYTE, HUNGRY) as sock:
+        assert read(sock, MEBIBYTE) == MEBIBYTE
+        wait_for(lambda: used() >= before + MEBIBYTE, "the octets to be counted", 5)
+        counted = used()
+        assert (
+            call(own.runtime / "proxy" / "proxy.sock", "org.isthmus.proxy.Reload", {}, 10)["problem"] is None
+        )
+        time.sleep(2.5)
+        assert used() == counted
 
 
 def test_bandwidth(own: Box) -> None:
