@@ -74,7 +74,7 @@ cdef class Datagrams(Handler):
     cdef Flow _open(self, int number, bytes key)
     @cython.locals(context=Context, leave_by=int, port=int, place=bytes, binding=Binding, session=Session,
                    flow=Flow)
-    cdef tuple _try_open(self, int number, bytes key, Destination target)
+    cdef tuple _try_open(self, bytes key, Destination target, str name)
     cdef bint _learn_name(self, int number, Flow flow) except -1
     cdef Binding _bind(self, bytes place, int port, int leave_by)
     cdef object _enter(self, Flow flow)

@@ -284,18 +284,18 @@ class Datagrams(Handler):
         if target is None or (key[0] == 0xFE and key[1] & 0xC0 == 0x80):
             context.counters.malformed += 1
             return None
-        flow, failure, rule = self._try_open(number, key, target)
+        name = context.arbiter.name_of(key[:16], key[16:32])
+        flow, failure, rule = self._try_open(key, target, name)
         if flow is None:
             port = int.from_bytes(key[34:36], "big")
-            name = context.arbiter.name_of(key[:16], key[16:32])
             context.refused("udp", key[:16], target.origin, port, failure, rule, name)
             kind = shown(failure)
             if WIRE[kind].icmpv6 is not None:
                 context.answer_error(kind, self._original(number, key))
         return flow
 
-    def _try_open(self, number: int, key: bytes, target: Destination) -> tuple[Flow | None, Failure, str]:
-        """A new flow; or why there is none, and the rule that says so."""
+    def _try_open(self, key: bytes, target: Destination, name: str) -> tuple[Flow | None, Failure, str]:
+        """A new flow; or why there is none, and the rule that says so. ``name``: as of ``name_of``."""
         context = self._context
         failure = target.failure or context.admit(key[:16])
         if failure is not None:
@@ -303,7 +303,6 @@ class Datagrams(Handler):
         server_port = int.from_bytes(key[34:36], "big")
         if context.is_own(target.origin) and ("udp", server_port) not in context.published:
             return None, Failure.DENIED, ""
-        name = context.arbiter.name_of(key[:16], key[16:32])
         rule = DEFAULT_RULE
         unnamed = None
         if context.arbiter.asks:

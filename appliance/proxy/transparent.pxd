@@ -56,7 +56,7 @@ cdef class Transparent(Handler):
     cdef object _judge(self, bytes key, Destination target, str name)
     @cython.locals(client=bytes)
     cdef object _hold(self, Held held)
-    cdef object _refuse(self, bytes syn, Destination target, object failure, object verdict=*)
+    cdef object _refuse(self, bytes syn, Destination target, object failure, str name, object verdict=*)
     @cython.locals(code=int, context=Context, samples=list)
     cpdef object _undo(self, bytes key, int fd, Session session)
     cpdef object give_up(self, Held held, object failure)

@@ -165,7 +165,7 @@ class Transparent(Handler):
         if failure is None:
             failure = self._dial(key, packet, target, _NONE, verdict, name)
         if failure is not None:
-            self._refuse(packet, target, failure, verdict)
+            self._refuse(packet, target, failure, name, verdict)
 
     def _look_again(self, packet: bytes) -> None:
         self._put_off -= 1
@@ -240,12 +240,11 @@ class Transparent(Handler):
         self._half_open[client] = self._half_open.get(client, 0) + 1
 
     def _refuse(
-        self, syn: bytes, target: Destination, failure: Failure, verdict: Verdict | None = None
+        self, syn: bytes, target: Destination, failure: Failure, name: str, verdict: Verdict | None = None
     ) -> None:
         context = self._context
         port = int.from_bytes(syn[42:44], "big")
         rule = verdict.rule if verdict is not None and failure is Failure.DENIED else ""
-        name = context.arbiter.name_of(syn[8:24], syn[24:40])
         context.refused("tcp", syn[8:24], target.origin, port, failure, rule, name)
         if WIRE[failure].icmpv6 is None:
             context.write(tcp_reset(syn))
@@ -292,7 +291,7 @@ class Transparent(Handler):
         target = context.destination(held.key[16:32])
         if held.client == _NONE and not held.released and target is not None:
             context.drop(held.session)  # the line about the refusal says it all
-            self._refuse(held.syn, target, failure)
+            self._refuse(held.syn, target, failure, held.session.name)
             return
         context.ended(held.session, failure.value)
         if held.client != _NONE:
@@ -338,6 +337,9 @@ class Transparent(Handler):
         self._kernel.adopt(fd)
         syn = bytes.fromhex(entry["syn"])
         session = context.open("tcp", syn[8:44], entry["origin"], DIALLING, entry["started"])
+        name = context.arbiter.name_of(syn[8:24], syn[24:40])
+        if name:
+            session.name, session.named_by = name, "dns"
         wait = ACCEPT_TIMEOUT if entry["released"] else self._dial_timeout
         held = Held(self, syn, fd, session, _NONE, context.now + wait)
         held.released = entry["released"]
