@@ -7,16 +7,12 @@ import grp
 import json
 import os
 import pwd
-import socketserver
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from socket import SO_PEERCRED, SOL_SOCKET
 from typing import Any
 
 import varlink
 
-from appliance import __version__
 from appliance.config import Config, dump, parse
 from appliance.config.schema import without_passwords
 from appliance.control.accounts import Accounts
@@ -29,9 +25,9 @@ from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problem
 from appliance.errors import ConfigError
 from appliance.session.tables import Tables
 from appliance.system.passwords import PasswordAlreadySetError, Passwords, PasswordTooWeakError
+from appliance.varlink_socket import VarlinkServer
 
 MAX_MESSAGE = 24 << 20  # a candidate of the greatest size, quoted
-IDLE_TIMEOUT = 30.0
 MAX_LISTED = 1_000
 GROUP = "isthmus"
 WEB_USER = "isthmus-web"
@@ -185,56 +181,25 @@ class Interface(ConfigurationVerbs, PolicyVerbs, BackupVerbs, MonitoringVerbs):
         return {}
 
 
-class _Handler(socketserver.StreamRequestHandler):
-    """One connection: messages end with NUL."""
+class ControlServer(VarlinkServer):
+    """control.sock, for those whom the gate lets through."""
 
-    server: ControlServer
-    timeout = IDLE_TIMEOUT
-
-    def handle(self) -> None:
-        """Answer until the peer goes, errs or idles."""
-        credentials = self.request.getsockopt(SOL_SOCKET, SO_PEERCRED, struct.calcsize("3i"))
-        _pid, uid, _gid = struct.unpack("3i", credentials)
-        rest = b""
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            while data := self.request.recv(1 << 16):
-                rest += data
-                if len(rest) > MAX_MESSAGE:
-                    return
-                *messages, rest = rest.split(b"\0")
-                for message in messages:
-                    for answer in self.server.answer(uid, message):
-                        self.request.sendall(answer + b"\0")
-
-
-class ControlServer(socketserver.ThreadingUnixStreamServer):
-    """The socket; each connection has a thread, which is for short questions only."""
-
-    daemon_threads = True
     request_queue_size = 64
 
     def __init__(self, path: Path, interface: Interface) -> None:
-        path.unlink(missing_ok=True)
-        super().__init__(str(path), _Handler)
+        super().__init__(path, INTERFACE, interface, Path(__file__).parent, MAX_MESSAGE)
         with contextlib.suppress(KeyError, PermissionError):
             os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
         path.chmod(0o660)
         self._gate = Gate()
-        self._service = varlink.Service(
-            vendor="Isthmus",
-            product="isthmus-control",
-            version=__version__,
-            interface_dir=str(Path(__file__).parent),
-        )
-        self._service._add_interface(INTERFACE, interface)
 
-    def answer(self, uid: int, message: bytes) -> list[bytes]:
+    def answer(self, uid: int, message: bytes) -> Iterable[bytes]:
         """The replies to one message of the user's."""
         method = _method_of(message)
         if method and not self._gate.allows(uid, method):
             error = refuse("PermissionDenied", message=f"User {uid} may not call {method}.")
             return [varlink.VarlinkEncoder().encode(error).encode()]
-        return list(self._service.handle(message))
+        return super().answer(uid, message)
 
 
 def _method_of(message: bytes) -> str:

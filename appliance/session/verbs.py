@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import socketserver
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import varlink
 from varlink.error import VarlinkError
 
-from appliance import __version__
 from appliance.session.history import open_reader
 from appliance.session.keeper import Keeper
 from appliance.session.queries import Filters, QueryError, bounded, search
 from appliance.session.sums import series, top
+from appliance.varlink_socket import VarlinkServer
 
 INTERFACE = "org.isthmus.history"
 MAX_QUESTION = 65_536
-IDLE_TIMEOUT = 30.0
 _TEXTS = ("server", "origin", "service", "name", "named_by", "user", "rule")
 
 
@@ -104,39 +101,9 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-class _Handler(socketserver.StreamRequestHandler):
-    """One connection: messages end with NUL."""
-
-    server: Server
-    timeout = IDLE_TIMEOUT
-
-    def handle(self) -> None:
-        """Answer until the peer goes, errs or idles."""
-        rest = b""
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            while data := self.request.recv(1 << 16):
-                rest += data
-                if len(rest) > MAX_QUESTION:
-                    return
-                *messages, rest = rest.split(b"\0")
-                for message in messages:
-                    for answer in self.server.service.handle(message):
-                        self.request.sendall(answer + b"\0")
-
-
-class Server(socketserver.ThreadingUnixStreamServer):
+class Server(VarlinkServer):
     """The socket; who may connect, the folder's and the file's owners say."""
 
-    daemon_threads = True
-
     def __init__(self, path: Path, interface: Interface) -> None:
-        path.unlink(missing_ok=True)
-        super().__init__(str(path), _Handler)
+        super().__init__(path, INTERFACE, interface, Path(__file__).parent, MAX_QUESTION)
         path.chmod(0o600)
-        self.service = varlink.Service(
-            vendor="Isthmus",
-            product="isthmus-history",
-            version=__version__,
-            interface_dir=str(Path(__file__).parent),
-        )
-        self.service._add_interface(INTERFACE, interface)
