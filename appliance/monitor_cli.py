@@ -22,7 +22,14 @@ FOLLOW_INTERVAL = 1.0
 # How far back it looks for rows that came late: a worker that was busy.
 FOLLOW_OVERLAP = 60.0
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_BY = {"clients": "client", "users": "user", "names": "name", "rules": "rule", "services": "service"}
+_BY = {
+    "clients": "client",
+    "users": "user",
+    "devices": "device",
+    "names": "name",
+    "rules": "rule",
+    "services": "service",
+}
 # What may follow a command.
 WORDS = {"sessions": ("kill",), "log": ("erase",), "top": tuple(_BY)}
 _MEASURES = ("octets", "sessions", "refused", "to_wan", "to_lan")
@@ -90,8 +97,10 @@ def add_parsers(commands: Any) -> None:
         "--name", default="", help="part of a name; *.a.example: all below; .a.example: with itself"
     )
     log.add_argument("--rule", default="", help="the rule that decided")
+    log.add_argument("--device", default="", help="a device, by its name")
+    log.add_argument("--reference", default="", help="what a page said of a denial: K7MQ-2XPA")
     log.add_argument("--service", default="", help="a listener of the proxy, or a published service")
-    log.add_argument("--kind", choices=["tcp", "udp", "icmp"], default="")
+    log.add_argument("--kind", choices=["tcp", "udp", "icmp", "dns"], default="")
     log.add_argument("--search", metavar="TEXT", default="", help="part of any of these")
     which = log.add_mutually_exclusive_group()
     which.add_argument("--outcome", choices=[str(one) for one in Outcome], default="")
@@ -163,7 +172,8 @@ def print_sessions(found: list[dict[str, Any]], total: int) -> None:
     head = f"{'KIND':<5}{'STATE':<10}{'CLIENT':<42}{'ORIGIN':<42}{'AGE':>9}{'TO WAN':>11}{'TO LAN':>11}"
     print(f"{'ID':<8} {head}")
     for session in found:
-        client = endpoint(session["client"], session["client_port"])
+        # A device's name says more than one of its addresses.
+        client = endpoint(session.get("device") or session["client"], session["client_port"])
         # The name that was asked for says more than the address that it led to.
         origin = endpoint(session.get("name") or session["origin"], session["origin_port"])
         print(
@@ -194,7 +204,8 @@ def _sessions(options: argparse.Namespace, client: ControlClient) -> None:
 
 def _filters(options: argparse.Namespace, now: float) -> dict[str, Any]:
     texts = {
-        key: getattr(options, key) for key in ("client", "user", "name", "rule", "service", "kind", "outcome")
+        key: getattr(options, key)
+        for key in ("client", "user", "name", "rule", "service", "device", "reference", "kind", "outcome")
     }
     texts["text"] = options.search
     filters: dict[str, Any] = {key: text for key, text in texts.items() if text}
@@ -248,16 +259,32 @@ def _line(row: dict[str, Any], options: argparse.Namespace) -> str:
     moment_ = datetime.fromtimestamp(row["time"]).strftime("%Y-%m-%d %H:%M:%S")
     to = row.get("name") or row.get("origin") or "(not written down)"
     target = endpoint(to, row["origin_port"]) if row["origin_port"] else to
-    user = f" {row['user']}" if row.get("user") else ""
+    who = "".join(f" {row[key]}" for key in ("user", "device") if row.get(key))
     carried = f"{size(row['bytes_to_wan'])} out, {size(row['bytes_to_lan'])} in, {age(row['age'])}"
     end = carried if row["outcome"] == "carried" else row["reason"]
     rule = f" [{row['rule']}]" if row.get("rule") else ""
-    return f"{moment_} {_MARK[row['outcome']]} {row['kind']:<4} {row['client']}{user} → {target}  {end}{rule}"
+    asked = f" (the DNS was asked for {row['dns_name']})" if row.get("dns_name") else ""
+    reference = f" {row['reference']}" if row.get("reference") else ""
+    return (
+        f"{moment_} {_MARK[row['outcome']]} {row['kind']:<4} {row['client']}{who} → {target}{asked}  "
+        f"{end}{rule}{reference}"
+    )
 
 
 def _as_row(row: dict[str, Any]) -> Row:
     given = ("kind", "reason", "client", "client_port", "server_port", "origin_port")
-    texts = ("server", "origin", "service", "name", "named_by", "user", "rule")
+    texts = (
+        "server",
+        "origin",
+        "service",
+        "name",
+        "named_by",
+        "user",
+        "rule",
+        "device",
+        "dns_name",
+        "reference",
+    )
     values: dict[str, Any] = {key: row[key] for key in given}
     values.update({key: row.get(key) or "" for key in texts})
     return Row(

@@ -7,6 +7,9 @@ cdef class Gate:
     cdef bint _asks_devices
     cdef object _lists
     cdef object _devices
+    cdef object _denials
+    cdef bint _knows_devices
+    cdef dict _lists_of
     cdef object _wall
     cdef object _clock
     cdef long long _second
@@ -23,6 +26,7 @@ cdef class Gate:
 
     @cython.locals(end=Py_ssize_t)
     cdef str _judge(self, bytes client, bytes tail)
+    cdef object _note(self, bytes client, str name, str rule, str device)
 
 
 @cython.locals(at=Py_ssize_t, end=Py_ssize_t, length=int)

@@ -18,8 +18,9 @@ from appliance.dns64.told import name_in
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import unmapped
-from appliance.policy.request import DNS, Moment, Request
+from appliance.policy.request import DNS, Moment, Request, list_with
 from appliance.protocol import dns
+from appliance.session.record import address_text
 from appliance.session.tables import Tables
 
 # Of the empty answer. Longer, and a rule that is taken back holds on for clients; shorter, and they ask more.
@@ -32,6 +33,12 @@ _QUESTION = 10  # its offset behind the id
 _EDE, _EDE_BLOCKED = 15, 15
 _MAX_EXTRA_TEXT = 200  # octets: the answer is to fit whatever the client takes
 _NOBODY = dns.wire_name("isthmus.invalid")
+
+
+class Denials(Protocol):
+    """``dns64.denials.Denials``: who hears of what was denied."""
+
+    def note(self, client: str, name: str, rule: str, device: str, name_list: str) -> None: ...
 
 
 class Devices(Protocol):
@@ -54,7 +61,17 @@ def may_deny(rule: Rule) -> bool:
 class Gate:
     """The policy before questions. ``wall`` gives seconds since 1970."""
 
-    def __init__(self, config: Config, lists: Tables, devices: Devices, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        lists: Tables,
+        devices: Devices,
+        wall: Callable[[], float],
+        denials: Denials | None = None,
+    ) -> None:
+        self._denials = denials
+        self._knows_devices = bool(config.device)
+        self._lists_of = {rule.name: rule.lists for rule in config.rule if rule.lists}
         self._policy = CompiledPolicy(config)
         self._asks_devices = any(rule.devices for rule in config.rule if rule.enabled)
         self._lists = lists
@@ -110,8 +127,17 @@ class Gate:
         verdict = self._policy.decide(request, self._moment, self._lists)
         if verdict.allow:
             return ""
-        self.denied += 1
+        self._note(client, name, verdict.rule, device)
         return verdict.rule
+
+    def _note(self, client: bytes, name: str, rule: str, device: str) -> None:
+        self.denied += 1
+        if self._denials is None:
+            return
+        if self._knows_devices and not device:
+            device = self._devices.device_of(client, self._moment.time)
+        name_list = list_with(name, self._lists_of.get(rule, ()), self._lists)
+        self._denials.note(address_text(client), name, rule, device, name_list)
 
 
 def _end_of_name(tail: bytes) -> int:

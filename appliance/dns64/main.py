@@ -15,6 +15,7 @@ from pathlib import Path
 from appliance.config import Config, load
 from appliance.dataplane import UNBOUND_PORT
 from appliance.dns64.counters import Counters
+from appliance.dns64.denials import INTERVAL, Denials
 from appliance.dns64.gate import Gate, may_deny
 from appliance.dns64.loop import READ, Loop
 from appliance.dns64.quick import Quick
@@ -98,18 +99,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _gate(config: Config, lists: Tables) -> Gate | None:
+def _gate(config: Config, lists: Tables, denials: Denials) -> Gate | None:
     """The policy before questions; None where no rule could deny one."""
     if not any(may_deny(rule) for rule in config.rule):
         return None
-    return Gate(config, lists, Neighbours(config.device), time.time)
+    return Gate(config, lists, Neighbours(config.device), time.time, denials)
 
 
-def _reload(path: Path, resolver: Resolver, lists: Tables) -> None:
+def _reload(path: Path, resolver: Resolver, lists: Tables, denials: Denials) -> None:
     """Take the configuration up, or say why the old one stays."""
     try:
         config = load(path)
-        resolver.configure(Synthesis(config), _gate(config, lists))
+        resolver.configure(Synthesis(config), _gate(config, lists, denials))
     except ConfigError as error:
         print(f"isthmus-dns64: the old configuration stays: {error}", file=sys.stderr, flush=True)
     else:
@@ -122,6 +123,12 @@ def _report(loop: Loop, counters: Counters, earlier: Counters | None = None) -> 
         print(f"isthmus-dns64: turned away in {REPORT:.0f} s: {grown}", file=sys.stderr, flush=True)
     copy = replace(counters)
     loop.after(REPORT, lambda: _report(loop, counters, copy))
+
+
+def _tell(loop: Loop, denials: Denials) -> None:
+    """Tell the proxy each second what was denied."""
+    denials.flush()
+    loop.after(INTERVAL, lambda: _tell(loop, denials))
 
 
 def _told(loop: Loop, folder: Path) -> Told | None:
@@ -178,7 +185,9 @@ def main(argv: list[str] | None = None) -> int:
     told = _told(loop, options.runtime / "dns64")
     resolver = Resolver(Synthesis(config), upstream.ask, lambda: int(loop.now), counters, told)
     lists = Tables(options.runtime / "lists" / "tables")
-    resolver.configure(resolver.synthesis, _gate(config, lists))
+    denials = Denials(options.runtime / "proxy" / "denials.sock")
+    resolver.configure(resolver.synthesis, _gate(config, lists, denials))
+    _tell(loop, denials)
     quick = Quick(loop, resolver, (str(address), port), counters)
     try:
         server = Server(loop, resolver, options.listen, options.port, counters, quick)
@@ -202,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     def woken(_events: int) -> None:
         # Each octet is the number of a signal.
         if set(os.read(wake_read, 512)) == {signal.SIGHUP}:
-            _reload(options.config, resolver, lists)
+            _reload(options.config, resolver, lists, denials)
         else:
             loop.stop()
 
@@ -220,6 +229,7 @@ def main(argv: list[str] | None = None) -> int:
     server.close()
     quick.close()
     upstream.close()
+    denials.close()
     loop.close()
     print("isthmus-dns64: stopped", file=sys.stderr)
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from appliance.config.rules import Rule, port_range
-from appliance.policy.request import DNS, HTTP, Moment, Names, No, Request, Unknown, Verdict
+from appliance.policy.request import DNS, HTTP, Moment, Names, No, Request, Unknown, Verdict, list_with
 from appliance.policy.sets import NameSet, NetworkSet, url_glob
 
 _Condition = Callable[[Request, Moment, Mapping[str, Names]], "No | Unknown | None"]
@@ -199,10 +199,8 @@ def _name(patterns: NameSet, lists_asked: tuple[str, ...]) -> _Condition:
             return nameless
         if patterns.matches(name, request.suffixes):
             return None
-        for asked in lists_asked:
-            table = lists.get(asked)
-            if table is not None and table.find(name):
-                return None
+        if list_with(name, lists_asked, lists):
+            return None
         return No(f"{name} is none of its names")
 
     return condition

@@ -7,6 +7,7 @@ turn it by that.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from appliance.config.rules import DEFAULT_RULE
@@ -25,6 +26,15 @@ class Names(Protocol):
 
     def find(self, name: str) -> str:
         """The entry that ``name`` is, or is below; empty for none."""
+
+
+def list_with(name: str, asked: Iterable[str], tables: Mapping[str, Names]) -> str:
+    """The first of the lists ``asked`` that has ``name``; empty where none has, or it is not there yet."""
+    for one in asked:
+        table = tables.get(one)
+        if table is not None and table.find(name):
+            return one
+    return ""
 
 
 class Request:

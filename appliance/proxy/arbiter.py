@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 from appliance.config.schema import Config
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import Forbidden, forbidden_of, unmapped
-from appliance.policy.request import Moment, Names, Request, Verdict
+from appliance.policy.request import Moment, Names, Request, Verdict, list_with
 from appliance.session.neighbours import Neighbours
 from appliance.session.record import literal_address
 
@@ -69,12 +71,19 @@ class Judge:
 
 
 class Arbiter:
-    """A worker's part of the policy. ``asks``: whether any session has to be judged at all."""
+    """A worker's part of the policy. ``asks``: whether any session has to be judged at all;
+    ``knows_devices``: whether the owner has named any.
+    """
 
     def __init__(self) -> None:
         self.asks = False
+        self.knows_devices = False
         self.lists: Mapping[str, Names] = {}
         self.names: KnownNames = _NoNames()
+        # How often which rule and list decided, until the worker has written it down.
+        self.rule_hits: dict[str, int] = {}
+        self.list_hits: dict[str, int] = {}
+        self._lists_of: dict[str, tuple[str, ...]] = {}
         self._devices = Neighbours(())
         self._config = Config()
         self._policy = CompiledPolicy(self._config)
@@ -88,6 +97,8 @@ class Arbiter:
         self._config = config
         self._policy = CompiledPolicy(config)
         self.asks = self._policy.asks
+        self.knows_devices = bool(config.device)
+        self._lists_of = {rule.name: rule.lists for rule in config.rule if rule.lists}
         self._forbidden = forbidden_of(config)
         self._clock = Clock(config.schedule, config.system.timezone)
         self._devices = Neighbours(config.device)
@@ -98,6 +109,10 @@ class Arbiter:
         self._verdicts.clear()
         self._moment = self._clock.at(time.time())
 
+    def local_time(self) -> datetime:
+        """The time by the box's zone."""
+        return datetime.now(ZoneInfo(self._config.system.timezone))
+
     def readings(self, address: bytes) -> tuple[bytes, ...]:
         """All that an address stands for: ``Forbidden.readings``."""
         return self._forbidden.readings(address)
@@ -105,6 +120,16 @@ class Arbiter:
     def decide(self, request: Request) -> Verdict:
         """The verdict of now."""
         return self._policy.decide(request, self._moment, self.lists)
+
+    def hit(self, rule: str, name: str) -> None:
+        """Count a session that ``rule`` decided on; ``name``: where it went, "" where none is known."""
+        hits = self.rule_hits
+        hits[rule] = hits.get(rule, 0) + 1
+        lists = self._lists_of.get(rule)
+        if lists is not None and name:
+            found = list_with(name, lists, self.lists)
+            if found:
+                self.list_hits[found] = self.list_hits.get(found, 0) + 1
 
     def device_of(self, client: bytes) -> str:
         """The client's device, where the configuration knows any."""

@@ -378,11 +378,12 @@ class Context(Loop):
         name: str = "",
         user: str = "",
         service: str = "",
+        reference: str = "",
     ) -> None:
         """Count and log what did not come about; a client over its limit fills no disk by it.
 
         ``rule``: which one denied it; ``name``: what the client asked for, where that is known; ``user`` and
-        ``service``: who it is, and by which listener it came.
+        ``service``: who it is, and by which listener it came; ``reference``: what it is told of the denial.
         """
         self.counters.count(failure)
         if failure in CAPS:
@@ -404,8 +405,14 @@ class Context(Loop):
             entry["user"] = user
         if service:
             entry["service"] = service
+        if self.arbiter.knows_devices and (device := self.arbiter.device_of(client)):
+            entry["device"] = device
         if rule:
             entry["rule"] = rule
+            if self.arbiter.asks and failure is Failure.DENIED:
+                self.arbiter.hit(rule, name or origin)
+        if reference:
+            entry["reference"] = reference
         self.recorder.refused(entry)
 
     def open(
@@ -418,6 +425,8 @@ class Context(Loop):
         )
         self.sessions[session.number] = session
         client = session.client
+        if self.arbiter.knows_devices:
+            session.device = self.arbiter.device_of(client)
         self.by_client[client] = self.by_client.get(client, 0) + 1
         return session
 
@@ -440,4 +449,6 @@ class Context(Loop):
             self.quotas.ended(session)
         self.counters.to_wan += session.to_wan
         self.counters.to_lan += session.to_lan
+        if self.arbiter.asks:
+            self.arbiter.hit(session.rule, session.name)
         self.recorder.ended(session, reason, self.now)

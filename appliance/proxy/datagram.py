@@ -53,6 +53,7 @@ RANDOM_ROOM = 1_024
 
 _ICMP6_FILTER = 1
 _SO_MARK = 36
+_QUIC_PORT = 443
 _TRACEROUTE_HOPS, _DEFAULT_TTL, _MAX_TO_ORIGIN = TRACEROUTE_HOPS, DEFAULT_TTL, MAX_TO_ORIGIN
 _MAX_SMALL = wire.MIN_MTU - wire.IPV6_HEADER - wire.UDP_HEADER
 _SOURCE_LIFETIME = SOURCE_LIFETIME
@@ -312,6 +313,8 @@ class Datagrams(Handler):
                 unnamed = QuicName(verdict.allow)
             elif not verdict.allow:
                 return None, Failure.DENIED, rule
+            elif name and server_port == _QUIC_PORT:
+                unnamed = QuicName(True)  # it may say another name than it asked the DNS for
         place = key[:16] + key[32:34] + target.way.place
         binding = self._bindings.get(place)
         if binding is None:
@@ -343,7 +346,9 @@ class Datagrams(Handler):
         flow.unnamed = None
         context, session = self._context, flow.session
         if name:
-            session.name, session.named_by = name, "sni"
+            session.say(name, "sni")
+        elif session.name:
+            return True  # judged by what it asked the DNS for
         verdict = context.arbiter.packet("udp", session.client, flow.address[:4], session.server_port, name)
         session.rule = verdict.rule
         if verdict.allow:

@@ -1,9 +1,10 @@
-"""A transparent session whose verdict hangs on a name that nobody has said yet.
+"""A transparent session whose client is about to say a name: its verdict may hang on it.
 
-What the client says first is listened to before any of it is passed on.
+What the client says first is listened to before any of it is passed on. Where it has asked the DNS for
+another name than it says now, both have to be allowed, and the record keeps both.
 
     PAIRED --ClientHello, Host--> the last verdict --allowed--> two legs
-           --nothing in time----> the same without a name --denied--> both ends are reset
+           --nothing in time----> the same without one ----denied--> both ends are reset
 
 The origin may be one that speaks first: its octets wait in the kernel until there are two legs.
 """
@@ -23,6 +24,9 @@ from appliance.session.record import KILLED, OPEN, Session
 # Seconds in which a client that speaks first has spoken, measured from its last octets. Longer would hold up
 # protocols whose server speaks first (mail, SSH); shorter would miss the names of clients far away.
 LISTEN_TIMEOUT = 0.3
+# Where clients speak first, and say a name by TLS or HTTP: they are heard also where no verdict hangs on it.
+# More ports would hold up protocols whose servers speak first; fewer would leave sessions without a name.
+NAMED_PORTS = frozenset({80, 443})
 
 _HANDSHAKE = b"\x16"  # the first octet of a TLS client
 _METHOD = re.compile(rb"[A-Z]{1,20}(?: |\Z)")  # RFC 9110 section 9: those that there are, in capital letters
@@ -115,13 +119,16 @@ class Listening(Handler):
 
     def _judge(self, name: str) -> None:
         session = self._session
+        asked = session.name  # by the DNS, which has been judged
         if name:
-            session.name = name
-            session.named_by = "sni" if self._data[:1] == _HANDSHAKE else "host"
+            session.say(name, "sni" if self._data[:1] == _HANDSHAKE else "host")
         arbiter = self._context.arbiter
-        verdict = arbiter.packet("tcp", session.client, self._target.packed, session.server_port, name)
-        session.rule = verdict.rule
-        if not verdict.allow:
+        denied = False
+        if arbiter.asks and (name or not asked):
+            verdict = arbiter.packet("tcp", session.client, self._target.packed, session.server_port, name)
+            session.rule = verdict.rule
+            denied = not verdict.allow
+        if denied:
             self._context.counters.count(Failure.DENIED)
             self._end(Failure.DENIED.value)
             return

@@ -26,10 +26,12 @@ from appliance.config import load
 from appliance.config.schema import Config, as_plain
 from appliance.dataplane import worker_count
 from appliance.errors import IsthmusError
+from appliance.proxy.denials import Denials
 from appliance.proxy.passwords import Helper
 from appliance.proxy.seat import ANSWER_TIMEOUT, Process, Seat
 from appliance.proxy.verifier import COUNTS
 from appliance.proxy.worker import MAX_LISTED, READY, run_worker
+from appliance.session.hits import FILE as HITS
 from appliance.session.rotation import DAY, Rotation
 from appliance.session.row import NoRowError, parse
 
@@ -130,6 +132,8 @@ class Supervisor:
         else:
             self._inherit(json.loads(inherited), workers)
         self._helper = Helper(runtime / HELPER_SOCKET)
+        self._denials = Denials(runtime, log_path, certificates.parent / "proxy" / HITS)
+        self._denials.configure(config)
 
     def _listen(self, path: Path) -> socket:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -152,6 +156,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._poll.register(wake_read, select.POLLIN)
         self._poll.register(self._socket.fileno(), select.POLLIN)
+        self._poll.register(self._denials.socket.fileno(), select.POLLIN)
         for process in self._processes():  # of the program before
             self._poll.register(process.pidfd, select.POLLIN)
         self._start_helper()
@@ -162,6 +167,7 @@ class Supervisor:
                 self._turn(wake_read)
         finally:
             self._end_workers()
+            self._denials.close()
             for name in ("proxy.sock", HELPER_SOCKET):
                 (self._runtime / name).unlink(missing_ok=True)
 
@@ -178,6 +184,8 @@ class Supervisor:
                 os.read(wake_read, 512)
             elif fd == self._socket.fileno():
                 self._accept()
+            elif fd == self._denials.socket.fileno():
+                self._denials.receive()
             elif fd in self._clients:
                 self._serve(fd)
             else:
@@ -247,7 +255,12 @@ class Supervisor:
 
     def _let_go(self, seat: Seat | None, *ours: socket | None) -> None:
         """In a child: nothing of the supervisor's and of other workers' stays open, nor another's seat."""
-        for sock in (*ours, self._socket, *(client for client, _rest in self._clients.values())):
+        for sock in (
+            *ours,
+            self._socket,
+            self._denials.socket,
+            *(client for client, _rest in self._clients.values()),
+        ):
             if sock is not None:
                 sock.close()
         for other in self._seats:
@@ -321,6 +334,7 @@ class Supervisor:
             print(f"isthmus-proxy: the old configuration stays: {error}", file=sys.stderr)
             return str(error)
         self._config = config
+        self._denials.configure(config)
         self._give_up(self._seats[wanted:])
         del self._seats[wanted:]
         plain = as_plain(config)
@@ -401,6 +415,7 @@ class Supervisor:
             rotation.move()
         except OSError:
             return  # no log yet, or a disk that refuses: the traffic goes on
+        self._denials.reopen()
         for process in self._processes():
             process.ask({"ask": "reopen"})
 
@@ -494,6 +509,7 @@ class Supervisor:
         if self._rotation is not None:
             for process in self._processes():
                 process.ask({"ask": "flush"})  # or it would write what is over yet
+            self._denials.receive()
             try:
                 self._rotation.erase()
             except OSError as error:

@@ -24,7 +24,7 @@ from appliance.policy.request import Verdict
 from appliance.protocol.packet import tcp_reset
 from appliance.proxy.context import Context, Destination
 from appliance.proxy.kernel import Kernel
-from appliance.proxy.listening import Listening
+from appliance.proxy.listening import NAMED_PORTS, Listening
 from appliance.proxy.loop import Handler
 from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLOUT, LEG_EVENTS, Registry, RelayContext, join
 from appliance.session.record import DIALLING, OPEN, Session
@@ -408,9 +408,10 @@ class Transparent(Handler):
         context = self._context
         self._forget(held)
         session = held.session
-        if context.arbiter.asks and not session.name:
+        named = session.server_port in NAMED_PORTS
+        if named or (context.arbiter.asks and not session.name):
             target = context.destination(held.key[16:32])
-            if target is not None and self._judge(held.key, target, "").pending:
+            if target is not None and (named or self._judge(held.key, target, "").pending):
                 Listening(context, self._relay, session, target, fd, held.fd, self.relayed)
                 return
         session.state = OPEN

@@ -36,6 +36,8 @@ from appliance.proxy.transparent import Transparent
 from appliance.proxy.verifier import Verifier
 from appliance.session.asked import FILE as NAMES
 from appliance.session.asked import AskedNames
+from appliance.session.hits import FILE as HITS
+from appliance.session.hits import LIST, RULE, Hits
 from appliance.session.log import Log
 from appliance.session.record import Session, address_text
 from appliance.session.tables import Tables
@@ -77,6 +79,7 @@ class Worker:
         meters: Path,
     ) -> None:
         self.index = index
+        self._uncounted: list[str] = []
         self._certificates = certificates
         self._log = Log(log_path, index)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -89,6 +92,11 @@ class Worker:
         self.context.arbiter.lists = self._tables
         self.context.arbiter.names = AskedNames(runtime / "dns64" / NAMES)
         self.relay = RelayContext(self.context, pipes)
+        self._hits: Hits | None = None
+        try:
+            self._hits = Hits(meters.with_name(HITS), index)
+        except OSError as error:
+            self._uncounted = [f"Hits of rules are not counted: {error.strerror}."]
         self._quotas = Quotas(self.context, self.relay, meters, index)
         listener.setblocking(False)
         self._listener = listener.detach()
@@ -158,6 +166,7 @@ class Worker:
                     out_of_memory(self._packets)
                 except MemoryError:
                     continue  # not even a call is possible; the next turn, or second, finds some again
+        self._count_hits()
         self._log.flush()
 
     def _every_second(self) -> None:
@@ -165,12 +174,23 @@ class Worker:
         self._tables.refresh(context.now)
         context.every_second()
         self._quotas.every_second()
+        self._count_hits()
         self.transparent.every_second()
         self._gate.pool.every_second()
         context.close_buried()
         self._log.flush()
         if self._drain_until is not None:
             self._drained(self._drain_until)
+
+    def _count_hits(self) -> None:
+        """Write down which rules and lists decided."""
+        arbiter, hits = self.context.arbiter, self._hits
+        if arbiter.rule_hits and hits is not None:
+            now = arbiter.local_time()
+            hits.add(RULE, arbiter.rule_hits, now)
+            hits.add(LIST, arbiter.list_hits, now)
+        arbiter.rule_hits.clear()
+        arbiter.list_hits.clear()
 
     def _sweep_idle(self) -> None:
         """Reset TCP sessions that moved nothing for a whole lifetime (RFC 6146 section 4)."""
@@ -327,7 +347,8 @@ class Worker:
             "problems": self.published_tcp.problems
             + self.published_udp.problems
             + self.explicit.problems
-            + self._quotas.problems,
+            + self._quotas.problems
+            + self._uncounted,
         }
 
     def _kill(self, number: int) -> bool:
@@ -354,6 +375,7 @@ def _matches(session: Session, search: str) -> bool:
         search in session.origin
         or search in session.name
         or search == session.user
+        or search == session.device
         or search in address_text(session.client)
         or search in address_text(session.server)
         or search == session.kind

@@ -42,20 +42,37 @@ BUSY_SECONDS = 5.0
 
 # What texts there are. Numbers, in the database: new ones at the end. A server's address is that of its
 # origin inside a prefix, and stands in the row itself.
-KINDS = ("kind", "reason", "client", "origin", "service", "name", "named_by", "user", "rule")
+KINDS = (
+    "kind",
+    "reason",
+    "client",
+    "origin",
+    "service",
+    "name",
+    "named_by",
+    "user",
+    "rule",
+    "device",
+    "dns_name",
+)
 KIND = {name: number for number, name in enumerate(KINDS)}
 OUTCOMES = tuple(Outcome)
 # What roll-ups are kept by; "all" has the empty word.
-BY = ("all", "client", "user", "name", "rule", "service")
-PERSONAL = ("client", "user", "name")
+BY = ("all", "client", "user", "name", "rule", "service", "device")
+PERSONAL = ("client", "user", "name", "device")
 NO_WORD = 0  # the empty text
 OTHER = -1  # in roll-ups: all that are not named
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _COLUMNS = tuple(field.name for field in fields(Row))
 _WORDS = tuple(index for index, name in enumerate(_COLUMNS) if name in KIND)
 _OUTCOME = _COLUMNS.index("outcome")
-_TYPES = ", ".join(f"{name} {'TEXT' if name == 'server' else 'INTEGER'} NOT NULL" for name in _COLUMNS)
+_TEXTS = ("server", "reference")  # of each row alone, so that a word for it would be no gain
+_TYPES = ", ".join(f"{name} {'TEXT' if name in _TEXTS else 'INTEGER'} NOT NULL" for name in _COLUMNS)
+_NEW_INDEXES = """
+CREATE INDEX session_device ON session (device, time) WHERE device != 0;
+CREATE INDEX session_reference ON session (reference, time) WHERE reference != '';
+"""
 _SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
@@ -70,6 +87,7 @@ CREATE INDEX session_rule ON session (rule, time);
 CREATE INDEX session_user ON session (user, time) WHERE user != 0;
 CREATE INDEX session_service ON session (service, time) WHERE service != 0;
 CREATE INDEX session_outcome ON session (outcome, time) WHERE outcome != 0;
+{_NEW_INDEXES}
 CREATE TABLE rollup (
   step INTEGER NOT NULL, by INTEGER NOT NULL, start INTEGER NOT NULL, word INTEGER NOT NULL,
   sessions INTEGER NOT NULL, refused INTEGER NOT NULL, to_wan INTEGER NOT NULL, to_lan INTEGER NOT NULL,
@@ -83,6 +101,18 @@ CREATE TABLE place (
 PRAGMA user_version = {_SCHEMA_VERSION};
 COMMIT;
 """
+# What makes a database of an older version one of the next, by the older one's number.
+_MIGRATIONS = {
+    1: f"""
+BEGIN;
+ALTER TABLE session ADD COLUMN device INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN dns_name INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN reference TEXT NOT NULL DEFAULT '';
+{_NEW_INDEXES}
+PRAGMA user_version = 2;
+COMMIT;
+"""
+}
 _INSERT = f"INSERT INTO session ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _ADD = """
 INSERT INTO rollup VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
@@ -150,6 +180,9 @@ class Store:
             # What is forgotten is overwritten.
             database.execute("PRAGMA secure_delete = ON")
             version = database.execute("PRAGMA user_version").fetchone()[0]
+            while version in _MIGRATIONS:
+                database.executescript(_MIGRATIONS[version])
+                version += 1
             if version != _SCHEMA_VERSION:
                 if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     raise ForeignError(f"version {version} of a database, not {_SCHEMA_VERSION}")
@@ -319,8 +352,8 @@ class Store:
             return
         used = " OR ".join(
             f"(kind = {KIND[name]} AND EXISTS (SELECT 1 FROM session WHERE session.{name} = word.id"  # noqa: S608
-            f"{f' AND {name} != 0' if name in ('user', 'service') else ''}))"
-            for name in ("client", "origin", "service", "name", "user", "rule")
+            f"{f' AND {name} != 0' if name in ('user', 'service', 'device') else ''}))"
+            for name in ("client", "origin", "service", "name", "user", "rule", "device")
         )
         # Of the few kinds and reasons there is no index, and no end.
         kept = ", ".join(str(KIND[name]) for name in ("kind", "reason", "named_by"))

@@ -13,7 +13,17 @@ from appliance.session.record import Session
 # Lines that wait for the disk; more are dropped and counted rather than stop the traffic.
 MAX_BACKLOG = 4 << 20
 # What a line about a session that did not come about may say where destinations are not written down.
-_OF_THE_CLIENT = ("kind", "refused", "client", "client_port", "service", "user", "rule")
+_OF_THE_CLIENT = (
+    "kind",
+    "refused",
+    "client",
+    "client_port",
+    "service",
+    "user",
+    "device",
+    "rule",
+    "reference",
+)
 
 
 class Log:

@@ -32,11 +32,11 @@ QUESTION_SECONDS = 5.0
 # A filter that one of several columns fulfils.
 ANYWHERE = "text"
 # Columns that free text is looked for in.
-_FREE = ("name", "client", "origin", "user", "rule", "service")
-_INDEXED = {"client", "name", "origin", "rule", "user", "service"}
+_FREE = ("name", "client", "origin", "user", "rule", "service", "device")
+_INDEXED = {"client", "name", "origin", "rule", "user", "service", "device"}
 _COARSE = {"rule", "service"}
 # Indexes that leave out the rows without such a text are found only by saying so.
-_PARTIAL = {"user", "service"}
+_PARTIAL = {"user", "service", "device"}
 _COLUMNS = tuple(field.name for field in fields(Row))
 _AT = {name: index for index, name in enumerate(("id", *_COLUMNS))}
 _SELECT = f"SELECT id, {', '.join(_COLUMNS)} FROM session"  # noqa: S608
@@ -53,7 +53,8 @@ class Filters:
     """What rows are wanted; None and "" want any. Times are seconds since 1970, ``until`` not included.
 
     ``name``: a part of it, "*.a.example" for all below it, ".a.example" for it and all below it. ``client``,
-    ``user``, ``rule`` and ``service`` are the whole text. ``text``: a part of any of them, or a kind.
+    ``user``, ``rule``, ``service``, ``device`` and ``reference`` are the whole text. ``text``: a part of any
+    of them but the last, or a kind.
     """
 
     since: float | None = None
@@ -63,6 +64,8 @@ class Filters:
     name: str = ""
     rule: str = ""
     service: str = ""
+    device: str = ""
+    reference: str = ""
     kind: str = ""
     outcome: str = ""
     text: str = ""
@@ -123,6 +126,7 @@ class _Wanted:
     words: dict[str, _Words]
     anywhere: dict[str, _Words] | None = None
     outcome: int | None = None
+    by_reference: bool = False
 
     def exactly(self, database: sqlite3.Connection, column: str, text: str) -> _Words:
         """The one text itself."""
@@ -173,10 +177,10 @@ def _listed(numbers: set[int]) -> str:
 
 def _wanted(database: sqlite3.Connection, filters: Filters) -> _Wanted:
     wanted = _Wanted([], {}, {})
-    for text in (filters.name, filters.text, filters.client, filters.user, filters.rule, filters.service):
+    for text in _typed(filters):
         if len(text) > MAX_TEXT:
             raise QueryError(f"what is searched for has {len(text)} signs", f"Give at most {MAX_TEXT}.")
-    for column in ("client", "user", "rule", "service", "kind"):
+    for column in ("client", "user", "rule", "service", "device", "kind"):
         text = getattr(filters, column)
         if text:
             wanted.words[column] = wanted.exactly(database, column, text)
@@ -193,6 +197,10 @@ def _wanted(database: sqlite3.Connection, filters: Filters) -> _Wanted:
         anywhere = {column: wanted.like(database, column, like) for column in _FREE}
         anywhere["kind"] = wanted.exactly(database, "kind", filters.text.lower())
         wanted.anywhere = {column: words for column, words in anywhere.items() if words.numbers != set()}
+    if filters.reference:
+        wanted.by_reference = True
+        wanted.narrow.append("reference = :reference")
+        wanted.values["reference"] = filters.reference.upper()
     if filters.since is not None:
         wanted.narrow.append("time >= :since")
         wanted.values["since"] = milliseconds(filters.since)
@@ -230,7 +238,7 @@ def search(database: sqlite3.Connection, filters: Filters, cursor: str = "", lim
     # No row holds a NUL, and SQLite's LIKE takes one for the pattern's end.
     if wanted.nobody or any("\0" in value for value in _typed(filters)):
         return Page([], "", 0)
-    plan = _lookups(wanted)
+    plan = None if wanted.by_reference else _lookups(wanted)
     if plan is not None:
         rows, last = _look_up(database, wanted, plan, limit), None
     else:
@@ -290,6 +298,8 @@ def _scan(
     """Through the rows by time; (rows, the last one that was looked at where there are older ones)."""
     # What was carried is nearly all: its index would be of no use, and there is none.
     index, partial = ("session_outcome", " AND outcome != 0") if wanted.outcome else ("session_time", "")
+    if wanted.by_reference:  # there is one row of it, or none
+        index, partial = "session_reference", " AND reference != ''"
     narrow = (" AND ".join(wanted.narrow) or "1") + partial
     end = None
     bound = ""

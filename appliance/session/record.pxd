@@ -13,6 +13,9 @@ cdef class Session:
     cdef public str name
     cdef public str named_by
     cdef public str user
+    cdef public str dns_name
+    cdef public str device
+    cdef public str reference
     cdef public double started
     cdef public str state
     cdef public long long to_lan

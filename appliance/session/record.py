@@ -47,6 +47,8 @@ class Session:
 
     __slots__ = (
         "client",
+        "device",
+        "dns_name",
         "endpoints",
         "kind",
         "name",
@@ -54,6 +56,7 @@ class Session:
         "number",
         "origin",
         "origin_port",
+        "reference",
         "rule",
         "service",
         "started",
@@ -75,6 +78,9 @@ class Session:
         self.service = ""  # of a published service or an explicit listener
         self.name = ""  # what the client asked for, where that is known
         self.named_by = ""  # how: "asked" of the proxy, "dns", "sni", "host"
+        self.dns_name = ""  # what it asked the DNS for, where it then said another name: a mismatch
+        self.device = ""  # the client's, by its card, where the owner has named it
+        self.reference = ""  # what the client was told of a denial, to ask for access by
         self.rule = "default"  # of the policy, which allowed or denied it
         self.user = ""  # where it had to say who it is
         self.started = started
@@ -97,6 +103,12 @@ class Session:
         """0 for ping."""
         return int.from_bytes(self.endpoints[34:36], "big")
 
+    def say(self, name: str, how: str) -> None:
+        """The client says a name by itself; what it asked the DNS for is kept where that was another."""
+        if self.name and self.name != name:
+            self.dns_name = self.name
+        self.name, self.named_by = name, how
+
     def describe(self, worker: int, now: float) -> dict[str, Any]:
         """The record as the varlink type ``Session`` of org.isthmus.proxy."""
         return {
@@ -113,8 +125,10 @@ class Session:
             "service": self.service or None,
             "name": self.name or None,
             "named_by": self.named_by or None,
+            "dns_name": self.dns_name or None,
             "rule": self.rule,
             "user": self.user or None,
+            "device": self.device or None,
             "age": round(now - self.started, 3),
             "bytes_to_wan": self.to_wan,
             "bytes_to_lan": self.to_lan,
@@ -131,8 +145,8 @@ class Session:
         service = f'"{self.service}"' if self.service else "null"
         age_ms = int((now - self.started) * 1000)
         wall_ms = int(wall * 1000)
-        # Names and users hold no sign that JSON would have to escape: protocol.names and the configuration
-        # see to that.
+        # Names, users and devices hold no sign that JSON would have to escape: protocol.names and the
+        # configuration see to that.
         where = named = ""
         if destinations:
             where = (
@@ -141,8 +155,14 @@ class Session:
             )
             if self.name:
                 named = f'"name":"{self.name}","named_by":"{self.named_by}",'
+            if self.dns_name:
+                named += f'"dns_name":"{self.dns_name}",'
         if self.user:
             named += f'"user":"{self.user}",'
+        if self.device:
+            named += f'"device":"{self.device}",'
+        if self.reference:
+            named += f'"reference":"{self.reference}",'
         return (
             f'{{"kind":"{self.kind}","client":"{address_text(self.client)}","client_port":{self.client_port},'
             f'{where}"service":{service},{named}"rule":"{self.rule}",'

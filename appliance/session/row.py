@@ -46,7 +46,8 @@ class Row:
     """A session that ended or did not come about. Texts are empty, numbers 0, where nothing is known.
 
     ``time`` (of its end) and ``age`` are milliseconds, ``time`` since 1970; ``to_wan`` and ``to_lan`` octets.
-    ``reason`` is the log's word for its end.
+    ``reason`` is the log's word for its end. ``dns_name``: what the client asked the DNS for, where it then
+    said another name; ``reference``: what it was told of a denial.
     """
 
     time: int
@@ -64,6 +65,9 @@ class Row:
     named_by: str
     user: str
     rule: str
+    device: str
+    dns_name: str
+    reference: str
     age: int
     to_wan: int
     to_lan: int
@@ -122,6 +126,9 @@ def parse(line: bytes) -> Row:
         named_by=named_by,
         user=_text(found, "user"),
         rule=_text(found, "rule"),
+        device=_text(found, "device"),
+        dns_name=_text(found, "dns_name"),
+        reference=_text(found, "reference"),
         age=_milliseconds(found, "age"),
         to_wan=to_wan,
         to_lan=to_lan,

@@ -19,7 +19,18 @@ from appliance.varlink_socket import VarlinkServer
 
 INTERFACE = "org.isthmus.history"
 MAX_QUESTION = 65_536
-_TEXTS = ("server", "origin", "service", "name", "named_by", "user", "rule")
+_TEXTS = (
+    "server",
+    "origin",
+    "service",
+    "name",
+    "named_by",
+    "user",
+    "rule",
+    "device",
+    "dns_name",
+    "reference",
+)
 
 
 def _refused(message: str, hint: str) -> VarlinkError:
