@@ -17,6 +17,7 @@ from appliance import (
     config_cli,
     monitor_cli,
     policy_cli,
+    requests_cli,
 )
 from appliance.config import load
 from appliance.control.client import ControlClient
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     accounts_cli.add_parsers(commands)
     policy_cli.add_parsers(commands)
     policy_cli.add_limits(commands)
+    requests_cli.add_parsers(commands)
     complete = commands.add_parser("complete")  # for the shell; without help it is not listed
     complete.add_argument("line")
     complete.add_argument("word")
@@ -112,6 +114,8 @@ def main(argv: list[str] | None = None) -> int:
             monitor_cli.run(options, client)
         elif options.command in ("user", "group"):
             accounts_cli.run(options, client)
+        elif options.command in requests_cli.VERBS:
+            requests_cli.run(options, client)
         elif options.command == "limits":
             policy_cli.run_limits(options, client)
         elif options.command == "explain":

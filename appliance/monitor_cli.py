@@ -71,6 +71,14 @@ def moment(text: str, now: float) -> float:
         raise TimeError(f"“{text}” is no time", "30m, 1h, 2d, or 2026-12-24T18:00.") from None
 
 
+def duration(text: str) -> int:
+    """Seconds of "90s", "30m", "2h", "1d", "1w"."""
+    found = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
+    if not found:
+        raise TimeError(f"“{text}” is no time", "30m, 2h, 1d.")
+    return int(found[1]) * _UNITS[found[2]]
+
+
 def add_parsers(commands: Any) -> None:
     """The three commands."""
     form = argparse.RawDescriptionHelpFormatter

@@ -125,6 +125,9 @@ class Policy(Section):
 
     # For sessions from the LAN; published services are allowed by being there.
     default: Literal["allow", "deny"] = "allow"
+    # Names that lead to a denied one (by CNAME): the DNS denies them too where a list has that one ("lists"),
+    # where any rule denies it ("all"), or not ("off"). A name that a rule of its own allows is answered.
+    aliases: Literal["lists", "all", "off"] = "lists"
     # TLS whose real server name is encrypted (ECH): rules see the name of the front only.
     ech: Literal["allow", "block"] = "allow"
     # How much the log of sessions says of each: all ("full"), who and how much but nothing of where to

@@ -176,6 +176,26 @@ class ControlClient:
         )["explanation"]
         return found
 
+    def access_requests(self) -> list[dict[str, Any]]:
+        """The type AccessRequest, the oldest first."""
+        found: list[dict[str, Any]] = self._call("ListRequests")["requests"]
+        return found
+
+    def grant_request(self, number: str, seconds: int, author: str, comment: str = "") -> str:
+        """Grant one for so long; the name of the rule that does."""
+        return str(
+            self._call("GrantRequest", id=number, seconds=seconds, author=author, comment=comment)["rule"]
+        )
+
+    def refuse_request(self, number: str) -> None:
+        """Forget one."""
+        self._call("RefuseRequest", id=number)
+
+    def hits(self) -> list[dict[str, Any]]:
+        """The type Hit: how often rules and lists have decided."""
+        found: list[dict[str, Any]] = self._call("ListHits")["hits"]
+        return found
+
     def limits(self) -> list[dict[str, Any]]:
         """The type Meter for each subject of each limit."""
         found: list[dict[str, Any]] = self._call("ListLimits")["meters"]

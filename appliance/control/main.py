@@ -130,6 +130,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         box.state / "proxy" / "meters",
         Backups(box.state, commits.drafting, renew),
     )
+    interface.ask_proxy = box.ask_proxy
     interface.monitor = Monitor(box.runtime, box.ask_proxy)
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()

@@ -12,10 +12,13 @@ from zoneinfo import ZoneInfo
 
 from appliance.config import Config
 from appliance.config.codec import validate
+from appliance.config.rules import DEFAULT_RULE
 from appliance.control.drafting import Drafting
 from appliance.control.explain import QuestionError, explain, question
 from appliance.control.verbs import refusals
 from appliance.dataplane import MAX_WORKERS
+from appliance.session.hits import FILE as HITS
+from appliance.session.hits import LIST, RULE, Hits
 from appliance.session.meters import Meters, Period, period_of
 from appliance.session.tables import Tables
 
@@ -48,6 +51,22 @@ class PolicyVerbs:
             config = self._policy_config() if candidate_of is None else self._candidate(candidate_of)
             self._tables.refresh(time.monotonic())
             return {"explanation": explain(config, asked, self._tables)}
+
+    def ListHits(self) -> dict[str, Any]:  # noqa: N802
+        """How often each rule and each list has decided."""
+        config = self._policy_config()
+        path = self._meters_path.with_name(HITS)
+        with refusals():
+            if not path.exists():
+                return {"hits": []}
+            hits = Hits(path, CONTROLS_CELL)
+            try:
+                found = hits.all(datetime.now(ZoneInfo(config.system.timezone)))
+            finally:
+                hits.close()
+        known = {(RULE, rule.name) for rule in config.rule} | {(RULE, DEFAULT_RULE)}
+        known |= {(LIST, one.name) for one in config.name_list}
+        return {"hits": [hit._asdict() for hit in found if (hit.kind, hit.name) in known]}
 
     def ListLimits(self) -> dict[str, Any]:  # noqa: N802
         """What is used of each limit."""

@@ -21,6 +21,7 @@ from appliance.control.backup_verbs import BackupVerbs
 from appliance.control.commits import Commits
 from appliance.control.monitoring import MonitoringVerbs
 from appliance.control.policy_verbs import PolicyVerbs
+from appliance.control.requests import RequestVerbs
 from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problems_plain, refusals, refuse
 from appliance.errors import ConfigError
 from appliance.session.tables import Tables
@@ -40,6 +41,7 @@ _WEB_ONLY = frozenset(
         *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
         *("Commit", "Confirm", "Rollback", "Backup", "RestoreBackup"),
         *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession", "ResetLimit"),
+        *("ListRequests", "GrantRequest", "RefuseRequest"),
     }
 )
 # What only root may, who is at the box itself: the console must not be able to give itself a password.
@@ -73,7 +75,7 @@ class Gate:
         return method not in _WEB_ONLY and uid in self._members
 
 
-class Interface(ConfigurationVerbs, PolicyVerbs, BackupVerbs, MonitoringVerbs):
+class Interface(ConfigurationVerbs, PolicyVerbs, RequestVerbs, BackupVerbs, MonitoringVerbs):
     """org.isthmus.control, method by method."""
 
     def __init__(
@@ -91,6 +93,7 @@ class Interface(ConfigurationVerbs, PolicyVerbs, BackupVerbs, MonitoringVerbs):
     ) -> None:
         ConfigurationVerbs.__init__(self, commits)
         PolicyVerbs.__init__(self, config, commits.drafting, tables, meters)
+        RequestVerbs.__init__(self, commits)
         BackupVerbs.__init__(self, backups)
         self._config = config
         self._status = status

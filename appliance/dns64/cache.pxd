@@ -18,6 +18,7 @@ cdef class Entry:
     cdef public tuple fields
     cdef public object mark
     cdef public tuple addresses
+    cdef public tuple aliases
 
 
 cdef class Cache:

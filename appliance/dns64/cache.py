@@ -39,9 +39,21 @@ class Entry:
     ``udp``: what is sent by UDP, the tail, or where it does not fit an empty answer with TC; ``fits``: both
     are the same; ``fields``: of each TTL its offset into the tail, its seconds when stored. ``mark`` and
     ``addresses`` are told.py's: what this entry is known by, and what it tells (None: not looked at yet).
+    ``aliases``: the names that it passes through, likewise.
     """
 
-    __slots__ = ("addresses", "expires", "fields", "fits", "mark", "patched", "stored", "tail", "udp")
+    __slots__ = (
+        "addresses",
+        "aliases",
+        "expires",
+        "fields",
+        "fits",
+        "mark",
+        "patched",
+        "stored",
+        "tail",
+        "udp",
+    )
 
     def __init__(
         self, tail: bytes, udp: bytes, fits: bool, now: int, seconds: int, fields: tuple[tuple[int, int], ...]
@@ -55,6 +67,7 @@ class Entry:
         self.fields = fields
         self.mark = object()
         self.addresses: tuple[bytes, ...] | None = None
+        self.aliases: tuple[str, ...] | None = None
 
 
 def lifetime(answer: dns.Message) -> int:

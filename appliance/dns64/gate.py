@@ -14,11 +14,12 @@ from typing import Protocol
 
 from appliance.config.rules import Rule
 from appliance.config.schema import Config
-from appliance.dns64.told import name_in
+from appliance.dns64.cache import Entry
+from appliance.dns64.told import aliases_in, name_in
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import unmapped
-from appliance.policy.request import DNS, Moment, Request, list_with
+from appliance.policy.request import DNS, NO_RULE, Moment, Request, Verdict, list_with
 from appliance.protocol import dns
 from appliance.session.record import address_text
 from appliance.session.tables import Tables
@@ -80,7 +81,8 @@ class Gate:
         self._clock = Clock(config.schedule, config.system.timezone)
         self._second = -1
         self._moment = Moment(0.0, frozenset())
-        self._verdicts: dict[bytes, dict[bytes, str]] = {}
+        self._verdicts: dict[bytes, dict[object, str]] = {}  # by client: of a question, of an entry's mark
+        self._aliases = config.policy.aliases
         self._count = 0
         self.denied = 0
 
@@ -104,6 +106,53 @@ class Gate:
                 known[tail] = verdict
         return verdict
 
+    def cloaked(self, client: bytes, entry: Entry, second: int) -> str:
+        """The rule that denies a name which the answer ``entry`` passes through, "" where none does.
+
+        So a denied server does not become another by a CNAME that the asked name's owner has set up for it.
+        """
+        aliases = entry.aliases
+        if aliases is None:
+            aliases = entry.aliases = aliases_in(entry.tail)
+        if not aliases or self._aliases == "off":
+            return ""
+        if second != self._second:
+            self._turn(second)
+        known = self._verdicts.get(client)
+        if known is None:
+            known = self._verdicts[client] = {}
+        verdict = known.get(entry.mark)
+        if verdict is None:
+            verdict = self._judge_aliases(client, entry.tail, aliases)
+            self._count += 1
+            if self._count > MAX_REMEMBERED:
+                self._forget()
+            else:
+                known[entry.mark] = verdict
+        return verdict
+
+    def _judge_aliases(self, client: bytes, tail: bytes, aliases: tuple[str, ...]) -> str:
+        if IPv6Address(client).is_loopback:
+            return ""
+        device = self._devices.device_of(client, self._moment.time) if self._asks_devices else ""
+        for alias in aliases:
+            verdict = self._decide(client, alias, device)
+            if verdict.allow or verdict.rule == NO_RULE:
+                continue
+            lists = self._lists_of.get(verdict.rule, ())
+            if self._aliases == "lists" and not list_with(alias, lists, self._lists):
+                continue
+            name = name_in(tail).decode("ascii")
+            if self._decide(client, name, device).rule != NO_RULE:
+                return ""  # the owner has allowed the name that was asked for
+            self._note(client, name, verdict.rule, device, alias)
+            return verdict.rule
+        return ""
+
+    def _decide(self, client: bytes, name: str, device: str) -> Verdict:
+        request = Request(DNS, "udp", unmapped(client), dns.PORT, name=name, device=device)
+        return self._policy.decide(request, self._moment, self._lists)
+
     def _turn(self, second: int) -> None:
         """Another second: other times, perhaps other lists."""
         self._second = second
@@ -123,20 +172,20 @@ class Gate:
             return ""  # the box itself has to reach servers of lists, of the time
         device = self._devices.device_of(client, self._moment.time) if self._asks_devices else ""
         name = name_in(tail).decode("ascii")
-        request = Request(DNS, "udp", unmapped(client), dns.PORT, name=name, device=device)
-        verdict = self._policy.decide(request, self._moment, self._lists)
+        verdict = self._decide(client, name, device)
         if verdict.allow:
             return ""
-        self._note(client, name, verdict.rule, device)
+        self._note(client, name, verdict.rule, device, name)
         return verdict.rule
 
-    def _note(self, client: bytes, name: str, rule: str, device: str) -> None:
+    def _note(self, client: bytes, name: str, rule: str, device: str, denied: str) -> None:
+        """``denied``: the name that the rule denies, which the one asked for may only lead to."""
         self.denied += 1
         if self._denials is None:
             return
         if self._knows_devices and not device:
             device = self._devices.device_of(client, self._moment.time)
-        name_list = list_with(name, self._lists_of.get(rule, ()), self._lists)
+        name_list = list_with(denied, self._lists_of.get(rule, ()), self._lists)
         self._denials.note(address_text(client), name, rule, device, name_list)
 
 

@@ -122,6 +122,9 @@ class Misses:
                 continue
             entry = cache.get(key, second)
             if entry is not None:
+                if gate is not None and gate.cloaked(self._client_of(address), entry, second):
+                    left.append(one)
+                    continue
                 if told is not None:
                     told.tell(self._client_of(address), entry, second)
                 outbox.append((packet[:2] + entry.udp, address))

@@ -169,7 +169,7 @@ class Resolver:
         """What is sent by UDP behind the question's id where the answer is known; else None."""
         group = self._group(client) if self.synthesis.excludes_clients else self._normal
         entry = group.cache.get(packet[2:], now)
-        if entry is None or self._denies(client, packet[2:]):
+        if entry is None or self._denies(client, packet[2:]) or self._cloaked(client, entry):
             return None
         self._tell(client, entry)
         return entry.udp
@@ -178,7 +178,7 @@ class Resolver:
         """Answer ``packet`` of a client (its address as text), now or later, by at most one ``reply``."""
         group = self._group(client) if self.synthesis.excludes_clients else self._normal
         entry = group.cache.get(packet[2:], self._clock())
-        if entry is not None and not self._denies(client, packet[2:]):
+        if entry is not None and not (self._denies(client, packet[2:]) or self._cloaked(client, entry)):
             self._tell(client, entry)
             reply(packet[:2] + _tail(entry, by_tcp))
             return
@@ -192,6 +192,9 @@ class Resolver:
 
     def _denies(self, client: str, tail: bytes) -> str:
         return self._gate.denies(packed(client), tail, self._clock()) if self._gate is not None else ""
+
+    def _cloaked(self, client: str, entry: Entry) -> str:
+        return self._gate.cloaked(packed(client), entry, self._clock()) if self._gate is not None else ""
 
     def _tell(self, client: str, entry: Entry) -> None:
         if self.told is not None:
@@ -226,6 +229,10 @@ class Resolver:
             return
         entry = group.cache.get(key, self._clock())
         if entry is not None:
+            rule = self._cloaked(client, entry)
+            if rule:
+                reply(identity + blocked(query, rule)[2:])
+                return
             self._tell(client, entry)
             reply(identity + _tail(entry, by_tcp))
             return
@@ -272,6 +279,10 @@ class Resolver:
                 self._waiting[client] = left
             else:
                 del self._waiting[client]
+            rule = self._cloaked(client, entry)
+            if rule:
+                reply(identity + blocked(job.query, rule)[2:])
+                continue
             self._tell(client, entry)
             reply(identity + (packet if by_tcp else udp)[2:])
 

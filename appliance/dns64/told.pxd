@@ -30,5 +30,8 @@ cpdef bytes name_in(bytes tail)
 @cython.locals(found=list, count=int, at=Py_ssize_t, end=Py_ssize_t, data=Py_ssize_t, rtype=int)
 cpdef tuple addresses_in(bytes tail)
 
+@cython.locals(found=list, count=int, at=Py_ssize_t, end=Py_ssize_t, data=Py_ssize_t, wire=bytes)
+cpdef tuple aliases_in(bytes tail)
+
 @cython.locals(end=Py_ssize_t, length=int)
 cdef Py_ssize_t _skip_name(bytes tail, Py_ssize_t at)

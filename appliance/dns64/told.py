@@ -17,6 +17,8 @@ from appliance.protocol import dns
 
 # Addresses of an answer that are noted. A client tries the first few; more would push out other names.
 MAX_ADDRESSES = 32
+# Names of a chain that are looked at: resolvers follow some ten to twenty.
+MAX_ALIASES = 24
 # Notes that are remembered, 100 octets each; then all are forgotten, and noted again when next told.
 MAX_NOTED = 65_536
 # Seconds until everything is forgotten here: so long a name is missing whose slot another one has taken.
@@ -132,6 +134,28 @@ def addresses_in(tail: bytes) -> tuple[bytes, ...]:
         elif rtype == dns.HTTPS:
             found += hints(tail[data:at])
     return tuple(found[:MAX_ADDRESSES])
+
+
+def aliases_in(tail: bytes) -> tuple[str, ...]:
+    """The names that an answer without its id passes through (CNAME), as text; at most MAX_ALIASES."""
+    found: list[str] = []
+    count = tail[4] << 8 | tail[5]
+    at = _skip_name(tail, _QUESTION) + 4
+    end = len(tail)
+    while count and at + 10 < end and len(found) < MAX_ALIASES:
+        count -= 1
+        at = _skip_name(tail, at)
+        data = at + 10
+        if data > end:
+            break
+        if (tail[at] << 8 | tail[at + 1]) == dns.CNAME:
+            try:
+                wire = dns.read_name(b"\0\0" + tail, data + 2)[0]
+            except dns.DnsError:
+                break
+            found.append(name_in(bytes(_QUESTION) + wire).decode("ascii"))
+        at = data + (tail[at + 8] << 8 | tail[at + 9])
+    return tuple(found)
 
 
 def _skip_name(tail: bytes, at: int) -> int:

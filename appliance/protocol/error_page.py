@@ -130,11 +130,19 @@ def wants_html(accept: bytes | None) -> bool:
 
 
 def failure_page(
-    failure: Failure, host: str, *, as_html: bool, rule: str = "", reference: str = "", note: str = ""
+    failure: Failure,
+    host: str,
+    *,
+    as_html: bool,
+    rule: str = "",
+    reference: str = "",
+    note: str = "",
+    ask: str = "",
 ) -> Page:
     """A session that did not come about.
 
-    ``rule`` names the rule that denied it, ``note`` is its owner's words about it, ``reference`` a log row.
+    ``rule`` names the rule that denied it, ``note`` is its owner's words about it, ``reference`` a log row;
+    ``ask``: the path that a form which asks for access is sent to, where one may.
     """
     wire = WIRE[failure]
     # Which limit it was is the log's business; what to do is the same.
@@ -143,6 +151,9 @@ def failure_page(
     shown = host[:MAX_SHOWN] or "the server"
     notes = [*([note] if note else []), *([f"Rule: {rule}"] if rule else [])]
     details = f"rule {rule}" if rule else wire.log
+    if reference:
+        details += f", reference {reference}"
+    form = _FORM.format(ask=html.escape(ask), reference=html.escape(reference)) if ask else ""
     return _page(
         wire.http,
         Text(*(part.replace("{host}", shown) for part in (text.what, text.means, text.do))),
@@ -150,7 +161,70 @@ def failure_page(
         details,
         as_html,
         [*notes, *([f"Reference: {reference}"] if reference else [])],
+        form,
     )
+
+
+class Asked(NamedTuple):
+    """How a form is answered: its status, and in words."""
+
+    status: int
+    text: Text
+
+
+_ASKED = {
+    "taken": Asked(
+        200,
+        Text(
+            "Your request was passed on.",
+            "Whoever runs this network sees it, with your note.",
+            "If it is granted, {host} opens when you load it again.",
+        ),
+    ),
+    "already": Asked(
+        200,
+        Text(
+            "You have asked for {host} already.",
+            "The request waits for whoever runs this network.",
+            "If it is granted, {host} opens when you load it again.",
+        ),
+    ),
+    "full": Asked(
+        503,
+        Text(
+            "Too many requests wait.",
+            "None of them was answered yet, so yours was not taken.",
+            _ADMINISTRATOR,
+        ),
+    ),
+    "too often": Asked(
+        429, Text("You have asked too often.", "The request was not taken.", "Wait a minute, and ask again.")
+    ),
+    "unknown": Asked(
+        403,
+        Text(
+            "This page is too old to ask by.",
+            "The proxy does not know its reference any more, or has told it somebody else.",
+            "Load {host} again, and ask from the page that comes.",
+        ),
+    ),
+    "broken": Asked(
+        503,
+        Text("Your request could not be kept.", "The disk of the proxy refuses.", _ADMINISTRATOR),
+    ),
+}
+
+
+def asked_page(answer: str, host: str, *, as_html: bool) -> Page:
+    """The answer to a form that asks for access; ``answer``: the value of a ``proxy.access.Answer``."""
+    status, text = _ASKED[answer]
+    shown = host[:MAX_SHOWN]
+    words = Text(*(part.replace("{host}", shown) for part in (text.what, text.means, text.do)))
+    page = _page(status, words, "", "", as_html, [])
+    if status != 200:
+        return page
+    # Nothing has failed.
+    return page._replace(fields=[field for field in page.fields if field[0] != "Proxy-Status"])
 
 
 def refused_page(refused: Refused, *, as_html: bool) -> Page:
@@ -218,7 +292,9 @@ def _quoted(text: str) -> str:
     return ascii_only.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _page(status: int, text: Text, error: str, details: str, as_html: bool, notes: list[str]) -> Page:
+def _page(
+    status: int, text: Text, error: str, details: str, as_html: bool, notes: list[str], form: str = ""
+) -> Page:
     fields = [
         ("Proxy-Status", proxy_status(error, details)),
         ("Cache-Control", "no-store"),
@@ -231,18 +307,34 @@ def _page(status: int, text: Text, error: str, details: str, as_html: bool, note
             status, [("Content-Type", "text/plain; charset=utf-8"), *fields], plain.encode("utf-8", "replace")
         )
     fields += [
-        ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+        (
+            "Content-Security-Policy",
+            _CONTENT_POLICY + ("form-action 'self'" if form else "form-action 'none'"),
+        ),
         ("X-Content-Type-Options", "nosniff"),
     ]
-    foot = " · ".join(html.escape(part) for part in [f"{status} {phrase(status)}", error, *notes])
+    foot = " · ".join(html.escape(part) for part in [f"{status} {phrase(status)}", error, *notes] if part)
     content = _HTML.format(
-        what=html.escape(text.what), means=html.escape(text.means), do=html.escape(text.do), foot=foot
+        what=html.escape(text.what),
+        means=html.escape(text.means),
+        do=html.escape(text.do),
+        foot=foot,
+        form=form,
     )
     return Page(
         status, [("Content-Type", "text/html; charset=utf-8"), *fields], content.encode("utf-8", "replace")
     )
 
 
+_CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; "
+# No script: the browser sends it. 500 signs as ``session.access.MAX_NOTE``.
+_FORM = """
+<form method="post" action="{ask}">
+<input type="hidden" name="reference" value="{reference}">
+<p><label for="note">Why do you need it? Whoever runs this network reads this.</label><br>
+<textarea id="note" name="note" rows="3" maxlength="500"></textarea></p>
+<p><button type="submit">Ask for access</button></p>
+</form>"""
 _HTML = """<!doctype html>
 <html lang="en">
 <head>
@@ -254,6 +346,8 @@ _HTML = """<!doctype html>
 body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 15vh auto 2rem; padding: 0 1.5rem; }}
 h1 {{ font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; }}
 p {{ overflow-wrap: anywhere; }}
+textarea {{ font: inherit; width: 100%; box-sizing: border-box; }}
+button {{ font: inherit; padding: .5rem 1rem; }}
 footer {{ margin-top: 2rem; padding-top: 1rem; border-top: 1px solid; font-size: .875rem; }}
 </style>
 </head>
@@ -261,7 +355,7 @@ footer {{ margin-top: 2rem; padding-top: 1rem; border-top: 1px solid; font-size:
 <main>
 <h1>{what}</h1>
 <p>{means}</p>
-<p>{do}</p>
+<p>{do}</p>{form}
 </main>
 <footer>Isthmus, the proxy of this network · {foot}</footer>
 </body>

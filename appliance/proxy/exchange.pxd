@@ -28,6 +28,7 @@ cdef class HttpClient(Owner):
     cdef public object judge
     cdef public RelayContext relay
     cdef bytes _body
+    cdef bint _form
     cdef Exchange _origin
     cdef Dial _dial
     cdef Session _session

@@ -16,7 +16,14 @@ import re
 from email.utils import formatdate
 
 from appliance.errors import Failure
-from appliance.protocol.error_page import Page, failure_page, login_page, refused_page, wants_html
+from appliance.protocol.error_page import (
+    Page,
+    asked_page,
+    failure_page,
+    login_page,
+    refused_page,
+    wants_html,
+)
 from appliance.protocol.http1 import (
     CONNECTED,
     CONTINUE,
@@ -31,6 +38,7 @@ from appliance.protocol.http1.grammar import bad_request
 from appliance.protocol.http1.origin import OriginLeg
 from appliance.protocol.http1.request import Request
 from appliance.protocol.http1.response import Response
+from appliance.proxy.access import ASK_PATH, MAX_FORM
 from appliance.proxy.arbiter import Judge
 from appliance.proxy.body import MIN_LENGTH, SplicedBody
 from appliance.proxy.dialer import Dial, Dialled
@@ -78,6 +86,7 @@ class HttpClient(Owner):
         self.request: Request | None = None
         self.judge: Judge | None = None  # of the request, where the policy asks
         self._body = b""  # of the request, for an origin that is being dialled
+        self._form = False  # the request asks for access: its body is for us
         self._origin: Exchange | None = None
         self._dial: Dial | None = None
         self._session: Session | None = None
@@ -250,6 +259,9 @@ class HttpClient(Owner):
         self._gate.verify(user, password, self.client, verified)
 
     def _admit(self, request: Request) -> None:
+        if request.kind is _FORWARDS and request.target.partition(b"?")[0] == ASK_PATH:
+            self._take_form(request, b"")
+            return
         failure = self._gate.may_go(self.client, request.port, connect=request.kind is _TUNNELS)
         judge = None if failure is not None else self._judge_for(request)
         self.judge = judge
@@ -275,6 +287,19 @@ class HttpClient(Owner):
                 self._exchange(pooled.stream, pooled.leg, pooled.address, True)
                 return
         self._dial_origin(request)
+
+    def _take_form(self, request: Request, data: bytes) -> None:
+        """Octets of a form that asks for access; it is answered when it is whole."""
+        if not self._form:
+            data = request.wire.partition(b"\r\n\r\n")[2]  # what has come with its head
+        self._form = True
+        self._body += data
+        if request.method != "POST" or not 0 < request.length <= MAX_FORM:
+            self._refuse(bad_request("This address takes a short form alone.", 405))
+        elif len(self._body) >= request.length:
+            client = self.client
+            said = self._gate.access.ask(client.address, client.user, request.host, self._body)
+            self._answer(asked_page(said.value, request.host, as_html=self._html()))
 
     def _judge_for(self, request: Request) -> Judge | None:
         if request.kind is _TUNNELS:
@@ -318,8 +343,10 @@ class HttpClient(Owner):
     def _send_body(self, data: bytes) -> None:
         """Octets of the request's body."""
         self._heard = self._context.now
-        origin = self._origin
-        if origin is not None:
+        origin, request = self._origin, self.request
+        if self._form and request is not None:
+            self._take_form(request, data)
+        elif origin is not None:
             origin.send(data)
             if origin.stream.full:
                 self.stream.paused = True
@@ -387,8 +414,14 @@ class HttpClient(Owner):
         judge = self.judge
         denied = failure is Failure.DENIED and judge is not None and not judge.verdict.allow
         rule = judge.verdict.rule if judge is not None and denied else ""
+        client, context = self.client, self._context
+        reference = ""
+        if denied:
+            device = context.arbiter.device_of(client.address)
+            reference = self._gate.access.denied(
+                client.address, client.user, device, request.host, request.port, rule
+            )
         if self._session is None:
-            client = self.client
             self._context.refused(
                 "tcp",
                 client.address,
@@ -398,12 +431,16 @@ class HttpClient(Owner):
                 rule,
                 user=client.user,
                 service=client.listener,
+                reference=reference,
             )
         else:
-            self._session.rule = rule
+            self._session.rule, self._session.reference = rule, reference
             self._context.counters.count(failure)
         note = judge.verdict.note if judge is not None and denied else ""
-        page = failure_page(failure, request.host, as_html=self._html(), rule=rule, note=note)
+        ask = ASK_PATH.decode() if reference and request.kind is _FORWARDS else ""
+        page = failure_page(
+            failure, request.host, as_html=self._html(), rule=rule, reference=reference, note=note, ask=ask
+        )
         self._answer(page, failure.value)
 
     def _refuse(self, refused: Refused) -> None:
@@ -437,6 +474,7 @@ class HttpClient(Owner):
         self._end(end)
         self.request = None
         self._body = b""
+        self._form = False
         if self.stream.closed:
             return
         try:

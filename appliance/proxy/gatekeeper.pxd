@@ -16,6 +16,7 @@ cdef class Gatekeeper:
     cdef public RelayContext relay
     cdef public Dialer dialer
     cdef public object verifier
+    cdef public object access
     cdef public Pool pool
     cdef public object hop
     cdef public bint draining

@@ -13,6 +13,7 @@ from appliance.policy.forbidden import unmapped
 from appliance.protocol.http1 import Hop
 from appliance.protocol.pac import CONTENT_TYPE, Speaks, pac_file
 from appliance.protocol.pac import Listener as PacListener
+from appliance.proxy.access import Access
 from appliance.proxy.arbiter import Judge
 from appliance.proxy.context import Context
 from appliance.proxy.dialer import Dialer
@@ -75,11 +76,14 @@ class NobodyKnown:
 class Gatekeeper:
     """The explicit proxy's part of a worker that its clients share."""
 
-    def __init__(self, context: Context, relay: RelayContext, dialer: Dialer, verifier: Verifier) -> None:
+    def __init__(
+        self, context: Context, relay: RelayContext, dialer: Dialer, verifier: Verifier, access: Access
+    ) -> None:
         self.context = context
         self.relay = relay
         self.dialer = dialer
         self.verifier = verifier
+        self.access = access
         self.pool = Pool(context)
         self.hop = Hop(None)
         self.draining = False  # another worker has taken over: connections end after their next answer

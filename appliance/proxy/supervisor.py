@@ -31,6 +31,8 @@ from appliance.proxy.passwords import Helper
 from appliance.proxy.seat import ANSWER_TIMEOUT, Process, Seat
 from appliance.proxy.verifier import COUNTS
 from appliance.proxy.worker import MAX_LISTED, READY, run_worker
+from appliance.session.access import FILE as ACCESS
+from appliance.session.access import AccessRequests
 from appliance.session.hits import FILE as HITS
 from appliance.session.rotation import DAY, Rotation
 from appliance.session.row import NoRowError, parse
@@ -98,6 +100,7 @@ class Supervisor:
         self._poll = select.poll()
         self._signals: set[int] = set()
         self._clients: dict[int, tuple[socket, bytes]] = {}
+        self.access = AccessRequests(certificates.parent / "proxy" / ACCESS)
         self._service = varlink.Service(
             vendor="Isthmus",
             product="isthmus-proxy",
@@ -120,6 +123,16 @@ class Supervisor:
 
             def EraseLog(self) -> dict[str, Any]:  # noqa: N802
                 return {"problem": supervisor.erase_log()}
+
+            def ListRequests(self) -> dict[str, Any]:  # noqa: N802
+                return {"requests": supervisor.access.plain(time.time())}
+
+            def RemoveRequest(self, id: str) -> dict[str, Any]:  # noqa: N802, A002
+                try:
+                    return {"removed": supervisor.access.remove(id, time.time()), "problem": None}
+                except OSError as error:
+                    words = f"The requests for access cannot be written: {error.strerror or error}."
+                    return {"removed": False, "problem": words}
 
             def Reload(self) -> dict[str, Any]:  # noqa: N802
                 return {"problem": supervisor.reload()}

@@ -17,6 +17,7 @@ from typing import Any
 
 from appliance.config.schema import Config
 from appliance.dataplane import worker_count
+from appliance.proxy.access import Access
 from appliance.proxy.context import Context
 from appliance.proxy.datagram import Datagrams
 from appliance.proxy.dialer import Dialer
@@ -34,6 +35,8 @@ from appliance.proxy.resolver import Resolver
 from appliance.proxy.targets import Targets
 from appliance.proxy.transparent import Transparent
 from appliance.proxy.verifier import Verifier
+from appliance.session.access import FILE as ACCESS
+from appliance.session.access import AccessRequests
 from appliance.session.asked import FILE as NAMES
 from appliance.session.asked import AskedNames
 from appliance.session.hits import FILE as HITS
@@ -109,7 +112,8 @@ class Worker:
         self.published_udp = PublishedUdp(self.context, self.targets)
         dialer = Dialer(self.context, Resolver(self.context))
         self._verifier = Verifier(self.context, helper)
-        self._gate = Gatekeeper(self.context, self.relay, dialer, self._verifier)
+        access = Access(AccessRequests(meters.with_name(ACCESS)))
+        self._gate = Gatekeeper(self.context, self.relay, dialer, self._verifier, access)
         self.explicit = Explicit(self.context, self._gate)
         self._packets = Packets(self.context, self.transparent, self.pings)
         self._line = line

@@ -275,7 +275,7 @@ class TestExplicit:
             own, 3128, b"CONNECT www.blocked.example:443 HTTP/1.1\r\nHost: www.blocked.example\r\n\r\n"
         )
         assert head.startswith(b"HTTP/1.1 403")
-        assert b'details="rule no-name"' in head
+        assert b'details="rule no-name, reference ' in head
 
     @pytest.mark.parametrize(
         "target",
@@ -292,7 +292,7 @@ class TestExplicit:
         """And a name that leads to it is judged again by the address."""
         head = raw(own, 3128, f"CONNECT {target}:443 HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
         assert head.startswith(b"HTTP/1.1 403"), head
-        assert b'details="rule no-address"' in head
+        assert b'details="rule no-address, reference ' in head
 
     def test_socks_says_that_a_rule_forbids_it(self, own: Box) -> None:
         for address in (b"\x01" + socket.inet_aton(FILES_ADDRESS), b"\x03\x0fblocked.example"):

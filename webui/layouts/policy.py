@@ -164,6 +164,10 @@ DEFAULTS = (
               hint=later("For sessions from the LAN. Published services are allowed by being there.")),
         Field("ech", later("Hidden TLS names"), words={"allow": later("Allow"), "block": later("Block")},
               hint=later("ECH encrypts a server’s real name; rules then see the name of its front only.")),
+        Field("aliases", later("Names that lead to denied ones"), words={
+            "lists": later("Denied where a list has that name"), "all": later("Denied by any rule"),
+            "off": later("Answered")},
+              hint=later("Some trackers hide behind a name of the site itself (CNAME). For the DNS.")),
     ), root="policy"),
     Part(later("What is written down"), (
         Field("privacy", later("Log of sessions"), words={

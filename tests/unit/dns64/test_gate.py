@@ -46,6 +46,13 @@ class Gated:
         for name in ("ads.example", "www.ads.example", "good.example"):
             self.bench.script[f"{name} AAAA"] = f"{name} 300 IN AAAA 2001:db8::1"
 
+    def answers(self, name: str) -> bool:
+        """Whether a question for AAAA gets an address."""
+        query = dns.message.make_query(name, "AAAA", use_edns=True)
+        out: list[bytes] = []
+        self.bench.resolver.handle(query.to_wire(), CLIENT, False, out.append)
+        return any(rrset.rdtype == dns.rdatatype.AAAA for rrset in dns.message.from_wire(out[0]).answer)
+
     def is_denied(self, name: str, rtype: str = "AAAA", client: str = CLIENT) -> bool:
         asked = len(self.bench.asked)
         query = dns.message.make_query(name, rtype, use_edns=True)
@@ -205,3 +212,40 @@ def test_any_octets(noise: bytes) -> None:
     head = b"\1\0\0\1\0\0\0\0\0\0"
     for tail in (noise, head + noise, head + b"\3ads\7example\0" + noise):
         assert gate.denies(packed(CLIENT), tail, 1) in ("", "no-ads")
+
+
+class TestAliases:
+    """A name whose answer passes through a denied one."""
+
+    LISTED = (
+        '[[name_list]]\nname = "trackers"\nsource = "/t"\n'
+        '[[rule]]\nname = "no-trackers"\naction = "deny"\nlists = ["trackers"]\n'
+    )
+    OWN = '[[rule]]\nname = "no-evil"\naction = "deny"\ndomains = ["evil.example"]\n'
+    ALLOWED = '[[rule]]\nname = "mine"\naction = "allow"\ndomains = ["shop.example"]\n'
+
+    def gated(self, config: str, folder: Path) -> Gated:
+        builder = TableBuilder(bytes(16))
+        builder.add(b"tracker.example", EXACT)
+        with (folder / "trackers.table").open("wb") as stream:
+            builder.write(stream)
+        made = Gated(config, folder)
+        for target in ("tracker.example", "evil.example", "good.example"):
+            made.bench.script[f"{target}.shop.example AAAA"] = (
+                f"{target}.shop.example. 300 IN CNAME {target}.\n{target}. 300 IN AAAA 2001:db8::1"
+            )
+        return made
+
+    @pytest.mark.parametrize(
+        ("mode", "denied"),
+        [("lists", {"tracker.example"}), ("all", {"tracker.example", "evil.example"}), ("off", set())],
+    )
+    def test_by_the_setting(self, tmp_path: Path, mode: str, denied: set[str]) -> None:
+        gated = self.gated(f'[policy]\naliases = "{mode}"\n' + self.LISTED + self.OWN, tmp_path)
+        for target in ("tracker.example", "evil.example", "good.example"):
+            assert gated.answers(f"{target}.shop.example") is (target not in denied)
+            assert gated.answers(f"{target}.shop.example") is (target not in denied), "from the cache, too"
+
+    def test_the_name_that_a_rule_allows_is_answered(self, tmp_path: Path) -> None:
+        gated = self.gated(self.ALLOWED + self.LISTED, tmp_path)
+        assert gated.answers("tracker.example.shop.example")

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import WIRE, Failure
-from appliance.protocol.error_page import Page, failure_page, login_page, refused_page, wants_html
+from appliance.protocol.error_page import Page, asked_page, failure_page, login_page, refused_page, wants_html
 from appliance.protocol.http1 import Refused, answer
+from appliance.proxy.access import Answer
 
 EVIL = '"><script>alert(1)</script>\r\nSet-Cookie: a=b\\'
 
@@ -77,7 +78,27 @@ def test_the_rule_and_the_reference_are_named() -> None:
         b"The server was not contacted. Ask whoever runs this network if it should be possible. "
         b"(Rule: no games) (Reference: ab12)\n"
     )
-    assert page.fields[1] == ("Proxy-Status", 'isthmus; error=http_request_denied; details="rule no games"')
+    status = 'isthmus; error=http_request_denied; details="rule no games, reference ab12"'
+    assert page.fields[1] == ("Proxy-Status", status)
+
+
+def test_a_form_asks_for_access_without_a_script() -> None:
+    page = failure_page(Failure.DENIED, EVIL, as_html=True, rule="r", reference=EVIL, ask="/.isthmus/ask")
+    assert b'<form method="post" action="/.isthmus/ask">' in page.content
+    assert b"form-action 'self'" in dict(page.fields)["Content-Security-Policy"].encode()
+    assert EVIL.encode() not in page.content
+    bare = failure_page(Failure.DENIED, "a.example", as_html=True)
+    assert b"<form" not in bare.content
+    assert "form-action 'none'" in dict(bare.fields)["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("as_html", [True, False])
+@pytest.mark.parametrize("answer", list(Answer))
+def test_a_form_is_answered_in_words(answer: Answer, as_html: bool) -> None:
+    page = asked_page(answer.value, EVIL, as_html=as_html)
+    assert ("Proxy-Status" in dict(page.fields)) is (page.status != 200)
+    assert b"{host}" not in page.content
+    assert not as_html or b"<script" not in page.content
 
 
 @pytest.mark.parametrize(

@@ -219,3 +219,26 @@ def test_a_reader_changes_nothing(store: Store, tmp_path: Path) -> None:
     store.add([row()], PLACE)
     with reader(tmp_path) as database, pytest.raises(sqlite3.OperationalError, match="readonly"):
         database.execute("DELETE FROM session")
+
+
+def test_a_database_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
+    """Nothing of it is lost, and it takes what is new."""
+    path = tmp_path / "history.sqlite"
+    store = Store(path)
+    store.add([row(name="old.example")], Place(1, 1, "", 0))
+    store.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for index in ("session_device", "session_reference"):
+            database.execute(f"DROP INDEX {index}")
+        for column in ("device", "dns_name", "reference"):
+            database.execute(f"ALTER TABLE session DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 1")
+    store = Store(path)
+    store.add([row(name="new.example", device="tv", reference="AB")], Place(1, 2, "", 0))
+    with closing(open_reader(path)) as reader:
+        found = search(reader, Filters()).rows
+        assert {one["name"]: one["device"] for one in found} == {"old.example": "", "new.example": "tv"}
+        assert [one["name"] for one in search(reader, Filters(reference="ab")).rows] == ["new.example"]
+        assert [one["name"] for one in search(reader, Filters(device="tv")).rows] == ["new.example"]
+        assert top(reader, "device", 1.7e9, 1.9e9)[0]["key"] == "tv"
+    store.close()
