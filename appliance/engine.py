@@ -23,6 +23,7 @@ SOURCES = "sources.json"  # in COMPILED: what it was made of, {path below applia
 MODULES = (
     "session.record",
     "session.log",
+    "session.asked",
     "proxy.kernel",
     "proxy.loop",
     "proxy.context",

@@ -18,7 +18,7 @@ from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import Forbidden, forbidden_of, unmapped
 from appliance.policy.request import Moment, Names, Request, Verdict, list_with
 from appliance.session.neighbours import Neighbours
-from appliance.session.record import literal_address
+from appliance.session.record import MAPPED, literal_address
 
 # Verdicts of one second; more are for a scan, which asks for each thing once.
 MAX_REMEMBERED = 16_384
@@ -143,9 +143,14 @@ class Arbiter:
         """The groups of a user; none of somebody who is not known."""
         return self._policy.groups_of(user)
 
-    def name_of(self, client: bytes, server: bytes) -> str:
-        """The name that the client asked the DNS for; empty where none is known."""
-        return self.names.lookup(client, server, time.monotonic())
+    def name_of(self, client: bytes, server: bytes, origin: bytes) -> str:
+        """The name that the client asked the DNS for; empty where none is known.
+
+        ``server``: the address that it writes to; ``origin``: the IPv4 address that this stands for, which is
+        what a client was told that makes IPv6 of IPv4 itself (464XLAT, RFC 6877).
+        """
+        now = time.monotonic()
+        return self.names.lookup(client, server, now) or self.names.lookup(client, MAPPED + origin, now)
 
     def packet(self, kind: str, client: bytes, origin: bytes, port: int, name: str | None) -> Verdict:
         """The verdict on a transparent session; ``origin``: its packed IPv4 address.

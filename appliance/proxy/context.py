@@ -21,7 +21,7 @@ from appliance.proxy.batch import send_packet
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
 from appliance.proxy.timers import Timers
-from appliance.session.record import Session, address_text
+from appliance.session.record import KILLED, Session, address_text
 
 # ICMPv6 errors a worker sends each second (RFC 4443 section 2.4 (f)): enough for a busy LAN, too few
 # to make the box an amplifier of somebody's scan.
@@ -62,7 +62,7 @@ class Limits(Protocol):
         """Whether one more session is within all limits."""
 
     def opened(self, session: Session) -> None:
-        """A session has its two legs."""
+        """A session is carried by its legs, its streams, or as datagrams."""
 
     def ended(self, session: Session) -> None:
         """A session is over."""
@@ -167,6 +167,9 @@ class Context(Loop):
         self.recorder = recorder
         self.sessions: dict[int, Session] = {}
         self.by_client: dict[bytes, int] = {}
+        # By a session's number, where it has no legs: the sockets of its two streams, for who paces them.
+        self.streams: dict[int, tuple[int, int]] = {}
+        self.kill_reason = KILLED  # what the log says of those that are being killed
         self._numbers = 0
         self._destinations: dict[bytes, Destination | None] = {}
         self._errors_left = MAX_ERRORS_PER_SECOND
@@ -430,6 +433,12 @@ class Context(Loop):
         self.by_client[client] = self.by_client.get(client, 0) + 1
         return session
 
+    def carried_by(self, session: Session, client: int, origin: int) -> None:
+        """These two sockets carry a session that has no legs: it is paced by them, as others by theirs."""
+        self.streams[session.number] = client, origin
+        if self.quotas is not None:
+            self.quotas.opened(session)
+
     def drop(self, session: Session) -> bool:
         """Take a session out of the table without a line in the log: another worker goes on with it."""
         if self.sessions.pop(session.number, None) is None:
@@ -445,8 +454,11 @@ class Context(Loop):
         """Take a session out of the table and into the log."""
         if not self.drop(session):
             return
+        if reason == KILLED:
+            reason = self.kill_reason
         if self.quotas is not None:
             self.quotas.ended(session)
+        self.streams.pop(session.number, None)
         self.counters.to_wan += session.to_wan
         self.counters.to_lan += session.to_lan
         if self.arbiter.asks:

@@ -20,6 +20,9 @@ cdef class Flow:
     cdef public object unnamed
     cdef public double fresh
     cdef public double last
+    cdef double filled
+    cdef double room_wan
+    cdef double room_lan
 
     cpdef long idle(self, long second) except -1
 

@@ -54,6 +54,9 @@ RANDOM_ROOM = 1_024
 _ICMP6_FILTER = 1
 _SO_MARK = 36
 _QUIC_PORT = 443
+# Octets that a flow with a rate may send at once, where its rate gives it less in a second. Less loses a
+# video call's key frame, more lets a slow rate be passed by for long.
+BURST = 65_536
 _TRACEROUTE_HOPS, _DEFAULT_TTL, _MAX_TO_ORIGIN = TRACEROUTE_HOPS, DEFAULT_TTL, MAX_TO_ORIGIN
 _MAX_SMALL = wire.MIN_MTU - wire.IPV6_HEADER - wire.UDP_HEADER
 _SOURCE_LIFETIME = SOURCE_LIFETIME
@@ -64,10 +67,24 @@ class Flow:
 
     ``key``: client, server, client's port, server's port, as they stand in the client's datagrams.
     ``ends``: source, origin, source port, origin's port, as they stand in ours: 12 octets. ``fresh``: until
-    when the source is known to be right. ``unnamed``: while the policy waits for a name.
+    when the source is known to be right. ``unnamed``: while the policy waits for a name. ``room_wan`` and
+    ``room_lan``: octets that may pass now, where a limit gives the session a rate.
     """
 
-    __slots__ = ("address", "binding", "ends", "fresh", "key", "last", "session", "unnamed", "way")
+    __slots__ = (
+        "address",
+        "binding",
+        "ends",
+        "filled",
+        "fresh",
+        "key",
+        "last",
+        "room_lan",
+        "room_wan",
+        "session",
+        "unnamed",
+        "way",
+    )
 
     def __init__(
         self, session: Session, binding: Binding, key: bytes, origin: bytes, way: Way, last: float
@@ -81,6 +98,29 @@ class Flow:
         self.unnamed: QuicName | None = None
         self.way = way
         self.last = last
+        self.filled = last
+        self.room_wan = self.room_lan = float(BURST)
+
+    def passes(self, to_wan: bool, size: int, now: float) -> bool:
+        """Whether a datagram is within the session's rate: a bucket for each direction.
+
+        What is not is lost: UDP has no window to close, and who cares about loss slows down by it.
+        """
+        rate = self.session.rate
+        fresh = rate * (now - self.filled)
+        most = float(max(rate, BURST))
+        self.filled = now
+        self.room_wan = min(self.room_wan + fresh, most)
+        self.room_lan = min(self.room_lan + fresh, most)
+        if to_wan:
+            if self.room_wan < size:
+                return False
+            self.room_wan -= size
+        else:
+            if self.room_lan < size:
+                return False
+            self.room_lan -= size
+        return True
 
     def idle(self, second: int) -> int:
         """The timer: the second at which to ask again, or 0 when the flow is over."""
@@ -221,6 +261,8 @@ class Datagrams(Handler):
                     self._forward(leave_by)
                 leave_by = binding.exit
             flow.last = now
+            if flow.session.rate and not flow.passes(True, size, now):
+                continue
             flow.session.to_wan += size
             batch.to_origin(number, flow.ends, hops - 1 if hops <= _TRACEROUTE_HOPS else _DEFAULT_TTL)
         if leave_by >= 0:
@@ -285,7 +327,7 @@ class Datagrams(Handler):
         if target is None or (key[0] == 0xFE and key[1] & 0xC0 == 0x80):
             context.counters.malformed += 1
             return None
-        name = context.arbiter.name_of(key[:16], key[16:32])
+        name = context.arbiter.name_of(key[:16], key[16:32], target.packed)
         flow, failure, rule = self._try_open(key, target, name)
         if flow is None:
             port = int.from_bytes(key[34:36], "big")
@@ -330,6 +372,8 @@ class Datagrams(Handler):
         session.rule = rule
         if name:
             session.name, session.named_by = name, "dns"
+        if context.quotas is not None:
+            context.quotas.opened(session)
         flow = Flow(session, binding, key, target.packed, target.way, context.now)
         flow.unnamed = unnamed
         context.counters.opened += 1
@@ -418,6 +462,8 @@ class Datagrams(Handler):
                 continue
             size = batch.size(number)
             flow.last = now
+            if flow.session.rate and not flow.passes(False, size, now):
+                continue
             flow.session.to_lan += size
             if size <= _MAX_SMALL or size + 48 <= self.paths.of(flow.key[:16], now):
                 batch.to_client(number, flow.key)

@@ -332,6 +332,7 @@ class HttpClient(Owner):
         if self.judge is not None:
             session.rule = self.judge.verdict.rule
         self._context.counters.opened += 1
+        self._context.carried_by(session, self.stream.fd, stream.fd)
         origin = Exchange(self, stream, leg, request, session, pooled)
         self._origin = origin
         if request.expects and not self._body:
@@ -365,6 +366,7 @@ class HttpClient(Owner):
         if self.judge is not None:
             session.rule = self.judge.verdict.rule
         self._context.counters.opened += 1
+        self._context.streams.pop(session.number, None)  # the tunnel says anew what it is carried by
         early = self.leg.tunnel()
         self.stream.write(reply + first)
         if self.stream.closed:

@@ -135,7 +135,7 @@ class Pings:
         if failure is None and ("icmp", 0) not in context.published and context.is_own(target.origin):
             failure = Failure.DENIED
         rule = DEFAULT_RULE
-        name = context.arbiter.name_of(packet[8:24], packet[24:40])
+        name = context.arbiter.name_of(packet[8:24], packet[24:40], target.packed)
         if failure is None and context.arbiter.asks:
             verdict = context.arbiter.packet("icmp", packet[8:24], target.packed, 0, name)
             rule = verdict.rule

@@ -2,13 +2,14 @@
 
 Sessions are counted anew each second, so that nothing drifts. Bandwidth is the kernel's to pace, by
 SO_MAX_PACING_RATE on both legs: a subject's rate is shared out among its sessions that move anything, each
-second anew, and nothing waits in here. Limits for all or for a user are shared by the workers, through the
-meters' file; only their new sessions in a second are counted by each worker, for its part.
+second anew, and nothing waits in here. UDP has no such socket: there the session's rate says what is lost
+(``datagram.Flow``). Limits for all or for a user are shared by the workers, through the meters' file.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from socket import SOL_SOCKET, socket
@@ -20,12 +21,13 @@ from appliance.policy.limits import CompiledLimit, Party, compile_limits
 from appliance.proxy.context import Context
 from appliance.proxy.relay import RelayContext
 from appliance.session.meters import Meters, Period, period_of
-from appliance.session.record import Session, address_text
+from appliance.session.record import KILLED, Session, address_text
 
 _SO_MAX_PACING_RATE = 47
 _UNPACED = 0xFFFFFFFF  # the kernel's word for no limit
 # A session that has its rate already is left alone where the new one differs by less: one part in so many.
 _TOLERANCE = 8
+OVER = "quota"  # the log's word for the end of what a quota has ended
 # Least octets a second of a session that is paced: less, and not even its handshakes come through in time.
 MIN_RATE = 4_096
 
@@ -147,15 +149,17 @@ class Quotas:
         for use in uses:
             use.new += 1
             use.sessions += 1
+            if use.limit.is_shared and use.limit.new_per_second is not None:
+                self._meters.count_new(use.place, int(self._context.now))
         return True
 
     def _has_room(self, use: _Use, meters: Meters) -> bool:
         limit = use.limit
         if limit.new_per_second is not None:
-            mine = limit.new_per_second
+            new = use.new
             if limit.is_shared:
-                mine = -(-mine // self._workers)
-            if use.new >= mine:
+                new = meters.new(use.place, int(self._context.now), self._workers)
+            if new >= limit.new_per_second:
                 return False
         if limit.sessions is None and limit.per_day is None and limit.per_month is None:
             return True
@@ -171,8 +175,10 @@ class Quotas:
         """Pace a new session, as one more beside those that move something."""
         if not self._paces:
             return
-        known = _Known(self._uses_of(session.client, session.user))
-        self._known[session.number] = known
+        known = self._known.get(session.number)
+        if known is None:
+            known = self._known[session.number] = _Known(self._uses_of(session.client, session.user))
+        known.rate = 0  # what carries it is new
         for use in known.uses:
             if use.limit.kbit_per_second is not None:
                 use.active.append(session.number)
@@ -185,6 +191,9 @@ class Quotas:
         known = self._known.pop(session.number, None)
         if known is None:
             known = _Known(self._uses_of(session.client, session.user))
+        elif known.rate:
+            # Streams outlive an exchange: the next one may be somebody's without a limit.
+            _pace(self._context.streams.get(session.number, ()), _UNPACED)
         self._count(known, session)
 
     def _count(self, known: _Known, session: Session) -> bool:
@@ -236,8 +245,13 @@ class Quotas:
         for number, known in list(self._known.items()):
             if any(use.over for use in known.uses):
                 leg = self._relay.legs.get(number)
+                session = self._context.sessions.get(number)
                 if leg is not None:
-                    leg.abort("quota")
+                    leg.abort(OVER)
+                elif session is not None:
+                    self._context.kill_reason = OVER
+                    self._context.kill(session)
+                    self._context.kill_reason = KILLED
 
     def _share_rates(self) -> None:
         rates: dict[int, int] = {}
@@ -265,14 +279,23 @@ class Quotas:
             known.rate = rate
 
     def _pace(self, number: int, rate: int) -> None:
+        session = self._context.sessions.get(number)
+        if session is not None:
+            session.rate = 0 if rate == _UNPACED else rate
         leg = self._relay.legs.get(number)
-        if leg is None:
-            return
-        for fd in (leg.fd, leg.peer.fd):
-            sock = socket(fileno=fd)
-            try:
-                sock.setsockopt(SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
-            except OSError:
-                pass  # it is over
-            finally:
-                sock.detach()
+        if leg is not None:
+            _pace((leg.fd, leg.peer.fd), rate)
+        else:
+            _pace(self._context.streams.get(number, ()), rate)
+
+
+def _pace(sockets: Iterable[int], rate: int) -> None:
+    """Let the kernel send no more than so many octets a second by these."""
+    for fd in sockets:
+        sock = socket(fileno=fd)
+        try:
+            sock.setsockopt(SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
+        except OSError:
+            pass  # it is over
+        finally:
+            sock.detach()

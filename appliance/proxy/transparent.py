@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from errno import EMFILE, ENFILE
 from functools import partial
+from ipaddress import IPv4Address
 from typing import Any
 
 from appliance.errors import WIRE, Failure, failure_of
@@ -157,7 +158,7 @@ class Transparent(Handler):
             return
         failure = target.failure or self._admit(packet[8:24])
         verdict = None
-        name = context.arbiter.name_of(key[:16], key[16:32])
+        name = context.arbiter.name_of(key[:16], key[16:32], target.packed)
         if failure is None and context.arbiter.asks:
             verdict = self._judge(key, target, name)
             if not (verdict.allow or verdict.pending):
@@ -337,7 +338,7 @@ class Transparent(Handler):
         self._kernel.adopt(fd)
         syn = bytes.fromhex(entry["syn"])
         session = context.open("tcp", syn[8:44], entry["origin"], DIALLING, entry["started"])
-        name = context.arbiter.name_of(syn[8:24], syn[24:40])
+        name = context.arbiter.name_of(syn[8:24], syn[24:40], IPv4Address(entry["origin"]).packed)
         if name:
             session.name, session.named_by = name, "dns"
         wait = ACCEPT_TIMEOUT if entry["released"] else self._dial_timeout
@@ -371,7 +372,7 @@ class Transparent(Handler):
         failure = Failure.DENIED if target is None else target.failure or self._admit(key[:16])
         rule = ""
         if failure is None and target is not None:
-            name = context.arbiter.name_of(key[:16], key[16:32])
+            name = context.arbiter.name_of(key[:16], key[16:32], target.packed)
             verdict = self._judge(key, target, name) if context.arbiter.asks else None
             if verdict is not None and not (verdict.allow or verdict.pending):
                 failure, rule = Failure.DENIED, verdict.rule

@@ -50,6 +50,7 @@ class CopiedTunnel(Owner):
         self._moved = -1
         self._asked_at = 0
         client.owner = origin.owner = self
+        context.carried_by(session, client.fd, origin.fd)
         self._watch(int(context.now))
 
     def _watch(self, second: int) -> int:

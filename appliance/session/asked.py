@@ -41,6 +41,7 @@ LOOK = 1.0
 _HEADER = struct.Struct("=8sI52x")
 _MAGIC = b"isth-as1"
 _HEAD = struct.Struct("=4I4I4I16x")
+_HEAD_SIZE = _HEAD.size
 _TAGS, _ENTRY = struct.Struct("=4I"), struct.Struct("=I")
 _UNTIL_AT, _WHEN_AT = _TAGS.size, 2 * _TAGS.size
 _SLOT_HEAD = struct.Struct("=IIB32s")
@@ -57,13 +58,14 @@ assert _NAME_AT + MAX_NAME <= _SLOT
 class Asked:
     """The table in a mapping of SIZE octets; ValueError where that is none."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_words")
 
     def __init__(self, buffer: mmap.mmap) -> None:
         magic, slots = _HEADER.unpack_from(buffer)
         if magic != _MAGIC or slots != SLOTS or len(buffer) != SIZE:
             raise ValueError("this is no table of names of this version")
         self._buffer = buffer
+        self._words = memoryview(buffer).cast("I")  # the same, as the tags stand in it
 
     def store(self, client: bytes, address: bytes, name: bytes, now: int, until: int) -> None:
         """``client`` asked for ``name`` and is being told ``address``. For the one writer."""
@@ -83,10 +85,19 @@ class Asked:
         """The name that ``client`` asked for last and was given ``address`` for; "" where it did not."""
         buffer, key = self._buffer, client + address
         bucket, tag = _place_of(key)
-        tags = _TAGS.unpack_from(buffer, bucket)
-        if tag not in tags:
+        # Most addresses have no name, so that is told before anything is made.
+        words, at = self._words, bucket // 4
+        if words[at] == tag:
+            number = 0
+        elif words[at + 1] == tag:
+            number = 1
+        elif words[at + 2] == tag:
+            number = 2
+        elif words[at + 3] == tag:
+            number = 3
+        else:
             return ""
-        slot = bucket + _HEAD.size + tags.index(tag) * _SLOT
+        slot = bucket + _HEAD_SIZE + number * _SLOT
         for _ in range(_TRIES):
             check, until, length, held = _SLOT_HEAD.unpack_from(buffer, slot)
             checked = buffer[slot + _CHECKED : slot + _NAME_AT + length]
@@ -159,6 +170,8 @@ def _make(path: Path) -> int:
 
 class AskedNames:
     """The same for readers, who may come before the file and see it replaced."""
+
+    __slots__ = ("_identity", "_looked", "_path", "_table")
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -26,7 +26,11 @@ MAX_KEY = 111  # octets: a limit's name (32), a NUL, a subject (an account's nam
 _MAGIC = b"isthmus meters 1"
 _HEADER = 64
 _KEY = MAX_KEY + 1
-_CELL = struct.Struct("<IIQQII")  # day, month, their octets, sessions, padding
+_CELL = struct.Struct("<IIQQII")  # day, month, their octets, sessions, new ones in a second
+# The last of these: twelve bits that tell the second from those about it, twenty bits of a count.
+_NEW = struct.Struct("<I")
+_NEW_AT = _CELL.size - _NEW.size
+_COUNT_BITS, _COUNT_MASK, _SECOND_MASK = 20, (1 << 20) - 1, 0xFFF
 _SLOT = _KEY + MAX_WORKERS * _CELL.size
 _SIZE = _HEADER + MAX_METERS * _SLOT
 
@@ -101,16 +105,35 @@ class Meters:
     def add(self, place: int, octets: int, period: Period) -> None:
         """Count octets."""
         at = place + _KEY + self._worker * _CELL.size
-        day, month, of_day, of_month, sessions, _padding = _CELL.unpack_from(self._map, at)
+        day, month, of_day, of_month, sessions, new = _CELL.unpack_from(self._map, at)
         of_day = octets + (of_day if day == period.day else 0)
         of_month = octets + (of_month if month == period.month else 0)
-        _CELL.pack_into(self._map, at, period.day, period.month, of_day, of_month, sessions, 0)
+        _CELL.pack_into(self._map, at, period.day, period.month, of_day, of_month, sessions, new)
+
+    def count_new(self, place: int, second: int) -> None:
+        """Count a new session of this worker's in ``second`` (steady, whole)."""
+        at = place + _KEY + self._worker * _CELL.size + _NEW_AT
+        (found,) = _NEW.unpack_from(self._map, at)
+        mark = second & _SECOND_MASK
+        count = found & _COUNT_MASK if found >> _COUNT_BITS == mark else 0
+        _NEW.pack_into(self._map, at, mark << _COUNT_BITS | min(count + 1, _COUNT_MASK))
+
+    def new(self, place: int, second: int, workers: int) -> int:
+        """The new sessions of all workers in ``second``; ``workers``: how many there are."""
+        mark, at = second & _SECOND_MASK, place + _KEY + _NEW_AT
+        total = 0
+        for _ in range(workers):
+            (found,) = _NEW.unpack_from(self._map, at)
+            if found >> _COUNT_BITS == mark:
+                total += found & _COUNT_MASK
+            at += _CELL.size
+        return total
 
     def set_sessions(self, place: int, sessions: int) -> None:
         """Say how many sessions this worker has."""
         at = place + _KEY + self._worker * _CELL.size
-        day, month, of_day, of_month, _sessions, _padding = _CELL.unpack_from(self._map, at)
-        _CELL.pack_into(self._map, at, day, month, of_day, of_month, sessions, 0)
+        day, month, of_day, of_month, _sessions, new = _CELL.unpack_from(self._map, at)
+        _CELL.pack_into(self._map, at, day, month, of_day, of_month, sessions, new)
 
     def forget_sessions(self) -> None:
         """Those of a worker before, which are over."""
@@ -122,9 +145,7 @@ class Meters:
         sessions = of_day = of_month = 0
         cells = self._map[place + _KEY : place + _SLOT]
         own = self._worker if but_own_sessions else -1
-        for worker, (day, month, day_octets, month_octets, here, _padding) in enumerate(
-            _CELL.iter_unpack(cells)
-        ):
+        for worker, (day, month, day_octets, month_octets, here, _new) in enumerate(_CELL.iter_unpack(cells)):
             if worker != own:
                 sessions += here
             if day == period.day:

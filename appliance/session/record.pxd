@@ -18,6 +18,7 @@ cdef class Session:
     cdef public str reference
     cdef public double started
     cdef public str state
+    cdef public long long rate
     cdef public long long to_lan
     cdef public long long to_wan
 

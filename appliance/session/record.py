@@ -56,6 +56,7 @@ class Session:
         "number",
         "origin",
         "origin_port",
+        "rate",
         "reference",
         "rule",
         "service",
@@ -83,6 +84,7 @@ class Session:
         self.reference = ""  # what the client was told of a denial, to ask for access by
         self.rule = "default"  # of the policy, which allowed or denied it
         self.user = ""  # where it had to say who it is
+        self.rate = 0  # octets a second each way that a limit leaves it; 0: as many as come
         self.started = started
         self.state = state
         self.to_wan = 0

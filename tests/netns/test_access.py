@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +35,10 @@ RULES = f"""[[name_list]]
 name = "trackers"
 source = "%s"
 format = "domains"
+[[limit]]
+name = "trickle"
+users = ["alice"]
+kbit_per_second = 800
 [[rule]]
 name = "no-files"
 action = "deny"
@@ -218,3 +223,17 @@ def test_the_open_session_names_its_device(own: Box) -> None:
     with connect(own, 7004):
         text = isthmus(own, "sessions", "--search", "tablet")
     assert "[tablet]" in text or "tablet:" in text
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_bandwidth_where_tls_ends_here(own: Box, scheme: str) -> None:
+    """An exchange and a tunnel of a user's whose leg is encrypted: 500 kB at 100 kB a second."""
+    www = own.config.parent.parent / "www"
+    (www / "bulk.bin").write_bytes(bytes(500_000))
+    begun = time.monotonic()
+    words = ("-x", SCHEMES["user-https"], "--fail", "-o", "/dev/null", "-w", "%{size_download}")
+    done = curl(own, *words, f"{scheme}://{FILES}/bulk.bin")
+    assert done.stdout == "500000", done.stderr
+    assert time.monotonic() - begun > 2
+    done = curl(own, "-x", SCHEMES["https"], *words[2:], f"{scheme}://{FILES}/bulk.bin")
+    assert done.stdout == "500000", done.stderr

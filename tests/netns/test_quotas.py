@@ -16,11 +16,13 @@ import pytest
 from appliance.control.client import call
 from tests.lab.netns import stop
 from tests.netns.conftest import BIN, CONFIG, SERVER6, Box, needs_root, wait_for
-from tests.netns.hosts import connect, serving
+from tests.netns.hosts import connect, serving, udp_socket
 
 pytestmark = [pytest.mark.netns, needs_root]
 
 FEW, FAST, HUNGRY, SLOW, DEVICE = (f"fd00:1::{last}" for last in ("10", "11", "12", "13", "14"))
+TRICKLE = "fd00:1::20"
+TOGETHER = [f"fd00:1::3{last}" for last in range(4)]
 CARD = "02:00:5e:10:00:14"
 MEBIBYTE = 1 << 20
 
@@ -45,6 +47,15 @@ name = "slow"
 sources = ["{SLOW}/128"]
 kbit_per_second = 8000
 [[limit]]
+name = "together"
+sources = ["{TOGETHER[0]}/128", "{TOGETHER[1]}/128", "{TOGETHER[2]}/128", "{TOGETHER[3]}/128"]
+each = "all"
+new_per_second = 6
+[[limit]]
+name = "trickle"
+sources = ["{TRICKLE}/128"]
+kbit_per_second = 800
+[[limit]]
 name = "device"
 devices = ["tablet"]
 sessions = 2
@@ -56,7 +67,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """A box of two workers, with a limit for each of some clients."""
     with Box(tmp_path_factory.mktemp("quotas")) as box:
         box.config.write_text(CONFIG + LIMITS)
-        for address in (FEW, FAST, HUNGRY, SLOW):
+        for address in (FEW, FAST, HUNGRY, SLOW, TRICKLE, *TOGETHER):
             box.client.run("ip", "addr", "add", f"{address}/64", "dev", "eth0", "nodad", "preferred_lft", "0")
         # The device has a card of its own, and two addresses.
         box.client.run(
@@ -120,6 +131,44 @@ def test_new_sessions_in_a_second(own: Box) -> None:
     seconds = time.monotonic() - begun + 1
     assert 30 - refused <= 3 * (int(seconds) + 1)
     assert refused > 0
+
+
+def test_new_sessions_of_several_clients_are_counted_over_all_workers(own: Box) -> None:
+    """One client may have all of it, though it is one worker's; all of them together have no more."""
+    for _ in range(6):
+        connect(own, 7004, source=TOGETHER[0]).close()
+    accepted = 0
+    begun = time.monotonic()
+    for number in range(60):
+        with contextlib.suppress(ConnectionRefusedError):
+            connect(own, 7004, source=TOGETHER[number % 4]).close()
+            accepted += 1
+    assert accepted <= 6 * (int(time.monotonic() - begun) + 2)
+    wait_for(
+        lambda: {row["worker"] for row in rows(own) if row.get("client") in TOGETHER} == {0, 1},
+        "both workers to have had some",
+        5,
+    )
+
+
+def test_bandwidth_of_datagrams(own: Box) -> None:
+    """800 kbit/s are 100 kB a second, and as much at once; what is more is lost, each way by itself."""
+    with udp_socket(own, TRICKLE) as sock:
+        sock.settimeout(1)
+        begun = time.monotonic()
+        for _ in range(500):
+            sock.sendto(bytes(1_000), (SERVER6, 7101))
+        back = 0
+        with contextlib.suppress(TimeoutError):
+            while sock.recv(2_000):
+                back += 1
+        seconds = time.monotonic() - begun
+        assert 20 <= back <= 100 + 100 * seconds
+        assert back < 500
+    with udp_socket(own, "fd00:1::2") as sock:
+        sock.settimeout(1)
+        sock.sendto(b"free", (SERVER6, 7101))
+        assert sock.recv(2_000).endswith(b"free")
 
 
 def test_octets_of_a_day_end_what_there_is_and_refuse_what_comes(own: Box) -> None:

@@ -96,3 +96,23 @@ def test_periods_grow() -> None:
     days = [datetime(2026, 12, 31, 23, 59, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)]
     old, new = map(period_of, days)
     assert (new.day - old.day, new.month - old.month) == (1, 1)
+
+
+def test_new_sessions_of_a_second_over_workers(tmp_path: Path) -> None:
+    path = tmp_path / "meters"
+    first, second = Meters(path, 0), Meters(path, 1)
+    place = first.meter("rate", "ann")
+    assert second.meter("rate", "ann") == place
+    for _ in range(3):
+        first.count_new(place, 4_095)
+    second.count_new(place, 4_095)
+    assert first.new(place, 4_095, 2) == second.new(place, 4_095, 2) == 4
+    assert first.new(place, 4_096, 2) == 0
+    second.count_new(place, 4_096)
+    assert first.new(place, 4_096, 2) == 1
+    second.add(place, 100, Period(1, 1))
+    second.set_sessions(place, 7)
+    assert first.new(place, 4_096, 2) == 1, "the other counters leave it alone"
+    assert first.read(place, Period(1, 1)).sessions == 7
+    first.close()
+    second.close()
