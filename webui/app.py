@@ -16,7 +16,7 @@ from webui.leaving import Leavings
 from webui.links import link_of
 from webui.readable import readable
 from webui.security import MAX_REQUEST, guard
-from webui.views import account, changes, dashboard, metrics, sections
+from webui.views import account, changes, dashboard, metrics, requests, sections
 from webui.views.entries import Entries
 from webui.views.policy import around_rules
 from webui.views.sections import Page
@@ -31,7 +31,10 @@ POLICY_DEFAULT = Page(
 # The tabs of each area: (key, address, title).
 TABS = {
     "policy": [(t.key, t.url, t.title) for t in (RULES, LISTS, SCHEDULES, LIMITS)]
-    + [(POLICY_DEFAULT.key, POLICY_DEFAULT.url, POLICY_DEFAULT.title)],
+    + [
+        (POLICY_DEFAULT.key, POLICY_DEFAULT.url, POLICY_DEFAULT.title),
+        ("requests", "/policy/requests", later("Access requests")),
+    ],
     "users": [
         ("users", "/users", later("Proxy users")),
         ("groups", "/users/groups", later("Groups")),
@@ -72,6 +75,7 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
     app.register_blueprint(account.blueprint(backend, authority))
     app.register_blueprint(metrics.blueprint(backend))
     app.register_blueprint(dashboard.blueprint(backend, desk))
+    app.register_blueprint(requests.blueprint(desk))
     app.register_blueprint(changes.blueprint(desk, Leavings()))
     for page in (NETWORK, EXPLICIT, SYSTEM, TRAFFIC, POLICY_DEFAULT):
         app.register_blueprint(sections.blueprint(page, desk))

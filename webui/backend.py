@@ -76,6 +76,23 @@ class Backend(Protocol):
     def restore(self, author: str, number: int) -> dict[str, Any]:
         """Make it the author's candidate."""
 
+    def access_requests(self) -> list[dict[str, Any]]:
+        """Type AccessRequest: those that wait, the oldest first."""
+
+    def grant_request(self, number: str, seconds: int, author: str, comment: str = "") -> str:
+        """Put an exception in force for so long; its rule's name."""
+
+    def refuse_request(self, number: str) -> None:
+        """Forget a request."""
+
+    def hits(self) -> list[dict[str, Any]]:
+        """Type Hit: how often rules and lists have decided."""
+
+    def search_history(
+        self, filters: dict[str, Any], cursor: str = "", limit: int = 50
+    ) -> tuple[list[dict[str, Any]], str, float]:
+        """Types HistoryFilters and HistoryRow: rows, the next page's cursor, how far was searched."""
+
     def explain(
         self,
         client: str | None,

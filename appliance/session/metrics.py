@@ -18,11 +18,13 @@ def exposition(
     status: Mapping[str, Any],
     rules: Sequence[Mapping[str, Any]] = (),
     history: Mapping[str, Any] | None = None,
+    hits: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The page of ``/metrics``.
 
-    ``status``, ``rules`` and ``history`` are the types Status, HistorySum (by rule) and HistoryStatus of
-    org.isthmus.control. Names of clients, users or destinations are in none of it; names of rules are.
+    ``status``, ``rules``, ``history`` and ``hits`` are the types Status, HistorySum (by rule), HistoryStatus
+    and Hit of org.isthmus.control. Names of clients, users or destinations are in none of it; names of rules
+    are.
     """
     page = _Page()
     counters = status["counters"]
@@ -96,6 +98,17 @@ def exposition(
         [({"port": port["name"], "role": port["role"]}, int(port["carrier"])) for port in status["ports"]],
     )
     _rules(page, rules)
+    most = sorted(hits, key=lambda hit: -hit["total"])
+    for kind, words in (
+        ("rule", "Sessions and questions that a rule decided on"),
+        ("list", "Sessions and questions by a list's names"),
+    ):
+        page.add(
+            f"isthmus_{kind}_hits_total",
+            "counter",
+            f"{words}, over all restarts.",
+            [({kind: hit["name"]}, hit["total"]) for hit in most if hit["kind"] == kind][:MAX_RULES],
+        )
     if history is not None:
         _history(page, history)
     return page.text()

@@ -35,7 +35,10 @@ def blueprint(backend: Backend) -> Blueprint:
         with contextlib.suppress(ControlError):  # without the history the other figures are there
             rules = backend.top_history("rule", now - SINCE, now, "sessions", MAX_RULES)
             history = backend.history_status()
-        return Response(exposition(backend.status(), rules, history), content_type=CONTENT_TYPE)
+        hits = []
+        with contextlib.suppress(ControlError):
+            hits = backend.hits()
+        return Response(exposition(backend.status(), rules, history, hits), content_type=CONTENT_TYPE)
 
     return pages
 

@@ -13,6 +13,7 @@ from webui.figures import moment
 from webui.forms.plain import Plain, at
 from webui.security import author
 from webui.summary import what, when, who
+from webui.views.requests import waiting
 from webui.words import _, later
 
 MAX_ASKED = 256
@@ -59,9 +60,20 @@ def _answered(desk: Desk, asked: dict[str, str]) -> tuple[dict[str, Any] | None,
     return found, ""
 
 
+def _hits(desk: Desk) -> dict[str, dict[str, Any]]:
+    """How often each rule has decided; nothing where that is not told."""
+    try:
+        return {hit["name"]: hit for hit in desk.backend.hits() if hit["kind"] == "rule"}
+    except ControlError as failed:
+        if failed.code == "unavailable":
+            raise
+        return {}
+
+
 def around_rules(desk: Desk) -> dict[str, Any]:
     """What the page of rules shows beside their table."""
     values: dict[str, Any] = {
+        "hits": _hits(desk), "waiting": len(waiting(desk)),
         "default": at(desk.config(), ("policy", "default"), "allow"),
         "who": who, "what": what, "when": lambda rule: when(rule, _until(desk, rule)),
         "asked": _asked(), "answer": None, "no_answer": "", "protocols": PROTOCOLS,

@@ -16,6 +16,17 @@ from appliance.control.client import ControlError
 from appliance.errors import ConfigError
 
 NAME = "org.isthmus.control."
+REQUEST: dict[str, Any] = {
+    "id": "K7MQ-2XPA", "client": "fd00:1::7", "user": "", "device": "tablet", "host": "games.example",
+    "port": 80, "rule": "no-trackers", "note": "<b>please</b>", "time": 1.8e9 - 60,
+}  # fmt: skip
+ROW: dict[str, Any] = {
+    "id": 1, "time": 1.8e9, "kind": "tcp", "outcome": "denied", "reason": "denied", "client": "fd00:1::7",
+    "client_port": 40_000, "origin": "192.0.2.1", "origin_port": 443, "name": "<i>.example",
+    "rule": "no-trackers",
+    "device": "tablet", "dns_name": "shop.example", "reference": "K7MQ-2XPA", "user": None, "age": 0.0,
+    "bytes_to_wan": 0, "bytes_to_lan": 0,
+}  # fmt: skip
 STATUS: dict[str, Any] = {
     "version": "0.1.0", "hostname": "isthmus", "time": 1.8e9, "uptime": 3725.0,
     "lan_interface": "lan0", "lan_prefix": "fd00:1::/64", "lan_address": "fd00:1::1",
@@ -96,6 +107,7 @@ class FakeControl:
         self.clashes: list[dict[str, Any]] = []
         self.cuts = False
         self.calls: list[tuple[Any, ...]] = []
+        self.requests = [REQUEST]
         self.explanation: dict[str, Any] = {
             "allow": False, "rule": "no-trackers", "pending": False, "note": "",
             "steps": [{"rule": "time", "matched": False, "why": "port 443 is not 123"},
@@ -117,6 +129,32 @@ class FakeControl:
         assert (by, measure) == ("rule", "sessions")
         assert since < until
         return []
+
+    def access_requests(self) -> list[dict[str, Any]]:
+        self._up()
+        return list(self.requests)
+
+    def grant_request(self, number: str, seconds: int, author: str, comment: str = "") -> str:
+        self.refuse_request(number)
+        self.calls.append(("grant", number, seconds, author))
+        return "access-1"
+
+    def refuse_request(self, number: str) -> None:
+        if number not in [one["id"] for one in self.requests]:
+            raise ControlError(NAME + "Refused", f"No request “{number}” waits.", "")
+        self.requests = [one for one in self.requests if one["id"] != number]
+
+    def hits(self) -> list[dict[str, Any]]:
+        self._up()
+        return [{"kind": "rule", "name": "no-trackers", "today": 7, "total": 77},
+                {"kind": "list", "name": "trackers", "today": 7, "total": 77}]  # fmt: skip
+
+    def search_history(
+        self, filters: dict[str, Any], cursor: str = "", limit: int = 50
+    ) -> tuple[list[dict[str, Any]], str, float]:
+        self._up()
+        self.calls.append(("search", filters))
+        return [ROW], "5-5", 0.0
 
     def history_status(self) -> dict[str, Any]:
         raise ControlError(NAME + "Refused", "The history does not answer.", "")

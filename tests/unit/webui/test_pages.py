@@ -25,6 +25,8 @@ PAGES = {
     "/policy/schedules/edit?name=nights": "nights",
     "/policy/limits": "20 GiB a day",
     "/policy/limits/new": "New limit",
+    "/policy/requests": "games.example",
+    "/log": "the DNS was asked for shop.example",
     "/policy/default": "Where no rule matches",
     "/users": "ann@home.example",
     "/users/edit?name=ann@home.example": "User of the explicit proxy",
