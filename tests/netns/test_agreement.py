@@ -1,0 +1,225 @@
+"""Random policies: what `decide` and `isthmus explain` say of a request is what the wire shows.
+
+    client: fd00:1::2 asks the DNS, fd00:1::3 does all else --- [ box ] --- web.example, files.example
+
+No request depends on another: whom the DNS has told a name opens no session here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+from appliance.config.codec import validate
+from appliance.control.client import ControlClient
+from appliance.control.explain import explain, question
+from tests.netns.conftest import BIN, Box, needs_root, wait_for
+from tests.netns.explicit import FILES, FILES_ADDRESS, NAME, running
+from tests.unit.protocol.test_sniff import client_hello
+
+pytestmark = [pytest.mark.netns, needs_root]
+
+ASKS, GOES = "fd00:1::2", "fd00:1::3"
+WEB6, FILES6 = "64:ff9b::c01f:c450", "64:ff9b::c01f:c451"
+WEB = "192.31.196.80"
+LEADS_TO = {NAME: WEB, FILES: FILES_ADDRESS}
+# Seconds after which no new policy is tried: commits take their time on a busy machine.
+ENOUGH = 45.0
+TRIES = 25
+
+RULES = st.lists(
+    st.fixed_dictionaries(
+        {"action": st.sampled_from(["allow", "deny"])},
+        optional={
+            "domains": st.lists(
+                st.sampled_from([NAME, f"={FILES}", "example", "*.example"]), min_size=1, unique=True
+            ),
+            "destinations": st.lists(
+                st.sampled_from([f"{WEB}/32", f"{FILES_ADDRESS}/32", "192.31.196.0/24"]),
+                min_size=1,
+                unique=True,
+            ),
+            "ports": st.lists(st.sampled_from(["80", "443", "7000-7200", "53"]), min_size=1, unique=True),
+            "protocols": st.lists(st.sampled_from(["tcp", "udp", "icmp"]), min_size=1, unique=True),
+            "ways": st.lists(
+                st.sampled_from(["transparent", "http", "connect", "socks", "dns"]), min_size=1, unique=True
+            ),
+            "sources": st.lists(
+                st.sampled_from([f"{ASKS}/128", f"{GOES}/128", "fd00:1::/64"]), min_size=1, unique=True
+            ),
+        },
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A box with all that a request can come by."""
+    with running(tmp_path_factory.mktemp("agreement")) as box:
+        box.start("dns64", BIN / "isthmus-dns64", "--config", box.config, "--runtime", box.runtime)
+        wait_for(lambda: "ANSWER: 1" in dig(box, NAME), f"the DNS\n{box.log('dns64')}")
+        yield box
+
+
+def dig(box: Box, name: str) -> str:
+    """The answer of the box's DNS."""
+    return box.client.run("dig", "-b", ASKS, "+tries=1", "AAAA", name, "@fd00:1::1", check=False).stdout
+
+
+def said(box: Box, host: str, port: int, words: bytes, size: int = 1) -> bytes:
+    """What comes back for ``words``; nothing where the session is refused, or ends without a word."""
+
+    def ask() -> bytes:
+        found = b""
+        with (
+            suppress(PermissionError, ConnectionResetError),
+            socket.create_connection((host, port), 5, source_address=(GOES, 0)) as sock,
+        ):
+            sock.sendall(words)
+            while len(found) < size and (data := sock.recv(4_096)):
+                found += data
+        return found
+
+    return box.client.call(ask)
+
+
+def datagram(box: Box) -> bool:
+    """Whether the echo of WEB answers."""
+
+    def ask() -> bool:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind((GOES, 0))
+            sock.settimeout(5)
+            sock.connect((WEB6, 7101))
+            sock.send(b"x")
+            with suppress(PermissionError):
+                return bool(sock.recv(100))
+            return False
+
+    return box.client.call(ask)
+
+
+def pinged(box: Box) -> bool:
+    """Whether WEB answers a ping."""
+    done = box.client.run("ping", "-I", GOES, "-c1", "-W3", WEB6, check=False).stdout
+    assert "1 received" in done or "prohibited" in done, done
+    return "1 received" in done
+
+
+Seen = tuple[bool, str]
+
+
+def by_http(box: Box, name: str) -> Seen:
+    """Whether it is carried, and the rule where it is not."""
+    answer = said(box, "fd00:1::1", 3128, f"GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n\r\n".encode(), 12)
+    return _status(answer)
+
+
+def by_connect(box: Box, name: str) -> Seen:
+    return _status(
+        said(box, "fd00:1::1", 3128, f"CONNECT {name}:443 HTTP/1.1\r\nHost: {name}\r\n\r\n".encode(), 12)
+    )
+
+
+def _status(answer: bytes) -> Seen:
+    rule = re.search(rb'details="rule ([a-z0-9-]+)', answer)
+    assert answer.startswith(b"HTTP/1.1 "), answer
+    return answer[9:12] != b"403", rule[1].decode() if rule else ""
+
+
+def by_socks(box: Box, name: str) -> bool:
+    words = b"\5\1\0" + b"\5\1\0\3" + bytes([len(name)]) + name.encode() + struct.pack("!H", 443)
+    reply = said(box, "fd00:1::1", 1080, words, 12)[2:4]
+    assert reply in (b"\5\0", b"\5\2"), reply
+    return reply == b"\5\0"
+
+
+def by_dns(box: Box, name: str) -> Seen:
+    answer = dig(box, name)
+    rule = re.search(r"\(rule ([a-z0-9-]+)\)", answer)
+    return "ANSWER: 1" in answer, rule[1] if rule else ""
+
+
+def _bare(ask: Callable[[], bool]) -> Seen:
+    return ask(), ""
+
+
+# What is asked: protocol, target, addresses, and how the wire shows it.
+REQUESTS: list[tuple[str, str, list[str], Callable[[Box], Seen]]] = [
+    ("tcp", f"{WEB}:7004", [], lambda box: _bare(lambda: said(box, WEB6, 7004, b"x") == b"x")),
+    ("udp", f"{WEB}:7101", [], lambda box: _bare(lambda: datagram(box))),
+    ("icmp", WEB, [], lambda box: _bare(lambda: pinged(box))),
+]
+for _name, _place in ((NAME, WEB6), (FILES, FILES6)):
+    _hello, _request = client_hello(_name), f"GET / HTTP/1.1\r\nHost: {_name}\r\n\r\n".encode()
+    _to = [LEADS_TO[_name]]
+    REQUESTS += [
+        ("tcp", f"{_name}:443", _to, lambda b, p=_place, w=_hello: (bool(said(b, p, 443, w)), "")),  # type: ignore[misc]
+        ("tcp", f"{_name}:80", _to, lambda b, p=_place, w=_request: (bool(said(b, p, 80, w)), "")),  # type: ignore[misc]
+        ("http", f"{_name}:80", _to, lambda b, n=_name: by_http(b, n)),  # type: ignore[misc]
+        ("connect", f"{_name}:443", _to, lambda b, n=_name: by_connect(b, n)),  # type: ignore[misc]
+        ("socks", f"{_name}:443", _to, lambda b, n=_name: (by_socks(b, n), "")),  # type: ignore[misc]
+        ("dns", _name, [], lambda b, n=_name: by_dns(b, n)),  # type: ignore[misc]
+    ]
+
+
+def put_in_force(control: ControlClient, default: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    """Commit a policy; the configuration that is in force."""
+    control.discard_candidate("test")
+    candidate = control.candidate("test")
+    config = candidate["config"]
+    config["policy"]["default"] = default
+    config["rule"] = [{"name": f"r{number}", **rule} for number, rule in enumerate(rules)]
+    kept = control.put_candidate("test", config, candidate["based_on"])
+    if kept["changes"]:
+        control.commit("test", "a random policy", kept["based_on"], kept["version"], 0)
+    found: dict[str, Any] = control.active()["config"]
+    return found
+
+
+BEGUN: list[float] = []
+
+
+@settings(
+    max_examples=TRIES, deadline=None, print_blob=True, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
+@given(default=st.sampled_from(["allow", "deny"]), rules=RULES)
+def test_all_three_agree(own: Box, default: str, rules: list[dict[str, Any]]) -> None:
+    BEGUN.append(time.monotonic())
+    if BEGUN[-1] - BEGUN[0] > ENOUGH:
+        return
+    control = ControlClient(own.runtime)
+    config = put_in_force(control, default, rules)
+    for user in config["user"]:
+        user.pop("password", None)
+    compiled = validate(config)
+    # The DNS front has it by a signal of its own.
+    own.processes["dns64"].send_signal(1)
+    lines = own.log("dns64").count("read anew") + 1
+    wait_for(lambda: own.log("dns64").count("read anew") >= lines, "the DNS front")
+    note(f"default {default}; rules {json.dumps(rules)}")
+    for protocol, target, addresses, ask in REQUESTS:
+        client = ASKS if protocol == "dns" else GOES
+        told = control.explain(client, None, target, protocol, addresses)
+        decided = explain(compiled, question(protocol, client, None, target, addresses), {})
+        assert (told["allow"], told["rule"]) == (decided["allow"], decided["rule"]), (protocol, target)
+        assert protocol == "dns" or not told["pending"], (protocol, target, told)
+        allowed, rule = ask(own)
+        assert allowed is told["allow"], (protocol, target, told)
+        if rule and not allowed:
+            # A name that is denied whatever it leads to is not looked up: then the rule is the one of that.
+            early = control.explain(client, None, target, protocol, [])
+            assert rule in (told["rule"], early["rule"]), (protocol, target, told, early)
