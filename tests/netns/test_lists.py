@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.control.client import ControlClient
 from tests.lab.netns import stop
 from tests.netns.conftest import BIN, CONFIG, GATEWAY, Box, needs_root, wait_for
+from tests.netns.hosts import connect, serving
 
 pytestmark = [
     needs_root,
@@ -98,3 +101,89 @@ def test_a_list_from_the_wan_denies_names(tmp_path: Path) -> None:
         wait_for(lambda: statuses(box)["ads"]["problem"] == "", "the next try", timeout=40)
         wait_for(lambda: addresses(box, "new.example") == ([], True), "the new list")
         assert addresses(box, "ads.example") == (["64:ff9b::c01f:c450"], False)
+
+
+BAD = r"""
+import gzip, http.server, sys, time
+NAMES = b"".join(b"n%d.example\n" % number for number in range(200_000))
+GOOD = b"0.0.0.0 ads.example\n"
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        mode = open(sys.argv[1]).read().strip()
+        body, coding = {
+            "good": (GOOD, ""), "huge": (GOOD * 200_000, ""), "full": (NAMES, ""),
+            "broken": (bytes(range(256)) * 40, "gzip"),
+            "bomb": (gzip.compress(bytes(50 << 20), 9) if mode == "bomb" else b"", "gzip"),
+            "slow": (GOOD, ""),
+        }[mode]
+        self.send_response(200)
+        if coding:
+            self.send_header("Content-Encoding", coding)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if mode == "slow":
+            self.wfile.write(body[:4])
+            time.sleep(600)
+        self.wfile.write(body)
+    def log_message(self, *words): pass
+http.server.ThreadingHTTPServer(("203.0.113.1", 8000), Handler).serve_forever()
+"""
+
+
+def test_whatever_a_list_is_the_box_serves_and_says_so(tmp_path: Path) -> None:
+    """Huge, broken, exploding when unpacked, more than the disk takes, slow: the last good copy serves."""
+    mode = tmp_path / "mode"
+    mode.write_text("good")
+    with Box(tmp_path / "box") as box:
+        box.config.write_text(CONFIG + LISTS.replace("[[rule]]", "max_mib = 3\n[[rule]]"))
+        zone = tmp_path / "zone.conf"
+        zone.write_text(ZONE)
+        disk = box.runtime / "lists"
+        disk.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
+        box.start("names", "unbound", "-d", "-c", zone, where=box.server)
+        box.start("web", sys.executable, "-c", BAD, mode, where=box.server)
+        box.start_control()
+        box.start_proxy()
+        box.start_dns64()
+        try:
+            lists = box.start(
+                "lists", BIN / "isthmus-lists", "--config", box.runtime / "config.toml",
+                "--runtime", box.runtime, "--state", box.state / "lists",
+            )  # fmt: skip
+            with serving(box):
+                wait_for(lambda: statuses(box).get("ads", {}).get("state") == "good", "the list")
+                wait_for(lambda: addresses(box, "ads.example") == ([], True), "the DNS front")
+                for bad, words in (
+                    ("huge", "MiB"),
+                    ("broken", "the copy of"),
+                    ("bomb", "MiB"),
+                    ("full", "No space left on device"),
+                ):
+                    mode.write_text(bad)
+                    lists.send_signal(signal.SIGUSR1)
+                    wait_for(lambda words=words: words in statuses(box)["ads"]["problem"], bad, 60)  # type: ignore[misc]
+                    assert serves(box), bad
+                    told = ControlClient(box.runtime).status()["checks"]
+                    assert any(check["id"] == "list-ads" and words in check["detail"] for check in told), bad
+                    mode.write_text("good")
+                    lists.send_signal(signal.SIGUSR1)
+                    wait_for(lambda: statuses(box)["ads"]["problem"] == "", f"well after {bad}", 60)
+                mode.write_text("slow")
+                lists.send_signal(signal.SIGUSR1)
+                assert serves(box)
+        finally:
+            stop(box.processes["lists"])
+            subprocess.run(["umount", "-l", disk], check=True)
+
+
+def serves(box: Box) -> bool:
+    """Whether names are answered and denied as before, and sessions go on."""
+    with connect(box, 7004) as sock:
+        sock.sendall(b"x")
+        went = sock.recv(1) == b"x"
+    return (
+        went
+        and addresses(box, "ads.example") == ([], True)
+        and addresses(box, "good.example") == (["64:ff9b::c01f:c450"], False)
+    )
