@@ -71,6 +71,16 @@ image: setup build/isthmus.raw ## the appliance's image: build/isthmus.raw, and 
 build/isthmus.raw: $(SOURCES) | setup
 	@$(SUDO) MIRROR="$(MIRROR)" SECURITY_MIRROR="$(SECURITY_MIRROR)" image/build.sh
 
+.PHONY: keys
+keys: ## the owner's signing keys, once: build/keys (never committed; keep them)
+	@$(SUDO) image/keys.sh
+
+.PHONY: update
+update: image ## a signed update: build/isthmus-VERSION.update (LEAST=version that it updates from)
+	@version=$$(cat build/boot/version); $(SUDO) env PYTHONPATH=. $(BIN)/python image/bundle.py \
+	  build/isthmus.raw build/boot/kernel.efi "$$version" build/keys/update.key \
+	  "build/isthmus-$$version.update" $(LEAST)
+
 .PHONY: flash
 flash: ## write the image to a disk: make flash DISK=/dev/… (asks first)
 	@$(SUDO) image/flash.sh "$(DISK)"

@@ -14,6 +14,8 @@ from ipaddress import ip_address
 from typing import Any
 
 HTTPS_PORT = 443
+# In the box's state folder: the initrd of the next boot looks for it (image/mkosi.images/initrd).
+RESET_MARKER = "factory-reset"
 ERASE_WORD = "erase"
 YES = "yes"
 # A terminal may be 80 columns wide; a health line with every trouble in it would push the menu away.

@@ -306,6 +306,26 @@ def disk(folder: Path) -> Check:
     return Check("disk", "ok", "Disk has room", words)
 
 
+def update(status: dict[str, Any]) -> list[Check]:
+    """A version that was given up, one that waits, one that there is; ``status``: the varlink type Update."""
+    history = status["history"]
+    if status["trial"] is not None and status["trial"] != status["running"]:
+        return [
+            Check("update", "warn", f"Version {status['trial']} waits for a restart", "", "Restart the box.")
+        ]
+    if history and history[0]["result"] == "fell-back":
+        last = history[0]
+        words = f"{last['reason']} Version {status['running']} serves, with the settings that it had."
+        title = f"Version {last['version']} was given up"
+        return [Check("update", "warn", title, words, "Install another version.")]
+    if status["available"]:
+        title = f"Version {status['available']} is there"
+        return [Check("update", "warn", title, "", "`isthmus update install`, or the page Updates.")]
+    if status["check_problem"]:
+        return [Check("update", "warn", "New versions are not found", status["check_problem"])]
+    return []
+
+
 def clock() -> Check:
     """A clock that cannot be right."""
     if time.time() < EARLIEST_TIME:

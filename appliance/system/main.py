@@ -20,6 +20,7 @@ from appliance.control.client import ControlClient, ControlError
 from appliance.errors import IsthmusError
 from appliance.system.certificates import fingerprint
 from appliance.system.console import (
+    RESET_MARKER,
     Action,
     Dialogue,
     Do,
@@ -43,8 +44,6 @@ MAX_LINE = 4_096
 PING = ("ping", "-n", "-c", "3", "-i", "0.5", "-w", "5")
 PING_TIMEOUT = 10.0
 TOOL_TIMEOUT = 30.0
-# The initrd of the next boot looks for it (image/mkosi.images/initrd).
-RESET_MARKER = "factory-reset"
 _CLEAR = "\x1b[H\x1b[2J"
 
 
