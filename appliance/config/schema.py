@@ -327,8 +327,9 @@ class Update(Section):
     url: UpdateAddress | None = None
     # "check" says so where there is a newer version, "install" installs it too.
     automatic: Literal["off", "check", "install"] = "off"
-    # The hour (by system.timezone) in which what was installed by itself is started. Without one: at once.
-    restart_hour: Annotated[int, Field(ge=0, le=23)] | None = 3
+    # The hour (by system.timezone) in which what was installed by itself is started. Without one: once the
+    # sessions have ended, or a minute later.
+    restart_hour: Annotated[int, Field(ge=0, le=23)] | None = None
 
 
 def _one_prefix() -> tuple[Translation, ...]:

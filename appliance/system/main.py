@@ -31,6 +31,7 @@ from appliance.system.console import (
     Seen,
     SetPassword,
     State,
+    Update,
     render,
 )
 
@@ -44,6 +45,7 @@ MAX_LINE = 4_096
 PING = ("ping", "-n", "-c", "3", "-i", "0.5", "-w", "5")
 PING_TIMEOUT = 10.0
 TOOL_TIMEOUT = 30.0
+UPDATE_POLL = 2.0
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -177,6 +179,9 @@ class Screen:
             case SetPassword(password=password):
                 self._control.reset_password(password)
                 return "The web console has the new password, and whoever was signed in is not any more."
+            case Update(address=address):
+                self._control.install_update(address, restart=False)
+                return self._follow()
             case Do.FACTORY_RESET:
                 marker = self._state / RESET_MARKER
                 marker.touch()
@@ -187,6 +192,15 @@ class Screen:
             case Do.POWER_OFF:
                 return self._end("poweroff")
         return ""
+
+    def _follow(self) -> str:
+        """Until the update is over, a dot for each look."""
+        while (found := self._control.update())["phase"] not in ("ready", "failed"):
+            self._terminal.show(".")
+            time.sleep(UPDATE_POLL)
+        if found["phase"] == "failed":
+            return f"{found['message']} {found['hint']}".rstrip()
+        return f"Version {found['version']} is ready: it starts at the next restart."
 
     def _end(self, verb: str) -> str:
         """Ask systemd, and show nothing more until it comes true."""
