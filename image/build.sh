@@ -45,7 +45,7 @@ fi
 
 # --- the tools tree ---------------------------------------------------------------------------
 tools_packages=apt,cpio,cryptsetup-bin,debian-archive-keyring,dosfstools,e2fsprogs,erofs-utils,fdisk,gpg,gpgv
-tools_packages+=,jq,kmod,mkosi,mtools,openssl,ovmf,python3-cryptography,python3-pefile,qemu-system-x86
+tools_packages+=,jq,kmod,mkosi,mtools,openssl,ovmf,python3-cryptography,python3-pefile,qemu-system-x86,qemu-utils
 tools_packages+=,sbsigntool,squashfs-tools,systemd,systemd-boot,systemd-boot-efi,systemd-container
 tools_packages+=,systemd-repart,systemd-ukify,udev,util-linux,xz-utils,zstd
 # To compile the engine for the image's own Python.
@@ -113,7 +113,7 @@ engine_sources() {
     sed -n '/^    "[a-z0-9_.]*",$/ {s|\.|/|g; s|^    "\(.*\)",$|appliance/\1.py|p}' appliance/engine.py
 }
 engine=$(cd "$source" && { engine_sources | sort -u | xargs sha256sum; sha256sum <"$top/image/build_engine.py"
-    printf '%s\n' "$tools_packages"; } | sha256sum | cut -d' ' -f1)
+    chroot "$build/tools" dpkg-query -W gcc cython3 python3-dev; } | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$build/engine/.from" 2>/dev/null)" != "$engine" ]; then
     say "the engine, compiled"
     rm -rf "$build/tools/engine" "$build/engine"
@@ -158,5 +158,17 @@ say "$output/isthmus.raw: version $version"
 
 say "compressing"
 zstd --quiet --force -T0 -6 --sparse "$build/isthmus.raw" -o "$build/isthmus.raw.zst"
-(cd "$build" && sha256sum isthmus.raw.zst >isthmus.raw.zst.sha256)
+say "media: qcow2, the list of what is in it, checksums and their signature"
+PYTHONPATH=$top "$top/.venv/bin/python" "$top/image/sbom.py" "$build/image/isthmus.manifest" "$version" \
+    >"$build/isthmus.cdx.json"
+libraries=$build/tools/usr/lib/x86_64-linux-gnu
+"$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$build/tools/usr/bin/qemu-img" convert \
+    -f raw -O qcow2 -c "$build/isthmus.raw" "$build/isthmus.qcow2"
+(
+    cd "$build"
+    sha256sum isthmus.raw.zst >isthmus.raw.zst.sha256
+    sha256sum isthmus.raw.zst isthmus.qcow2 isthmus.cdx.json >SHA256SUMS
+    # openssl pkeyutl -verify -pubin -inkey update.pub -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig
+    openssl pkeyutl -sign -inkey keys/update.key -rawin -in SHA256SUMS -out SHA256SUMS.sig
+)
 say "build/isthmus.raw, build/isthmus.raw.zst ($(du -h "$build/isthmus.raw.zst" | cut -f1))"

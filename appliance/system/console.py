@@ -16,6 +16,8 @@ from typing import Any
 HTTPS_PORT = 443
 # In the box's state folder: the initrd of the next boot looks for it (image/mkosi.images/initrd).
 RESET_MARKER = "factory-reset"
+# Makes a data partition that cannot be mounted anew, and restarts.
+RENEW_UNIT = "isthmus-renew-data.service"
 ERASE_WORD = "erase"
 YES = "yes"
 # A terminal may be 80 columns wide; a health line with every trouble in it would push the menu away.

@@ -292,8 +292,21 @@ def certificates(problems: list[Problem]) -> list[Check]:
     return found
 
 
+def is_in_memory(mounts: str) -> bool:
+    """By /proc/mounts: whether the data partition could not be mounted (the initrd says so by this name)."""
+    return any(line.split()[:2] == ["isthmus-no-data", "/var"] for line in mounts.splitlines())
+
+
 def disk(folder: Path) -> Check:
-    """Room on the data partition."""
+    """Room on the data partition, and whether there is one."""
+    if is_in_memory(Path("/proc/mounts").read_text()):
+        return Check(
+            "disk",
+            "bad",
+            "The data partition cannot be read",
+            "The box runs with factory settings, in memory: nothing outlives a restart.",
+            "Restart it. If this stays, a factory reset makes the partition anew; then restore a backup.",
+        )
     usage = os.statvfs(folder)
     used = 1 - usage.f_bavail / max(usage.f_blocks, 1)
     words = f"{used:.0%} used"

@@ -20,6 +20,7 @@ from appliance.control.client import ControlClient, ControlError
 from appliance.errors import IsthmusError
 from appliance.system.certificates import fingerprint
 from appliance.system.console import (
+    RENEW_UNIT,
     RESET_MARKER,
     Action,
     Dialogue,
@@ -34,6 +35,7 @@ from appliance.system.console import (
     Update,
     render,
 )
+from appliance.system.health import is_in_memory
 
 EXIT_NO_TERMINAL = 3
 # How often the screen is looked at anew while nobody types; drawn only when it differs.
@@ -183,6 +185,8 @@ class Screen:
                 self._control.install_update(address, restart=False)
                 return self._follow()
             case Do.FACTORY_RESET:
+                if is_in_memory(Path("/proc/mounts").read_text()):
+                    return self._end("start", RENEW_UNIT)
                 marker = self._state / RESET_MARKER
                 marker.touch()
                 os.sync()
@@ -202,10 +206,10 @@ class Screen:
             return f"{found['message']} {found['hint']}".rstrip()
         return f"Version {found['version']} is ready: it starts at the next restart."
 
-    def _end(self, verb: str) -> str:
+    def _end(self, *verb: str) -> str:
         """Ask systemd, and show nothing more until it comes true."""
         subprocess.run(
-            ["systemctl", verb],
+            ["systemctl", *verb],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=TOOL_TIMEOUT,

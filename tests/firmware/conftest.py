@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 
 from tests.firmware.wares import BUNDLE, FIRMWARE, OLD_IMAGE
-from tests.image.conftest import say as say  # the fixture
+from tests.image import conftest as image_conftest
 from tests.lab.box import BOOT_TIMEOUT, REPOSITORY
 from tests.lab.lab import SERVER, Lab
 from tests.lab.netns import stop
 
 Say = Callable[[str], None]
+say = image_conftest.say
 
 NAME = "kept-name"
 PORT = 8080
@@ -33,6 +34,8 @@ ADDRESS = f"http://{SERVER}:{PORT}"
 UPDATE_TIMEOUT = 600.0
 BASE = FIRMWARE / "base.raw"
 SCREEN = r"7\) update from"
+# Control answers: the screen knows which port is which.
+READY = rf"console   https://[\s\S]*{SCREEN}"
 
 
 @dataclass
@@ -128,5 +131,5 @@ def base(say: Say) -> Path:
 def box(say: Say, bundles: Path, base: Path) -> Iterator[Machine]:
     """The old version, up."""
     with machine(say, bundles, base) as running:
-        running.see(SCREEN, BOOT_TIMEOUT)
+        running.see(READY, BOOT_TIMEOUT)
         yield running
