@@ -12,8 +12,9 @@ from typing import Any
 from appliance.network.apply import run_tool
 from appliance.system.console import RENEW_UNIT, RESET_MARKER
 from appliance.system.health import is_in_memory
-from appliance.update import machine, state
-from appliance.update.manifest import MAX_PIECE, UpdateError
+from appliance.update import state, versions
+from appliance.update.manifest import MAX_PIECE
+from appliance.update.versions import UpdateError
 
 UNIT = "isthmus-update.service"
 UPLOAD = "upload.update"
@@ -33,7 +34,7 @@ class Updates:
         self._folder = box / "update"
         self._shown = runtime / "update"
         self._run = run
-        self._version = machine.version() if version is None else version
+        self._version = versions.running() if version is None else version
 
     def status(self) -> dict[str, Any]:
         """The varlink type ``Update``."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from appliance.control.disk import sync_folder
 from appliance.update import state
 from appliance.update.kernels import Kernels
-from appliance.update.manifest import order
 from appliance.update.state import Outcome, State
+from appliance.update.versions import order
 
 KEPT = "kept"
 # Names below the box's state folder; what is not there yet is not kept.

@@ -7,16 +7,8 @@ from collections.abc import Iterator
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from appliance.update.manifest import (
-    PREFIX,
-    Manifest,
-    Piece,
-    Running,
-    UpdateError,
-    judge,
-    manifest_length,
-    open_manifest,
-)
+from appliance.update.manifest import PREFIX, Manifest, Piece, Running, judge, manifest_length, open_manifest
+from appliance.update.versions import UpdateError
 
 
 class Reader:

@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from appliance.update.manifest import UpdateError
+from appliance.update.versions import UpdateError
 
 SECTOR = 512
 ENTRY = 128

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from appliance.lists.fetch import FetchError, Validators, Waits, fetch
 from appliance.lists.unpack import UnpackError
-from appliance.update import machine, slots, state
+from appliance.update import machine, slots, state, versions
 from appliance.update.bundle import Reader
 from appliance.update.kernels import Kernels
-from appliance.update.manifest import Manifest, Piece, Running, UpdateError, order
+from appliance.update.manifest import Manifest, Piece, Running
 from appliance.update.state import Status, Trial, show
+from appliance.update.versions import UpdateError, order
 
 # What an upload or a download is called until it is whole.
 INCOMING = "incoming.update"
@@ -35,7 +36,7 @@ class Installer:
 
     def running(self) -> Running:
         """What this box is."""
-        version = machine.version()
+        version = versions.running()
         floor = state.read(self._folder).floor or version
         return Running(version, max(version, floor, key=order))
 

@@ -13,24 +13,15 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from appliance.update.manifest import UpdateError
 from appliance.update.slots import ESP, Disk
+from appliance.update.versions import UpdateError
 
-OS_RELEASE = Path("/usr/lib/os-release")
 KEY = Path("/usr/share/isthmus/update.pub")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 COMMAND_LINE = Path("/proc/cmdline")
 # The boot loader sets it where the boot counts as one of a version's tries.
 BOOT_COUNT = Path("/sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
 _TOOL_TIMEOUT = 60.0
-
-
-def version() -> str:
-    """Of the running image; "" where none runs."""
-    with contextlib.suppress(OSError):
-        if found := re.search(r'^IMAGE_VERSION="?([^"\n]+)"?$', OS_RELEASE.read_text(), re.MULTILINE):
-            return found[1]
-    return ""
 
 
 def root_hash() -> str:

@@ -16,10 +16,10 @@ from zoneinfo import ZoneInfo
 from appliance.config import Config, load
 from appliance.control.client import ControlClient
 from appliance.errors import IsthmusError
-from appliance.update import boots, install, machine, state, trial
+from appliance.update import boots, install, machine, state, trial, versions
 from appliance.update.kernels import Kernels
-from appliance.update.manifest import UpdateError
 from appliance.update.state import Status, show
+from appliance.update.versions import UpdateError
 
 EXIT_FAILED = 1
 # How often the address is asked whether there is a newer version. Hourly is no use to anybody; a week is long
@@ -37,7 +37,6 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("work", help="do what request.json asks for")
     verbs.add_parser("check", help="look for a newer version, where the configuration says so")
-    verbs.add_parser("begin", help="before control starts: keep or bring back the settings")
     verbs.add_parser("health", help="the health check of a new version; restarts where it fails")
     verbs.add_parser("settle", help="after the health check: what became of the trial")
     verbs.add_parser("overdue", help="a trial that is not done by now: restart")
@@ -108,12 +107,6 @@ class Updates:
         install.drained(iter(sessions, -1), DRAIN_TIMEOUT)
         _systemctl("reboot")
 
-    def begin(self) -> None:
-        """Before control."""
-        said = boots.begin(self._box, self._folder, machine.version())
-        if said:
-            print(f"isthmus-update: {said}", file=sys.stderr)
-
     def health(self) -> None:
         """NotHealthyError, after which a trial's boot ends."""
         client = ControlClient(self._runtime)
@@ -137,7 +130,7 @@ class Updates:
 
     def settle(self) -> None:
         """After the health check, at each start."""
-        running = machine.version()
+        running = versions.running()
         if machine.is_waiting():
             return
         with machine.boot_partition(self._shown / "esp", machine.disk()) as boot:

@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from appliance.errors import IsthmusError
+from appliance.update.versions import UpdateError, order
 
 MAGIC = b"ISTHMUS1"
 KEY_ID = 8
@@ -35,16 +35,7 @@ MAX_MANIFEST = 16_384
 # A slot's greatest partition is 512 MiB; no box has ever more to write.
 MAX_PIECE = 1 << 30
 PIECES = ("root", "verity", "signature", "kernel")
-_VERSION = re.compile(r"(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){1,3}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-class UpdateError(IsthmusError):
-    """An update that was refused or did not work. ``code`` names why; nothing that runs was touched."""
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +70,6 @@ class Running:
     version: str
     floor: str
     product: str = PRODUCT
-
-
-def order(version: str) -> tuple[int, ...]:
-    """A version as what compares: 1.10 is above 1.9, 1.0.0 is 1.0. UpdateError where it is none."""
-    if not _VERSION.fullmatch(version):
-        raise UpdateError("not-an-update", f"“{version[:40]}” is no version.", "Versions look like 1.2.3.")
-    numbers = [int(part) for part in version.split(".")]
-    return tuple(numbers + [0] * (4 - len(numbers)))
 
 
 def key_id(key: Ed25519PublicKey) -> bytes:

@@ -15,7 +15,8 @@ from uuid import UUID, uuid5
 
 from appliance.update.gpt import ENTRY, MAX_ENTRIES, SECTOR, Partition, Table, entries_at, parse
 from appliance.update.kernels import Kernels
-from appliance.update.manifest import Manifest, Piece, UpdateError
+from appliance.update.manifest import Manifest, Piece
+from appliance.update.versions import UpdateError
 
 # The Discoverable Partitions Specification's types for x86-64.
 ROOT = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from appliance.control.disk import put
-from appliance.network.apply import write_atomically
 
 STATE = "state.json"
 STATUS = "status.json"
@@ -92,4 +91,8 @@ class Status:
 
 def show(runtime: Path, status: Status) -> None:
     """For all that may look into ``runtime``; OSError."""
-    write_atomically(runtime / STATUS, json.dumps(asdict(status)), GROUP_READABLE)
+    runtime.mkdir(mode=0o750, exist_ok=True)
+    fresh = runtime / f".{STATUS}.new"
+    fresh.write_text(json.dumps(asdict(status)))
+    fresh.chmod(GROUP_READABLE)
+    fresh.replace(runtime / STATUS)

@@ -7,14 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.update.bundle import Reader
-from appliance.update.manifest import (
-    MAX_MANIFEST,
-    PREFIX,
-    Running,
-    UpdateError,
-    judge,
-    order,
-)
+from appliance.update.manifest import MAX_MANIFEST, PREFIX, Running, judge
+from appliance.update.versions import UpdateError, order
 from tests.unit.update.wares import CONTENT, KEY, NEW, OTHER_KEY, RUNNING, bundle
 
 PUBLIC = KEY.public_key()

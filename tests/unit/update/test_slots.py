@@ -14,9 +14,10 @@ from appliance.update import slots
 from appliance.update.bundle import Reader
 from appliance.update.gpt import SECTOR, Table, parse
 from appliance.update.kernels import TRIES, Kernels
-from appliance.update.manifest import Piece, UpdateError
+from appliance.update.manifest import Piece
 from appliance.update.slots import EMPTY, Disk, other_slot, root_uuids
 from appliance.update.slots import slots as slots_of
+from appliance.update.versions import UpdateError
 from tests.unit.update.wares import (
     CONTENT,
     KEY,
