@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +18,15 @@ from appliance.update.manifest import MAX_PIECE
 from appliance.update.versions import UpdateError
 
 UNIT = "isthmus-update.service"
+# Which installs by itself, where the configuration says so.
+CHECK_UNIT = "isthmus-update-check.service"
 UPLOAD = "upload.update"
+# From the order to start the unit until it shows as one that starts.
+_STARTING = 3.0
 # What the data partition must keep for logs while an upload is on it.
 _RESERVE = 64 << 20
 _GROUP_READABLE = 0o640
+_BUSY = frozenset({"starting", "fetching", "verifying", "writing"})
 _IDLE = {"phase": "idle", "version": "", "done": 0, "total": 0, "code": "", "message": "", "hint": ""}
 
 
@@ -34,6 +40,7 @@ class Updates:
         self._folder = box / "update"
         self._shown = runtime / "update"
         self._run = run
+        self._started = -_STARTING
         self._version = versions.running() if version is None else version
 
     def status(self) -> dict[str, Any]:
@@ -42,6 +49,9 @@ class Updates:
             shown = _IDLE | json.loads((self._shown / state.STATUS).read_text())
         except (OSError, ValueError, TypeError):
             shown = dict(_IDLE)
+        if shown["phase"] in _BUSY and not self._is_active():
+            words = "The update was interrupted. What runs was not touched."
+            shown |= {"phase": "failed", "code": "interrupted", "message": words, "hint": "Start it again."}
         found = state.read(self._folder)
         return {
             **{key: shown[key] for key in _IDLE},
@@ -55,12 +65,12 @@ class Updates:
 
     def busy(self) -> bool:
         """Whether one is being fetched or written."""
-        shown = self.status()
-        return shown["phase"] in ("starting", "fetching", "verifying", "writing") and self._is_active()
+        return self.status()["phase"] in _BUSY
 
     def _is_active(self) -> bool:
-        words = ("systemctl", "show", "--property=ActiveState", "--value", UNIT)
-        return self._run(*words).strip() in ("activating", "active", "deactivating")
+        words = ("systemctl", "show", "--property=ActiveState", "--value", UNIT, CHECK_UNIT)
+        is_new = time.monotonic() - self._started < _STARTING
+        return is_new or not {"activating", "active", "deactivating"}.isdisjoint(self._run(*words).split())
 
     def start(self, source: str | None, restart: bool) -> None:
         """Install from a path or an address on the box, or (None) what was uploaded; UpdateError."""
@@ -75,6 +85,7 @@ class Updates:
         self._write(state.REQUEST, request)
         self._write(state.STATUS, json.dumps(_IDLE | {"phase": "starting"}))
         self._run("systemctl", "--no-block", "start", UNIT)
+        self._started = time.monotonic()
 
     def _write(self, name: str, text: str) -> None:
         self._shown.mkdir(mode=0o750, exist_ok=True)

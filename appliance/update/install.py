@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -42,6 +44,21 @@ class Installer:
 
     def install(self, source: str) -> Manifest:
         """From a path or an address; UpdateError. The slot that runs is not touched in any case."""
+        with self._alone():
+            return self._told(source)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two units may come here: one at a time."""
+        with (self._runtime / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                words = "An update is at work already."
+                raise UpdateError("busy", words, "`isthmus update status` shows it.") from None
+            yield
+
+    def _told(self, source: str) -> Manifest:
         try:
             manifest = self._install(source)
         except UpdateError as error:

@@ -1,4 +1,4 @@
-"""Secure boot with the owner's keys: nothing that they have not signed is started, nothing injected counts."""
+"""Secure boot with the owner's keys: nothing that they have not signed starts, nothing injected counts."""
 
 from __future__ import annotations
 
@@ -89,9 +89,11 @@ def _signed_by_others(kernel: Path) -> Path:
         )
         for words in (
             ("sbattach", "--remove", "/stranger/kernel.efi"),
-            ("sbsign", "--key", "/stranger/key", "--cert", "/stranger/crt", "--output", "/stranger/kernel.efi",
-             "/stranger/kernel.efi"),
-        ):  # fmt: skip
+            (
+                *("sbsign", "--key", "/stranger/key", "--cert", "/stranger/crt"),
+                *("--output", "/stranger/kernel.efi", "/stranger/kernel.efi"),
+            ),
+        ):
             subprocess.run(["chroot", TOOLS, *words], check=True, capture_output=True)
         target = BUILD / "firmware/stranger.efi"
         shutil.copy(place / "kernel.efi", target)

@@ -36,11 +36,7 @@ MAY_IMPORT = {
     "update": {"config", "control", "lists", "network"},
 }
 # Entry points join implementations; they alone may.
-ENTRY_POINTS = {
-    "appliance/cli.py",
-    "appliance/update/early.py",
-    *(f"appliance/{p}/main.py" for p in MAY_IMPORT),
-}
+ENTRY_POINTS = {"appliance/cli.py", *(f"appliance/{p}/main.py" for p in MAY_IMPORT)}
 # No I/O, event loop, socket or clock in here.
 PURE = (
     "appliance/protocol/",

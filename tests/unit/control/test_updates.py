@@ -56,8 +56,10 @@ def test_a_request_is_handed_to_the_unit(updates: Updates, systemd: Systemd, tmp
         updates.upload(0, b"x")
 
 
-def test_a_unit_that_died_keeps_nobody_waiting(updates: Updates) -> None:
+def test_a_unit_that_died_keeps_nobody_waiting(updates: Updates, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.control.updates._STARTING", 0)
     updates.start("/tmp/one.update", restart=False)
+    assert updates.status()["code"] == "interrupted"
     updates.start("/tmp/two.update", restart=False)
 
 
