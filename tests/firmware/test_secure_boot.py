@@ -38,7 +38,6 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory, say: Say) -> Iterator[Pat
             f"type=11,value=io.systemd.credential.binary:systemd.extra-unit.bad.service={credential}",
         ),
         *("-smbios", "type=11,value=io.systemd.credential:systemd.unit-dropin.bad=x"),
-        *("-device", "i6300esb"),
     ]
     box.start()
     box.wait()
