@@ -121,7 +121,7 @@ def settle(folder: Path, running: str, boot: str, kernels: Kernels) -> Outcome |
     outcome = after.history[-1] if after.trial is None and trial is not None else None
     if outcome is not None and outcome.result == "fell-back":
         kernels.remove(outcome.version)
-    state.write(folder, after)
+    state.write(folder, replace(after, booted=running))
     if outcome is not None and outcome.result == "kept":
         # Not before the state says so: what was kept is what a fall-back brings back.
         shutil.rmtree(folder / KEPT, ignore_errors=True)

@@ -102,7 +102,7 @@ class Installer:
     def _begin_trial(self, manifest: Manifest, before: str) -> None:
         found = state.read(self._folder)
         trial = Trial(manifest.version, before, machine.boot_id(), time.time())
-        state.write(self._folder, replace(found, trial=trial, failure="", available=""))
+        state.write(self._folder, replace(found, trial=trial, booted=before, failure="", available=""))
 
     def _pieces(
         self, path: Path, reader: Reader, phase: str, expected: Manifest | None = None

@@ -51,6 +51,7 @@ def test_bad_bundles_and_then_the_good_one(box: Machine, bundles: Path) -> None:
         said = box.install(name)
         flat = re.sub(r"\s+", " ", said)
         assert words in flat, (name, said)
+    box.see("Using hardware watchdog", BOOT_TIMEOUT)
     assert "is ready" in box.install()
     before = len(box.console)
     box.restart()

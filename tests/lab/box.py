@@ -94,8 +94,6 @@ def _firmware(folder: Path, kind: Firmware) -> list[str | Path]:
     code = blobs / ("OVMF_CODE_4M.secboot.fd" if kind == "secure" else "OVMF_CODE_4M.fd")
     extra = f"type=11,value=io.systemd.stub.kernel-cmdline-extra={_JOURNAL}"
     return [
-        # as real machines have one; it restarts a system that stops feeding it
-        *("-device", "i6300esb"),
         *(("-smbios", extra) if kind == "uefi" else ()),
         *(("-global", "driver=cfi.pflash01,property=secure,value=on") if kind == "secure" else ()),
         *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"),
