@@ -102,7 +102,11 @@ class Installer:
     def _begin_trial(self, manifest: Manifest, before: str) -> None:
         found = state.read(self._folder)
         trial = Trial(manifest.version, before, machine.boot_id(), time.time())
-        state.write(self._folder, replace(found, trial=trial, booted=before, failure="", available=""))
+        floor = found.floor or before
+        state.write(
+            self._folder,
+            replace(found, trial=trial, booted=before, floor=floor, failure="", available=""),
+        )
 
     def _pieces(
         self, path: Path, reader: Reader, phase: str, expected: Manifest | None = None

@@ -77,6 +77,7 @@ def test_from_a_file(box: Box) -> None:
     assert box.slot_name() == f"isthmus_{NEW}"
     assert Kernels(box.boot, OLD).of(NEW) is not None
     trial = state.read(box.folder).trial
+    assert state.read(box.folder).floor == OLD
     assert trial is not None and (trial.version, trial.before, trial.boot) == (NEW, OLD, "boot-1")
     assert box.status()["phase"] == "ready"
 
