@@ -21,9 +21,12 @@ SOURCES := $(shell find appliance webui rootfs-overlay image pyproject.toml -typ
 ENGINE  := appliance/engine.py $(shell find appliance -name '*.pyx' -o -name '*.pxd' 2>/dev/null) \
   $(shell sed -n '/^    "[a-z0-9_.]*",$$/ {s|\.|/|g; s|^    "\(.*\)",$$|appliance/\1.py|p}' appliance/engine.py 2>/dev/null)
 
+# The version after the one in pyproject.toml, for trying updates.
+NEXT := $(shell awk -F '[".]' '/^version = / { print $$2 "." $$3 + 1 ".0"; exit }' pyproject.toml)
+
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: setup image ## build and boot the box, show it working, leave it running (ONCE=1: stop after the table)
@@ -41,11 +44,23 @@ client: ## a shell inside the IPv6-only client of the running box
 
 .PHONY: test
 test: setup image ## everything: lint, types, unit, namespaces, the image in QEMU, the browser
-	@$(SUDO) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(SUDO) $(BIN)/python -m pytest -m "not firmware" $(PYTEST_ARGS)
+
+.PHONY: test-firmware
+# The version that is updated to is the same source under a higher number.
+test-firmware: setup build/firmware/isthmus.update ## updates, power cuts, falling back, in QEMU (CUTS=50 FIRST_CUTS=20): hours
+	@$(SUDO) env CUTS="$(or $(CUTS),50)" FIRST_CUTS="$(or $(FIRST_CUTS),20)" \
+	  $(BIN)/python -m pytest -m firmware -s tests/firmware $(PYTEST_ARGS)
+
+build/firmware/isthmus.update: $(SOURCES) | setup
+	@$(SUDO) env OUTPUT=build/firmware/old image/build.sh
+	@$(SUDO) env OUTPUT=build/firmware/new VERSION="$(NEXT)" image/build.sh
+	@$(SUDO) env PYTHONPATH=. $(BIN)/python image/bundle.py build/firmware/new/isthmus.raw \
+	  build/firmware/new/boot/kernel.efi "$(NEXT)" build/keys/update.key $@
 
 .PHONY: check
 check: setup ## the quick part: lint, types, unit, namespaces
-	@$(SUDO) $(BIN)/python -m pytest -m "not image and not browser and not slow" $(PYTEST_ARGS)
+	@$(SUDO) $(BIN)/python -m pytest -m "not image and not browser and not slow and not firmware" $(PYTEST_ARGS)
 
 .PHONY: bench
 # A whole bench ends with a soak of ten minutes; a part of it with none, unless asked for.
@@ -70,6 +85,16 @@ image: setup build/isthmus.raw ## the appliance's image: build/isthmus.raw, and 
 
 build/isthmus.raw: $(SOURCES) | setup
 	@$(SUDO) MIRROR="$(MIRROR)" SECURITY_MIRROR="$(SECURITY_MIRROR)" image/build.sh
+
+.PHONY: keys
+keys: ## the owner's signing keys, once: build/keys (never committed; keep them)
+	@$(SUDO) image/keys.sh
+
+.PHONY: update
+update: image ## a signed update: build/isthmus-VERSION.update (LEAST=version that it updates from)
+	@version=$$(cat build/boot/version); $(SUDO) env PYTHONPATH=. $(BIN)/python image/bundle.py \
+	  build/isthmus.raw build/boot/kernel.efi "$$version" build/keys/update.key \
+	  "build/isthmus-$$version.update" $(LEAST)
 
 .PHONY: flash
 flash: ## write the image to a disk: make flash DISK=/dev/… (asks first)

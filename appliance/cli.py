@@ -18,6 +18,7 @@ from appliance import (
     monitor_cli,
     policy_cli,
     requests_cli,
+    update_cli,
 )
 from appliance.config import load
 from appliance.control.client import ControlClient
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     policy_cli.add_parsers(commands)
     policy_cli.add_limits(commands)
     requests_cli.add_parsers(commands)
+    update_cli.add_parsers(commands)
     complete = commands.add_parser("complete")  # for the shell; without help it is not listed
     complete.add_argument("line")
     complete.add_argument("word")
@@ -124,6 +126,8 @@ def main(argv: list[str] | None = None) -> int:
             config_cli.run(options, client)
         elif options.command in backup_cli.VERBS:
             backup_cli.run(options, client)
+        elif options.command in update_cli.VERBS:
+            update_cli.run(options, client)
         elif options.command == "complete":
             known = sorted(set(options.commands) - {"complete"})
             offers = complete_cli.offers(options.line, known, client, config_cli.author())

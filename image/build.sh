@@ -5,10 +5,14 @@
 #
 #   MIRROR=URL            Debian mirror, instead of the host's own or the tools' default
 #   SECURITY_MIRROR=URL   the same for the security archive
+#   VERSION=1.2.3         another version than pyproject.toml's
+#   OUTPUT=build/FOLDER   where the results go, instead of build/
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 build=$top/build
+output=$(realpath -m "${OUTPUT:-$build}")
+version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' "$top/pyproject.toml")}
 suite=trixie
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -41,7 +45,7 @@ fi
 
 # --- the tools tree ---------------------------------------------------------------------------
 tools_packages=apt,cpio,cryptsetup-bin,debian-archive-keyring,dosfstools,e2fsprogs,erofs-utils,fdisk,gpg,gpgv
-tools_packages+=,jq,kmod,mkosi,mtools,openssl,ovmf,python3-cryptography,python3-pefile,qemu-system-x86
+tools_packages+=,jq,kmod,mkosi,mtools,openssl,ovmf,python3-cryptography,python3-pefile,qemu-system-x86,qemu-utils
 tools_packages+=,sbsigntool,squashfs-tools,systemd,systemd-boot,systemd-boot-efi,systemd-container
 tools_packages+=,systemd-repart,systemd-ukify,udev,util-linux,xz-utils,zstd
 # To compile the engine for the image's own Python.
@@ -92,20 +96,37 @@ mkdir -p "$source"
 cp -r "$top/appliance" "$top/webui" "$top/pyproject.toml" "$source/"
 [ ! -e "$top/README.md" ] || cp "$top/README.md" "$source/"
 [ -e "$source/README.md" ] || : >"$source/README.md"
+# The program says the image's version.
+sed -i "s/^version = .*/version = \"$version\"/" "$source/pyproject.toml"
+sed -i "s/^__version__ = .*/__version__ = \"$version\"/" "$source/appliance/__init__.py"
 find "$source" \( -name __pycache__ -o -name _compiled \) -prune -exec rm -rf {} +
 "$top/.venv/bin/pip" wheel --quiet --disable-pip-version-check --no-deps \
     --wheel-dir "$build/wheel" "$source"
 "$top/.venv/bin/python" "$top/image/unpack_wheel.py" "$build"/wheel/*.whl "$build/tree"
 
-say "the engine, compiled"
-rm -rf "$build/tools/engine"
-mkdir "$build/tools/engine"
-cp -r "$source/appliance" "$top/image/build_engine.py" "$build/tools/engine/"
-chroot "$build/tools" python3 /engine/build_engine.py /engine /engine/compiled >"$build/engine.log" 2>&1 ||
-    { tail -n 40 "$build/engine.log" >&2; die "the engine cannot be compiled" "the whole log: build/engine.log"; }
-cp -r --no-preserve=ownership "$build/tools/engine/compiled" \
-    "$build/tree/usr/lib/python3/dist-packages/appliance/_compiled"
-rm -rf "$build/tools/engine"
+"$top/image/keys.sh"
+install -D -m 644 "$build/keys/update.pub" "$build/tree/usr/share/isthmus/update.pub"
+
+# What the engine is compiled from: while that is the same, so is the result.
+engine_sources() {
+    find appliance \( -name '*.pyx' -o -name '*.pxd' -o -name engine.py \) -print
+    sed -n '/^    "[a-z0-9_.]*",$/ {s|\.|/|g; s|^    "\(.*\)",$|appliance/\1.py|p}' appliance/engine.py
+}
+engine=$(cd "$source" && { engine_sources | sort -u | xargs sha256sum; sha256sum <"$top/image/build_engine.py"
+    chroot "$build/tools" dpkg-query -W gcc cython3 python3-dev; } | sha256sum | cut -d' ' -f1)
+if [ "$(cat "$build/engine/.from" 2>/dev/null)" != "$engine" ]; then
+    say "the engine, compiled"
+    rm -rf "$build/tools/engine" "$build/engine"
+    mkdir "$build/tools/engine"
+    cp -r "$source/appliance" "$top/image/build_engine.py" "$build/tools/engine/"
+    chroot "$build/tools" python3 /engine/build_engine.py /engine /engine/compiled >"$build/engine.log" 2>&1 ||
+        { tail -n 40 "$build/engine.log" >&2; die "the engine cannot be compiled" "the whole log: build/engine.log"; }
+    cp -r --no-preserve=ownership "$build/tools/engine/compiled" "$build/engine"
+    printf '%s\n' "$engine" >"$build/engine/.from"
+    rm -rf "$build/tools/engine"
+fi
+cp -r "$build/engine" "$build/tree/usr/lib/python3/dist-packages/appliance/_compiled"
+rm "$build/tree/usr/lib/python3/dist-packages/appliance/_compiled/.from"
 
 # --- the image --------------------------------------------------------------------------------
 run_mkosi() {
@@ -117,31 +138,37 @@ run_mkosi() {
         --sandbox-tree "$build/sandbox" --extra-tree "$build/tree" --image-version "$version" "$@"
 }
 
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$top/pyproject.toml")
-mkdir -p "$build"/{image,work,cache,packages,keys}
-if [ ! -s "$build/keys/mkosi.key" ]; then
-    say "signing keys: build/keys (made once, never committed; an update must be signed by the same)"
-    (
-        umask 077
-        openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=Isthmus image/" \
-            -keyout "$build/keys/mkosi.key" -out "$build/keys/mkosi.crt" 2>/dev/null
-    )
-fi
-
+mkdir -p "$build"/{image,work,cache,packages}
 say "image $version: mkosi (log: build/mkosi.log)"
 if ! run_mkosi --force build >"$build/mkosi.log" 2>&1; then
     tail -n 40 "$build/mkosi.log" >&2
     die "mkosi failed" "the whole log: build/mkosi.log"
 fi
 
-mkdir -p "$build/boot"
-cp "$build/image/isthmus.vmlinuz" "$build/boot/vmlinuz"
-cp "$build/image/isthmus.initrd" "$build/boot/initrd"
+mkdir -p "$output/boot"
+cp "$build/image/isthmus.vmlinuz" "$output/boot/vmlinuz"
+cp "$build/image/isthmus.initrd" "$output/boot/initrd"
+cp "$build/image/isthmus.efi" "$output/boot/kernel.efi"
 # With the root hash, which only the finished image knows.
-objcopy -O binary --only-section=.cmdline "$build/image/isthmus.efi" "$build/boot/cmdline"
-mv -f "$build/image/isthmus.raw" "$build/isthmus.raw"
+objcopy -O binary --only-section=.cmdline "$output/boot/kernel.efi" "$output/boot/cmdline"
+printf '%s\n' "$version" >"$output/boot/version"
+mv -f "$build/image/isthmus.raw" "$output/isthmus.raw"
+say "$output/isthmus.raw: version $version"
+[ -z "${OUTPUT:-}" ] || exit 0
 
 say "compressing"
 zstd --quiet --force -T0 -6 --sparse "$build/isthmus.raw" -o "$build/isthmus.raw.zst"
-(cd "$build" && sha256sum isthmus.raw.zst >isthmus.raw.zst.sha256)
+say "media: qcow2, the list of what is in it, checksums and their signature"
+PYTHONPATH=$top "$top/.venv/bin/python" "$top/image/sbom.py" "$build/image/isthmus.manifest" "$version" \
+    >"$build/isthmus.cdx.json"
+libraries=$build/tools/usr/lib/x86_64-linux-gnu
+"$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$build/tools/usr/bin/qemu-img" convert \
+    -f raw -O qcow2 -c "$build/isthmus.raw" "$build/isthmus.qcow2"
+(
+    cd "$build"
+    sha256sum isthmus.raw.zst >isthmus.raw.zst.sha256
+    sha256sum isthmus.raw.zst isthmus.qcow2 isthmus.cdx.json >SHA256SUMS
+    # openssl pkeyutl -verify -pubin -inkey update.pub -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig
+    openssl pkeyutl -sign -inkey keys/update.key -rawin -in SHA256SUMS -out SHA256SUMS.sig
+)
 say "build/isthmus.raw, build/isthmus.raw.zst ($(du -h "$build/isthmus.raw.zst" | cut -f1))"

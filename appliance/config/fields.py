@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -173,6 +174,16 @@ PrefixNetwork = Annotated[IPv6Network, AfterValidator(_translation_prefix)]
 
 
 SyslogServer = Annotated[str, AfterValidator(_syslog_server)]
+
+
+def _update_address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValueError("is to be an address of the web: https://updates.example/isthmus.update")
+    return url
+
+
+UpdateAddress = Annotated[str, Field(max_length=1_000), AfterValidator(_update_address)]
 
 
 class Section(BaseModel):

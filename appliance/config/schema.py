@@ -27,6 +27,7 @@ from appliance.config.fields import (
     PrefixNetwork,
     Section,
     SyslogServer,
+    UpdateAddress,
     argon2id,
     valid_pseudonym,
 )
@@ -318,6 +319,19 @@ class Log(Section):
     squid: bool = False
 
 
+class Update(Section):
+    """New versions of the box's software."""
+
+    # Where its bundle is: https://updates.example/isthmus.update. Whoever holds that server can withhold
+    # versions, but make none: what counts is the owner's signature.
+    url: UpdateAddress | None = None
+    # "check" says so where there is a newer version, "install" installs it too.
+    automatic: Literal["off", "check", "install"] = "off"
+    # The hour (by system.timezone) in which what was installed by itself is started. Without one: once the
+    # sessions have ended, or a minute later.
+    restart_hour: Annotated[int, Field(ge=0, le=23)] | None = None
+
+
 def _one_prefix() -> tuple[Translation, ...]:
     return (Translation(),)
 
@@ -341,6 +355,7 @@ class Config(Section):
     user: Annotated[tuple[User, ...], Field(max_length=65_536)] = ()
     policy: Policy = Policy()
     log: Log = Log()
+    update: Update = Update()
     name_list: Annotated[tuple[NameList, ...], Field(max_length=64)] = ()
     schedule: Annotated[tuple[Schedule, ...], Field(max_length=256)] = ()
     device: Annotated[tuple[Device, ...], Field(max_length=65_536)] = ()

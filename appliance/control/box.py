@@ -19,6 +19,7 @@ from appliance.config import Config, dump, load
 from appliance.config.schema import lan_address, without_passwords
 from appliance.control.client import ControlError, call
 from appliance.control.disk import PRIVATE, put
+from appliance.control.updates import Updates
 from appliance.dataplane import worker_count
 from appliance.errors import ConfigError, IsthmusError, Problem
 from appliance.network import observe
@@ -64,6 +65,7 @@ class Box:
         self.facts: Facts | None = None
         self.network_problem: str | None = None  # why the plan is not in force, in words
         self.passwords = Passwords(state / "console-users.json")
+        self.updates = Updates(state, runtime)
         self._applier = Applier(runtime)
         self._applied: object = None
         self._told: Config | None = None  # what the proxy works by
@@ -273,6 +275,7 @@ class Box:
             health.resolver(),
             health.upstreams(servers),
             health.disk(self.state),
+            *health.update(self.updates.status()),
             health.clock(),
         ]
         return {

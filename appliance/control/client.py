@@ -311,6 +311,27 @@ class ControlClient:
         """``revision``, ``toml``, ``config`` and ``changes`` of one."""
         return self._call("GetRevision", number=number)
 
+    def update(self) -> dict[str, Any]:
+        """The type Update of the interface file."""
+        found: dict[str, Any] = self._call("GetUpdate")["update"]
+        return found
+
+    def install_update(self, source: str | None, restart: bool) -> None:
+        """Begin to install from a path on the box, an address, or (None) what was uploaded."""
+        self._call("InstallUpdate", source=source, restart=restart)
+
+    def upload_update(self, offset: int, data: bytes) -> int:
+        """The next part of a bundle, of at most 8 MiB; how much there is now."""
+        return int(self._call("UploadUpdate", offset=offset, data=base64.b64encode(data).decode())["length"])
+
+    def restart(self) -> None:
+        """Restart the box."""
+        self._call("Restart")
+
+    def factory_reset(self) -> None:
+        """Erase everything on the box, and restart it."""
+        self._call("FactoryReset")
+
     def backup(self, passphrase: str) -> bytes:
         """A backup, which the passphrase opens."""
         return base64.b64decode(self._call("Backup", passphrase=passphrase)["data"])

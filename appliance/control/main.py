@@ -129,6 +129,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         Tables(box.runtime / "lists" / "tables"),
         box.state / "proxy" / "meters",
         Backups(box.state, commits.drafting, renew),
+        box.updates,
     )
     interface.ask_proxy = box.ask_proxy
     interface.monitor = Monitor(box.runtime, box.ask_proxy)

@@ -22,6 +22,8 @@ from appliance.control.commits import Commits
 from appliance.control.monitoring import MonitoringVerbs
 from appliance.control.policy_verbs import PolicyVerbs
 from appliance.control.requests import RequestVerbs
+from appliance.control.update_verbs import UpdateVerbs
+from appliance.control.updates import Updates
 from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problems_plain, refusals, refuse
 from appliance.errors import ConfigError
 from appliance.session.tables import Tables
@@ -40,6 +42,7 @@ _WEB_ONLY = frozenset(
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
         *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
         *("Commit", "Confirm", "Rollback", "Backup", "RestoreBackup"),
+        *("InstallUpdate", "UploadUpdate", "Restart", "FactoryReset"),
         *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession", "ResetLimit"),
         *("ListRequests", "GrantRequest", "RefuseRequest"),
     }
@@ -75,7 +78,7 @@ class Gate:
         return method not in _WEB_ONLY and uid in self._members
 
 
-class Interface(ConfigurationVerbs, PolicyVerbs, RequestVerbs, BackupVerbs, MonitoringVerbs):
+class Interface(ConfigurationVerbs, PolicyVerbs, RequestVerbs, BackupVerbs, MonitoringVerbs, UpdateVerbs):
     """org.isthmus.control, method by method."""
 
     def __init__(
@@ -90,11 +93,13 @@ class Interface(ConfigurationVerbs, PolicyVerbs, RequestVerbs, BackupVerbs, Moni
         tables: Tables,
         meters: Path,
         backups: Backups,
+        updates: Updates,
     ) -> None:
         ConfigurationVerbs.__init__(self, commits)
         PolicyVerbs.__init__(self, config, commits.drafting, tables, meters)
         RequestVerbs.__init__(self, commits)
         BackupVerbs.__init__(self, backups)
+        UpdateVerbs.__init__(self, updates)
         self._config = config
         self._status = status
         self._sessions = sessions

@@ -14,6 +14,10 @@ from ipaddress import ip_address
 from typing import Any
 
 HTTPS_PORT = 443
+# In the box's state folder: the initrd of the next boot looks for it (image/mkosi.images/initrd).
+RESET_MARKER = "factory-reset"
+# Makes a data partition that cannot be mounted anew, and restarts.
+RENEW_UNIT = "isthmus-renew-data.service"
 ERASE_WORD = "erase"
 YES = "yes"
 # A terminal may be 80 columns wide; a health line with every trouble in it would push the menu away.
@@ -21,6 +25,7 @@ MAX_TROUBLES = 3
 MENU = """\
   1) addresses, anew    2) ping an address    3) new password of the web console
   4) factory reset      5) restart            6) power off
+  7) update from an address
 """
 
 
@@ -99,6 +104,7 @@ class State(Enum):
     ERASE = auto()
     RESTART = auto()
     POWER_OFF = auto()
+    UPDATE = auto()
     READ = auto()  # something was shown; any line goes on
 
 
@@ -111,7 +117,7 @@ class Prompt:
 
 
 PROMPTS = {
-    State.CHOICE: Prompt("1 to 6: "),
+    State.CHOICE: Prompt("1 to 7: "),
     State.ADDRESS: Prompt("Address to ping (nothing: back): "),
     State.PASSWORD: Prompt("New password for “admin”, not shown (nothing: back): ", secret=True),
     State.PASSWORD_AGAIN: Prompt("Once more: ", secret=True),
@@ -121,6 +127,10 @@ PROMPTS = {
     ),
     State.RESTART: Prompt(f"Every session ends. Type {YES} to restart (nothing: back): "),
     State.POWER_OFF: Prompt(f"Nothing will cross the box. Type {YES} to switch off (nothing: back): "),
+    State.UPDATE: Prompt(
+        "Only what the owner's key has signed is taken, and what runs is not touched.\n"
+        "Address of the .update file, http://… or https://… (nothing: back): "
+    ),
     State.READ: Prompt("Enter: back "),
 }
 
@@ -130,6 +140,7 @@ _CHOICES = {
     "4": State.ERASE,
     "5": State.RESTART,
     "6": State.POWER_OFF,
+    "7": State.UPDATE,
 }
 
 
@@ -157,13 +168,20 @@ class SetPassword:
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """Install the version that is at the address."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Show the text."""
 
     text: str
 
 
-Action = Do | Ping | SetPassword | Say
+Action = Do | Ping | SetPassword | Update | Say
 
 # State to the word it waits for, and what that does.
 _CONFIRMED = {
@@ -205,7 +223,9 @@ class Dialogue:
             self.state, self._password = State.PASSWORD_AGAIN, line
             return None
         if state is State.ADDRESS:
-            action = _ping(answer)
+            action: Action = _ping(answer)
+        elif state is State.UPDATE:
+            action = Update(answer)
         elif state is State.PASSWORD_AGAIN:
             same = line == password
             action = SetPassword(line) if same else Say("The two differ. Nothing was changed.")

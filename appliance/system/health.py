@@ -292,8 +292,21 @@ def certificates(problems: list[Problem]) -> list[Check]:
     return found
 
 
+def is_in_memory(mounts: str) -> bool:
+    """By /proc/mounts: whether the data partition could not be mounted (the initrd says so by this name)."""
+    return any(line.split()[:2] == ["isthmus-no-data", "/var"] for line in mounts.splitlines())
+
+
 def disk(folder: Path) -> Check:
-    """Room on the data partition."""
+    """Room on the data partition, and whether there is one."""
+    if is_in_memory(Path("/proc/mounts").read_text()):
+        return Check(
+            "disk",
+            "bad",
+            "The data partition cannot be read",
+            "The box runs with factory settings, in memory: nothing outlives a restart.",
+            "Restart it. If this stays, a factory reset makes the partition anew; then restore a backup.",
+        )
     usage = os.statvfs(folder)
     used = 1 - usage.f_bavail / max(usage.f_blocks, 1)
     words = f"{used:.0%} used"
@@ -304,6 +317,26 @@ def disk(folder: Path) -> Check:
     if used >= DISK_WARN:
         return Check("disk", "warn", "The disk is filling up", words, "Remove old logs.")
     return Check("disk", "ok", "Disk has room", words)
+
+
+def update(status: dict[str, Any]) -> list[Check]:
+    """A version that was given up, one that waits, one that there is; ``status``: the varlink type Update."""
+    history = status["history"]
+    if status["trial"] is not None and status["trial"] != status["running"]:
+        return [
+            Check("update", "warn", f"Version {status['trial']} waits for a restart", "", "Restart the box.")
+        ]
+    if history and history[0]["result"] == "fell-back":
+        last = history[0]
+        words = f"{last['reason']} Version {status['running']} serves, with the settings that it had."
+        title = f"Version {last['version']} was given up"
+        return [Check("update", "warn", title, words, "Install another version.")]
+    if status["available"]:
+        title = f"Version {status['available']} is there"
+        return [Check("update", "warn", title, "", "`isthmus update install`, or the page Updates.")]
+    if status["check_problem"]:
+        return [Check("update", "warn", "New versions are not found", status["check_problem"])]
+    return []
 
 
 def clock() -> Check:

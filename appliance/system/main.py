@@ -20,6 +20,8 @@ from appliance.control.client import ControlClient, ControlError
 from appliance.errors import IsthmusError
 from appliance.system.certificates import fingerprint
 from appliance.system.console import (
+    RENEW_UNIT,
+    RESET_MARKER,
     Action,
     Dialogue,
     Do,
@@ -30,8 +32,10 @@ from appliance.system.console import (
     Seen,
     SetPassword,
     State,
+    Update,
     render,
 )
+from appliance.system.health import is_in_memory
 
 EXIT_NO_TERMINAL = 3
 # How often the screen is looked at anew while nobody types; drawn only when it differs.
@@ -43,8 +47,7 @@ MAX_LINE = 4_096
 PING = ("ping", "-n", "-c", "3", "-i", "0.5", "-w", "5")
 PING_TIMEOUT = 10.0
 TOOL_TIMEOUT = 30.0
-# The initrd of the next boot looks for it (image/mkosi.images/initrd).
-RESET_MARKER = "factory-reset"
+UPDATE_POLL = 2.0
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -178,7 +181,12 @@ class Screen:
             case SetPassword(password=password):
                 self._control.reset_password(password)
                 return "The web console has the new password, and whoever was signed in is not any more."
+            case Update(address=address):
+                self._control.install_update(address, restart=False)
+                return self._follow()
             case Do.FACTORY_RESET:
+                if is_in_memory(Path("/proc/mounts").read_text()):
+                    return self._end("start", RENEW_UNIT)
                 marker = self._state / RESET_MARKER
                 marker.touch()
                 os.sync()
@@ -189,10 +197,19 @@ class Screen:
                 return self._end("poweroff")
         return ""
 
-    def _end(self, verb: str) -> str:
+    def _follow(self) -> str:
+        """Until the update is over, a dot for each look."""
+        while (found := self._control.update())["phase"] not in ("ready", "failed"):
+            self._terminal.show(".")
+            time.sleep(UPDATE_POLL)
+        if found["phase"] == "failed":
+            return f"{found['message']} {found['hint']}".rstrip()
+        return f"Version {found['version']} is ready: it starts at the next restart."
+
+    def _end(self, *verb: str) -> str:
         """Ask systemd, and show nothing more until it comes true."""
         subprocess.run(
-            ["systemctl", verb],
+            ["systemctl", *verb],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=TOOL_TIMEOUT,

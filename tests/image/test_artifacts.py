@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from tests.lab.box import BUILD, IMAGE, REPOSITORY
 
@@ -38,6 +40,32 @@ def test_the_checksum() -> None:
     with compressed.open("rb") as body:
         digest = hashlib.file_digest(body, "sha256").hexdigest()
     assert (BUILD / "isthmus.raw.zst.sha256").read_text() == f"{digest}  isthmus.raw.zst\n"
+
+
+def test_the_media_and_their_signature() -> None:
+    """All that is given away is in SHA256SUMS, which the update key has signed."""
+    sums = BUILD / "SHA256SUMS"
+    for line in sums.read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        with (BUILD / name).open("rb") as body:
+            assert hashlib.file_digest(body, "sha256").hexdigest() == digest, name
+    assert {line.split()[1] for line in sums.read_text().splitlines()} == {
+        "isthmus.raw.zst",
+        "isthmus.qcow2",
+        "isthmus.cdx.json",
+    }
+    key = load_pem_public_key((BUILD / "keys/update.pub").read_bytes())
+    assert isinstance(key, Ed25519PublicKey)
+    key.verify((BUILD / "SHA256SUMS.sig").read_bytes(), sums.read_bytes())
+    assert (BUILD / "isthmus.qcow2").read_bytes()[:4] == b"QFI\xfb"
+
+
+def test_the_bill_of_materials() -> None:
+    """Each package of the image, by its package URL."""
+    bill = json.loads((BUILD / "isthmus.cdx.json").read_text())
+    names = {one["name"] for one in bill["components"]}
+    assert {"systemd", "unbound", "python3-flask", "linux-image-amd64"} <= names
+    assert all(one["purl"].startswith("pkg:deb/debian/") for one in bill["components"])
 
 
 @pytest.mark.parametrize("target", ("", "/dev/null", "/nowhere", str(IMAGE)))

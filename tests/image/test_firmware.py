@@ -16,7 +16,7 @@ def test_a_new_machine_enrols_our_key_and_boots_with_secure_boot(tmp_path: Path,
     """Firmware in set-up mode takes the image's key; the signed kernel then runs locked down."""
     if not IMAGE.exists():
         pytest.skip(f"{IMAGE} is not built: make image")
-    box = Box(tmp_path, {}, say, firmware=True)
+    box = Box(tmp_path, {}, say, firmware="secure")
     box.start()
     try:
         box.wait()

@@ -65,7 +65,7 @@ def test_ping(lab: Lab) -> None:
     """Without a capability of any kind."""
     ask(lab, "2", "Address to ping")
     assert " 0% packet loss" in ask(lab, "203.0.113.1", "packet loss")
-    ask(lab, "", "1 to 6:")
+    ask(lab, "", "1 to 7:")
 
 
 def test_a_lost_password(lab: Lab, now: ClientView) -> None:
@@ -74,7 +74,7 @@ def test_a_lost_password(lab: Lab, now: ClientView) -> None:
         ask(lab, "3", "not shown")
         ask(lab, password, "Once more")
         assert PASSWORD not in ask(lab, password, answer)
-        ask(lab, "", "1 to 6:")
+        ask(lab, "", "1 to 7:")
     deadline = time.monotonic() + CONSOLE_TIMEOUT  # it starts again, which ends its sessions
     while post(lab, now, "/signin", password=PASSWORD) != "303":
         assert time.monotonic() < deadline
@@ -85,7 +85,7 @@ def test_factory_reset_makes_it_a_new_box(lab: Lab, now: ClientView) -> None:
     """Another prefix and another key; no password; and it carries traffic again."""
     key = shown_certificate(lab, now, "-pubkey")
     assert "Nothing was done" in ask(lab, "4", "Type erase") + ask(lab, "yes", "Enter: back")
-    ask(lab, "", "1 to 6:")
+    ask(lab, "", "1 to 7:")
     ask(lab, "4", "Type erase")
     lab.box.type("erase")
     lab.box.await_off()

@@ -56,6 +56,10 @@ _MACS = {"wan": "52:54:00:00:64:04", "lan": "52:54:00:00:64:06"}
 _SLOTS = {"wan": "0x10", "lan": "0x11"}  # fixed places on the bus give stable names, WAN first
 
 
+# Nobody can log in to the box: its journal on the serial console is how a failed row is explained.
+_JOURNAL = "systemd.journald.forward_to_console=1 systemd.journald.max_level_console=info"
+
+
 class BoxError(Exception):
     """The box did not do what it should; the text says where to look."""
 
@@ -75,15 +79,23 @@ def _qemu() -> list[str | Path]:
     ]
 
 
-def _firmware(folder: Path) -> list[str | Path]:
-    """UEFI with secure boot, with variables of its own: a new machine, in set-up mode."""
+Firmware = Literal["", "uefi", "secure"]
+
+
+def _firmware(folder: Path, kind: Firmware) -> list[str | Path]:
+    """UEFI with variables of its own: a new machine, with secure boot in set-up mode, or without it.
+
+    Without it the kernel image takes more of a command line from outside: the journal is on the console.
+    """
     blobs = TOOLS / "usr/share/OVMF"
     variables = folder / "firmware-variables.fd"
     if not variables.exists():
         shutil.copy(blobs / "OVMF_VARS_4M.fd", variables)
-    code = blobs / "OVMF_CODE_4M.secboot.fd"
+    code = blobs / ("OVMF_CODE_4M.secboot.fd" if kind == "secure" else "OVMF_CODE_4M.fd")
+    extra = f"type=11,value=io.systemd.stub.kernel-cmdline-extra={_JOURNAL}"
     return [
-        *("-global", "driver=cfi.pflash01,property=secure,value=on"),
+        *(("-smbios", extra) if kind == "uefi" else ()),
+        *(("-global", "driver=cfi.pflash01,property=secure,value=on") if kind == "secure" else ()),
         *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"),
         *("-drive", f"if=pflash,unit=1,format=raw,file={variables}"),
     ]
@@ -91,9 +103,7 @@ def _firmware(folder: Path) -> list[str | Path]:
 
 def _direct() -> list[str | Path]:
     """The image's kernel without firmware, 10 s faster; -no-reboot: a restart ends QEMU instead."""
-    # Nobody can log in to the box: its journal on the serial console is how a failed row is explained.
-    journal = "systemd.journald.forward_to_console=1 systemd.journald.max_level_console=info"
-    command_line = (BOOT / "cmdline").read_text().strip("\0\n ") + " " + journal
+    command_line = (BOOT / "cmdline").read_text().strip("\0\n ") + " " + _JOURNAL
     boot = ("-kernel", BOOT / "vmlinuz", "-initrd", BOOT / "initrd")
     return [*boot, "-append", command_line, "-no-reboot"]
 
@@ -145,18 +155,25 @@ class Box:
     """The appliance's machine: switch it on, wait for a stage of its boot, switch it off."""
 
     def __init__(
-        self, folder: Path, taps: dict[str, int], say: Callable[[str], None], firmware: bool = False
+        self,
+        folder: Path,
+        taps: dict[str, int],
+        say: Callable[[str], None],
+        firmware: Firmware = "",
+        image: Path = IMAGE,
     ) -> None:
         """folder: for the disk and logs; taps: descriptors for "wan" and "lan"; say: progress lines.
 
-        firmware: start from the disk by UEFI with secure boot, as a real machine does.
+        firmware: start from the disk by UEFI, as a real machine does, with secure boot or without.
         """
         self.folder = folder
         self.disk = folder / "disk.raw"
         self.serial = folder / "serial.log"
         self._taps = taps
         self._say = say
-        self._firmware = firmware
+        self._firmware: Firmware = firmware
+        self._image = image
+        self.extra: list[str | Path] = []  # more of QEMU's arguments
         self._process: subprocess.Popen[str] | None = None
         self._boots = 0
         self._crashes = _MAX_CRASHES
@@ -164,9 +181,9 @@ class Box:
     def start(self) -> None:
         """Switch on. The first time, the disk is a copy of the image; after that, it is kept."""
         if not self.disk.exists():
-            if not IMAGE.exists():
-                raise BoxError(f"{IMAGE} is missing: make image")
-            subprocess.run(["cp", "--sparse=always", "--reflink=auto", IMAGE, self.disk], check=True)
+            if not self._image.exists():
+                raise BoxError(f"{self._image} is missing: make image")
+            subprocess.run(["cp", "--sparse=always", "--reflink=auto", self._image, self.disk], check=True)
             os.truncate(self.disk, DISK_SIZE)
         self._boots += 1
         self.serial = self.folder / f"serial-{self._boots}.log"
@@ -175,7 +192,7 @@ class Box:
         self._say(f"boot {self._boots} ({'KVM' if how == 'kvm' else 'emulated: this takes a minute'})")
         arguments: list[str | Path] = [
             *_machine(how),
-            *(_firmware(self.folder) if self._firmware else _direct()),
+            *(_firmware(self.folder, self._firmware) if self._firmware else _direct()),
             *("-drive", f"file={self.disk},format=raw,if=virtio,cache=unsafe,discard=unmap"),
             *(
                 "-chardev",
@@ -185,6 +202,7 @@ class Box:
             *("-device", "virtio-rng-pci"),
             *("-qmp", f"unix:{self.folder}/qmp,server=on,wait=off"),
         ]
+        arguments += self.extra
         for name, tap in self._taps.items():
             arguments += ["-netdev", f"tap,id={name},fd={tap},vhost=off"]
             device = f"virtio-net-pci,netdev={name},mac={_MACS[name]},addr={_SLOTS[name]},romfile="
@@ -257,16 +275,27 @@ class Box:
             return
         raise BoxError(f"the power button did nothing for {SHUTDOWN_TIMEOUT:.0f} s")
 
-    def write_state(self, path: str, text: str) -> None:
-        """Write a file on the data partition of a machine that is off; path is below /var, and exists."""
+    def _data_start(self) -> int:
+        """Octet of the disk at which the data partition begins."""
         told = subprocess.run(["sfdisk", "--json", self.disk], check=True, capture_output=True, text=True)
         parts = json.loads(told.stdout)["partitiontable"]["partitions"]
         (start,) = [part["start"] for part in parts if part.get("name") == "isthmus-data"]
+        return int(start) * 512
+
+    def read_state(self, path: str) -> str:
+        """A file below /var of a machine that is off, "" where there is none."""
+        target = f"{self.disk}?offset={self._data_start()}"
+        return subprocess.run(
+            ["debugfs", "-R", f"cat {path}", target], check=True, capture_output=True, text=True
+        ).stdout
+
+    def write_state(self, path: str, text: str) -> None:
+        """Write a file on the data partition of a machine that is off; path is below /var, and exists."""
         source = self.folder / "state"
         source.write_text(text)
         # the file system's own tool reaches into the disk's image, with no mount and no loop device
         script = f"rm {path}\nwrite {source} {path}\n"
-        target = f"{self.disk}?offset={start * 512}"
+        target = f"{self.disk}?offset={self._data_start()}"
         subprocess.run(
             ["debugfs", "-w", "-f", "-", target], input=script, check=True, capture_output=True, text=True
         )

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO
 
 from tests.lab.advertisement import Advertisement, solicit
-from tests.lab.box import BUILD, REPOSITORY, Box, BoxError
+from tests.lab.box import BUILD, IMAGE, REPOSITORY, Box, BoxError, Firmware
 from tests.lab.netns import Namespace, spawn, stop, sweep
 
 WAN_ROUTER = "203.0.113.1"
@@ -54,8 +54,21 @@ class ClientView:
 class Lab:
     """A context manager. Entering makes the hosts and switches the box on; it does not wait for it."""
 
-    def __init__(self, say: Callable[[str], None], internet: bool = False) -> None:
-        """say: progress lines for a person; internet: give the WAN the host's IPv4, if it can be had."""
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        internet: bool = False,
+        firmware: Firmware = "",
+        image: Path = IMAGE,
+        disk: Path | None = None,
+    ) -> None:
+        """say: progress lines for a person; internet: give the WAN the host's IPv4, if it can be had.
+
+        firmware, image: as Box has them; disk: one to go on with, of which a copy is used.
+        """
+        self._firmware: Firmware = firmware
+        self._image = image
+        self._disk = disk
         self._say = say
         self._internet = internet
         self._stack = ExitStack()
@@ -74,7 +87,9 @@ class Lab:
             taps = {"wan": self.wan.open_tap(WAN_INTERFACE), "lan": self.client.open_tap(LAN_INTERFACE)}
             self._set_up_wan(stack)
             self._set_up_client()
-            self.box = Box(self.folder, taps, self._say)
+            self.box = Box(self.folder, taps, self._say, self._firmware, self._image)
+            if self._disk is not None:
+                subprocess.run(["cp", "--sparse=always", self._disk, self.box.disk], check=True)
             stack.callback(self.box.cut_power)
             self.box.start()
             self._stack = stack.pop_all()

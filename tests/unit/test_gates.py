@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "proxy": {"config", "policy", "protocol", "session"},
     "network": {"config"},
     "system": {"config", "network", "policy", "protocol"},
-    "control": {"config", "network", "policy", "system", "session", "protocol"},
+    "control": {"config", "network", "policy", "system", "session", "protocol", "update"},
+    "update": {"config", "control", "lists", "network"},
 }
 # Entry points join implementations; they alone may.
 ENTRY_POINTS = {"appliance/cli.py", *(f"appliance/{p}/main.py" for p in MAY_IMPORT)}

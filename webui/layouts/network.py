@@ -14,6 +14,7 @@ from appliance.config.schema import (
     Published,
     System,
     Translation,
+    Update,
     Wan,
 )
 from webui.desk import Desk
@@ -230,7 +231,11 @@ SYSTEM = Page(
     key="system", url="/system", area="system", title=later("System"),
     about=later("The box itself."), template="system.html",
     suggested={"@zones": lambda _desk: sorted(available_timezones())},
-    roots={"system": Root(("system",), System), "console": Root(("console",), Console)},
+    roots={
+        "system": Root(("system",), System),
+        "console": Root(("console",), Console),
+        "update": Root(("update",), Update),
+    },
     parts=(
         Part(later("The box"), (
             Field("hostname", later("Host name"), mono=True,
@@ -244,6 +249,17 @@ SYSTEM = Page(
             Field("metrics_token", later("Token for /metrics"), mono=True, placeholder="sha256:…",
                   hint=later("For Prometheus: the digest of a bearer token. None: nobody reads it.")),
         ), root="console"),
+        Part(later("New versions"), (
+            Field("url", later("Where they are"), mono=True,
+                  placeholder="https://updates.example/isthmus.update",
+                  hint=later("The bundle that make update builds, on any web server.")),
+            Field("automatic", later("By itself"),
+                  words={"off": later("nothing"), "check": later("look for them"),
+                         "install": later("install them")},
+                  hint=later("Looked for every six hours. Only what the owner’s key has signed is taken.")),
+            Field("restart_hour", later("Restart at"), placeholder=later("at once"),
+                  hint=later("The hour in which an installed version is started.")),
+        ), root="update"),
     ),
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ from appliance.control.client import ControlClient, ControlError, call
 from appliance.control.commits import Commits
 from appliance.control.revisions import Revisions
 from appliance.control.server import ControlServer, Interface
+from appliance.control.updates import Updates
 from appliance.policy.throttle import FREE_FAILURES
 from appliance.session.tables import Tables
 from appliance.system.passwords import Passwords
@@ -54,6 +55,7 @@ def server(tmp_path: Path) -> Iterator[ControlServer]:
         Tables(tmp_path / "tables"),
         tmp_path / "proxy" / "meters",
         Backups(tmp_path, commits.drafting, (tmp_path / "renewed").touch),
+        Updates(tmp_path, tmp_path),
     )
     with ControlServer(tmp_path / "control.sock", interface) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})

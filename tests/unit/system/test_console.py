@@ -180,14 +180,14 @@ def person(tmp_path: Path) -> Iterator[Person]:
 
 def test_on_a_terminal(person: Person) -> None:
     """Control is not there: the screen says so, and pings all the same. Ctrl-C and Ctrl-D end nothing."""
-    assert "does not answer" in person.reads("1 to 6: ")
+    assert "does not answer" in person.reads("1 to 7: ")
     person.types("\x03\x04\x1a")
     person.types("2\n")
     person.reads("Address to ping")
     person.types("127.0.0.1\n")
     assert " 0% packet loss" in person.reads("Enter: back")
     person.types("\n")
-    person.reads("1 to 6: ")
+    person.reads("1 to 7: ")
     person.types("3\n")
     person.reads("not shown")
     time.sleep(0.2)  # the echo goes off with the question

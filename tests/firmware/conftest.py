@@ -1,0 +1,135 @@
+"""A box that has had its first boot, kept as a disk that each test starts from.
+
+server on the WAN: bundles by HTTP ── WAN port [ the old image, by UEFI ] LAN port ── client (IPv6 only)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.firmware.wares import BUNDLE, FIRMWARE, OLD_IMAGE
+from tests.image import conftest as image_conftest
+from tests.lab.box import BOOT_TIMEOUT, REPOSITORY
+from tests.lab.lab import SERVER, Lab
+from tests.lab.netns import stop
+
+Say = Callable[[str], None]
+say = image_conftest.say
+
+NAME = "kept-name"
+PORT = 8080
+ADDRESS = f"http://{SERVER}:{PORT}"
+# Emulated, a bundle of 300 MB is fetched, hashed twice and written in a minute on two free cores.
+UPDATE_TIMEOUT = 600.0
+BASE = FIRMWARE / "base.raw"
+SCREEN = r"7\) update from"
+# Control answers: the screen knows which port is which.
+READY = rf"console   https://[\s\S]*{SCREEN}"
+
+
+@dataclass
+class Machine:
+    """A running box and the folder that its WAN's server serves."""
+
+    lab: Lab
+    folder: Path
+
+    @property
+    def console(self) -> str:
+        """The serial console of the running QEMU, over restarts."""
+        return self.lab.box.console()
+
+    def ask(self, line: str, expected: str, timeout: float = UPDATE_TIMEOUT) -> str:
+        """Type the line; what came after it, once it matches the expected pattern."""
+        before = len(self.console)
+        self.lab.box.type(line)
+        return self.see(expected, timeout, before)
+
+    def see(self, expected: str, timeout: float, after: int = 0) -> str:
+        """What is on the console after that place, once it matches the expected pattern."""
+        deadline = time.monotonic() + timeout
+        while not re.search(expected, said := self.console[after:]):
+            assert time.monotonic() < deadline, f"no “{expected}”: {said[-3000:]}"
+            time.sleep(0.3)
+        return said
+
+    def install(self, name: str = "isthmus.update") -> str:
+        """By the screen's menu; what it says in the end."""
+        self.ask("7", "nothing: back", 60)
+        said = self.ask(f"{ADDRESS}/{name}", r"is ready: it starts|Enter: back")
+        self.ask("", SCREEN, 60)
+        return said
+
+    def restart(self) -> None:
+        """By the screen's menu."""
+        self.ask("5", "nothing: back", 60)
+        self.lab.box.type("yes")
+
+    def await_version(self, version: str, timeout: float, after: int) -> str:
+        """Until its screen is there."""
+        return self.see(rf"{NAME}, Isthmus {re.escape(version)}\b[\s\S]*{SCREEN}", timeout, after)
+
+    def off(self) -> dict[str, Any]:
+        """Switch it off; the state of its updates."""
+        self.lab.box.shut_down()
+        found: dict[str, Any] = json.loads(self.lab.box.read_state("/lib/isthmus/update/state.json"))
+        return found
+
+
+@contextmanager
+def machine(tell: Say, folder: Path, disk: Path) -> Iterator[Machine]:
+    """A box on a copy of the disk."""
+    with Lab(tell, firmware="uefi", disk=disk) as lab:
+        python = REPOSITORY / ".venv/bin/python"
+        words = ("-m", "http.server", str(PORT), "--bind", SERVER, "--directory", str(folder))
+        with (lab.folder / "bundles.log").open("w") as log:
+            server = lab.wan.spawn(python, *words, log=log)
+            try:
+                yield Machine(lab, folder)
+            finally:
+                stop(server)
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder that is served, with the good bundle in it."""
+    folder = tmp_path_factory.mktemp("bundles")
+    (folder / "isthmus.update").symlink_to(BUNDLE)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def base(say: Say) -> Path:
+    """The disk of a box after its first boot, with a configuration."""
+    if not OLD_IMAGE.exists() or not BUNDLE.exists():
+        pytest.skip("the two images are not built: make test-firmware")
+    if not BASE.exists() or BASE.stat().st_mtime < OLD_IMAGE.stat().st_mtime:
+        with Lab(say, firmware="uefi", image=OLD_IMAGE) as lab:
+            started = time.monotonic()
+            lab.box.wait()
+            lab.await_resolver(lab.await_client())
+            say(f"first boot to an answering resolver: {time.monotonic() - started:.0f} s")
+            lab.box.shut_down()
+            lab.box.write_state("/lib/isthmus/config.toml", f'[system]\nhostname = "{NAME}"\n')
+            subprocess.run(["cp", "--sparse=always", lab.box.disk, BASE], check=True)
+    return BASE
+
+
+@pytest.fixture
+def box(say: Say, bundles: Path, base: Path) -> Iterator[Machine]:
+    """The old version, up."""
+    with machine(say, bundles, base) as running:
+        running.see(READY, BOOT_TIMEOUT)
+        yield running
