@@ -12,15 +12,24 @@ import pytest
 
 from appliance.config import parse
 from appliance.network import unbound
-from appliance.network.plan import AddAddress, Facts, Firewall, MakeTun, SetHostname, WriteFile, plan
+from appliance.network.plan import (
+    AddAddress,
+    Facts,
+    Firewall,
+    LanFacts,
+    MakeTun,
+    SetHostname,
+    WriteFile,
+    plan,
+)
 
-PREFIX = IPv6Network("fd00:1::/64")
+LANS = (LanFacts("lan0", IPv6Network("fd00:1::/64")),)
 GOLDEN = Path(__file__).with_name("plan.golden.txt")
 
 
 def facts(workers: int = 2, has_networkd: bool = True) -> Facts:
     """A box with two ports."""
-    return Facts("lan0", "wan0", PREFIX, (IPv4Address("203.0.113.1"),), workers, has_networkd)
+    return Facts(LANS, "wan0", (IPv4Address("203.0.113.1"),), workers, has_networkd)
 
 
 def texts(has_networkd: bool = True) -> dict[str, str]:
@@ -88,7 +97,7 @@ def test_every_worker_has_its_way_in() -> None:
 
 def test_unbound_forwards_or_recurses() -> None:
     assert "forward-addr: 203.0.113.1" in texts()["unbound.conf"]
-    bare = Facts("lan0", "wan0", PREFIX, (), 1, True)
+    bare = Facts(LANS, "wan0", (), 1, True)
     steps = [s for s in plan(parse("[dns]\ndnssec = true"), bare) if isinstance(s, WriteFile)]
     text = next(step.text for step in steps if step.name == "unbound.conf")
     assert "forward-zone" not in text
@@ -137,7 +146,7 @@ def test_nft_reads_the_ruleset(workers: int) -> None:
 
 def test_without_tun_devices_there_are_none_in_the_plan() -> None:
     """SYNs go to the listeners; nothing names a device that is not there."""
-    bare = Facts("lan0", "wan0", PREFIX, (), 2, False, has_tun=False)
+    bare = Facts(LANS, "wan0", (), 2, False, has_tun=False)
     steps = plan(parse(""), bare)
     assert not any(isinstance(step, MakeTun) for step in steps)
     (firewall,) = (step for step in steps if isinstance(step, Firewall))
