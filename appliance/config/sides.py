@@ -25,6 +25,8 @@ ADVERTISED_LIFETIME = 1_800
 MIN_MTU = 1_280
 MAX_MTU = 9_216
 
+_UNIQUE_LOCAL = IPv6Network("fc00::/7")  # RFC 4193: what a generated prefix is of
+
 Vlan = Annotated[int, Field(ge=1, le=4_094)]
 Finding = tuple[str, str, str]  # path, message, hint
 
@@ -242,7 +244,9 @@ def route_findings(
 
     ``lans``: each LAN's name and prefix.
     """
+    lans = list(lans)
     known = [(name, prefix) for name, prefix in lans if isinstance(prefix, IPv6Network)]
+    made = len(known) < len(lans)
     seen: set[tuple[object, int]] = set()
     names: set[str] = set()
     for index, route in enumerate(routes):
@@ -255,7 +259,7 @@ def route_findings(
             yield f"{path}.to", f"{route.to} is there twice with metric {route.metric}.", "Give one another."
         seen.add(key)
         if isinstance(route.to, IPv6Network):
-            yield from _ipv6_route(path, route, known, translation)
+            yield from _ipv6_route(path, route, known, made, translation)
         elif wan.mode == "static" and wan.address is not None:
             network = wan.address.network
             if route.interface is None and route.via not in network:
@@ -268,7 +272,11 @@ def route_findings(
 
 
 def _ipv6_route(
-    path: str, route: Route, lans: Sequence[tuple[str, IPv6Network]], translation: Sequence[IPv6Network]
+    path: str,
+    route: Route,
+    lans: Sequence[tuple[str, IPv6Network]],
+    made: bool,
+    translation: Sequence[IPv6Network],
 ) -> Iterator[Finding]:
     assert isinstance(route.to, IPv6Network)
     for name, prefix in lans:
@@ -281,8 +289,8 @@ def _ipv6_route(
         if network.overlaps(route.to):
             words = f"{route.to} overlaps the translation prefix {network}, which the box serves itself."
             yield f"{path}.to", words, "Take it out."
-    # Of a generated prefix nobody knows yet what is inside.
-    inside = any(route.via in prefix for _name, prefix in lans)
+    # A generated prefix is not known here: where the router is in none, the kernel refuses the route.
+    inside = any(route.via in prefix for _name, prefix in lans) or (made and route.via in _UNIQUE_LOCAL)
     if route.interface is None and not inside:
         words = f"the router {route.via} is in no LAN of the box's."
         yield f"{path}.via", words, "Give an address in a LAN, or a link-local one with its interface."
