@@ -48,6 +48,9 @@ def ruleset(config: Config, lans: Sequence[str], wan: str, workers: int, has_tun
     console = _named(
         [lans[0], *(device for device, one in zip(lans[1:], config.segment, strict=True) if one.console)]
     )
+    asking = [device for device, (_name, one) in zip(lans, config.lans(), strict=True) if one.dhcpv6]
+    # DHCPv6, from the link alone (RFC 8415 section 7.2).
+    asked = f"    iifname {_named(asking)} ip6 saddr fe80::/10 udp dport 547 accept\n" if asking else ""
     # With several LANs nobody passes for a host of another: what a rule says of it would hold for both.
     honest = "    ip6 daddr @prefixes fib saddr . iif oif missing drop\n" if len(lans) > 1 else ""
     prefix_set = ", ".join(str(entry.prefix) for entry in config.translation)
@@ -175,7 +178,7 @@ table inet {TABLE} {{
     iifname {lan} meta l4proto icmpv6 accept
     iifname {lan} meta l4proto {{ tcp, udp }} th dport 53 accept
     iifname {console} tcp dport {config.console.port} accept
-{own}    iifname {lan} meta l4proto udp socket mark {MARK_WAN} accept
+{own}{asked}    iifname {lan} meta l4proto udp socket mark {MARK_WAN} accept
     iifname {lan} meta nfproto ipv6 meta l4proto tcp reject with tcp reset
 {published}    iifname "{wan}" counter drop
   }}

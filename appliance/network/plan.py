@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Network
 
-from appliance.config.schema import Config
+from appliance.config.schema import Config, lan_address
 from appliance.config.sides import Route
 from appliance.dataplane import MARK_LOCAL, TABLE_LOCAL, tun_mark, tun_name, tun_table
 from appliance.network import firewall, networkd, unbound
@@ -169,6 +170,7 @@ def plan(config: Config, facts: Facts) -> list[Step]:
         steps += [MakeTun(tun_name(n), tun_mark(n), tun_table(n)) for n in range(facts.workers)]
     text = unbound.configuration(facts.upstreams, config.dns.dnssec, 1, config.translation)
     steps.append(WriteFile("runtime", "unbound.conf", text))
+    steps.append(WriteFile("runtime", "lans.json", _links(config, facts)))
     # Last: nft takes it whole or not at all, so what fails before or in it can all be undone.
     devices = [lan.device for lan in facts.lans]
     text = firewall.ruleset(config, devices, facts.wan, facts.workers, facts.has_tun)
@@ -183,6 +185,22 @@ def route_device(config: Config, facts: Facts, route: Route) -> str:
     if isinstance(route.via, IPv4Address):
         return facts.wan
     return next((lan.device for lan in facts.lans if route.via in lan.prefix), "")
+
+
+def _links(config: Config, facts: Facts) -> str:
+    """What isthmus-lan reads: each LAN's device, and what its hosts are told by DHCPv6."""
+    plain = [
+        {
+            "name": name,
+            "device": known.device,
+            "dhcpv6": lan.dhcpv6,
+            "dns_servers": [str(one) for one in lan.dns_servers or (lan_address(known.prefix),)],
+            "search_domains": list(lan.search_domains),
+            "ntp_servers": [str(one) for one in lan.ntp_servers],
+        }
+        for (name, lan), known in zip(config.lans(), facts.lans, strict=True)
+    ]
+    return json.dumps(plain, indent=1) + "\n"
 
 
 def _managed(facts: Facts) -> set[str]:
