@@ -207,3 +207,31 @@ def test_a_lan_ends_and_begins_with_a_commit(wide: Wide) -> None:
         client.commit("ann", "", put["based_on"], None, 60)
     client.discard_candidate("ann")
     assert reach(wide.guest, (SERVER6, ECHO)) == "open"
+
+
+@pytest.mark.parametrize("end", ["confirmed", "rolled back"])
+def test_the_console_answers_at_both_addresses_while_a_move_waits(wide: Wide, end: str) -> None:
+    """The client keeps its old address beside the new one, as after the box's advertisement."""
+    client = ControlClient(wide.runtime)
+    old = str(client.active()["config"]["lan"]["prefix"])
+    new = "fd00:6::/64" if old.startswith("fd00:1:") else "fd00:1::/64"
+    for prefix in ("fd00:1", "fd00:6"):
+        wide.client.run("ip", "addr", "replace", f"{prefix}::9/64", "dev", "eth0", "nodad")
+    candidate = client.candidate("ann")
+    # The route to the cellar goes by way of the old network.
+    candidate["config"]["route"] = []
+    candidate["config"]["lan"]["prefix"] = new
+    put = client.put_candidate("ann", candidate["config"], candidate["based_on"], candidate["version"])
+    done = client.commit("ann", "", put["based_on"], None, 60)
+    ends = [(prefix.replace("/64", "9"), (prefix.replace("/64", "1"), 443)) for prefix in (old, new)]
+    with listening(wide.box, 443):
+        for source, target in ends:
+            assert reach(wide.client, target, source) == "open"
+        assert reach(wide.client, (SERVER6, ECHO), ends[0][0]) == "open"
+        if end == "confirmed":
+            client.confirm("ann", done["revision"])
+        else:
+            client.rollback("ann", done["revision"])
+        stays, goes = (ends[1], ends[0]) if end == "confirmed" else (ends[0], ends[1])
+        wait_for(lambda: reach(wide.client, goes[1], goes[0]) != "open", "the other address to go", 20)
+        assert reach(wide.client, stays[1], stays[0]) == "open"

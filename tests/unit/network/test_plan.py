@@ -83,7 +83,7 @@ def test_a_static_wan() -> None:
 def test_without_networkd_the_address_is_set_here() -> None:
     steps = plan(parse(""), facts(has_networkd=False))
     assert AddAddress("lan0", "fd00:1::1/64") in steps
-    assert set(texts(has_networkd=False)) == {"unbound.conf"}
+    assert set(texts(has_networkd=False)) == {"unbound.conf", "lans.json"}
 
 
 def test_the_host_name_is_the_configurations_on_a_box_only() -> None:
