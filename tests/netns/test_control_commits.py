@@ -55,7 +55,7 @@ class Live(Bare):
             f"{one['local']}/{one['prefixlen']}" for one in known if bool(one.get("deprecated")) is deprecated
         ]
 
-    def put(self, author: str, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def put(self, author: str, change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """Change the author's candidate."""
         candidate = self.client.candidate(author)
         change(candidate["config"])
