@@ -1,0 +1,1 @@
+"""Updates of the built image in QEMU, started by UEFI: by hand, cut off, tampered with, and falling back."""
