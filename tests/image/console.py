@@ -86,13 +86,6 @@ class Admin:
         return self._curl(self._base + path)
 
     def fields(self, path: str, action: str) -> dict[str, str]:
-        """What the page's form would send as it is."""
-        page = self.page(path)
-        found = [form for where, form in _Forms(page).forms if where in (action, "") and "csrf" in form]
-        assert found, page[:2000]
-        return found[-1]
-
-    def fields(self, path: str, action: str) -> dict[str, str]:
         """What the page's form for ``action`` would send as it is; the token alone where it has none."""
         page = self.page(path)
         forms = [(where or path, form) for where, form in _Forms(page).forms if "csrf" in form]
