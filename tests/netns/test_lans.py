@@ -19,7 +19,7 @@ import pytest
 
 from appliance.control.client import ControlClient, ControlError
 from tests.lab.netns import Namespace
-from tests.netns.conftest import CONFIG, SERVER6, Box, needs_root, wait_for
+from tests.netns.conftest import BIN, CONFIG, SERVER6, Box, needs_root, wait_for
 from tests.netns.hosts import serving
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -119,6 +119,17 @@ def test_both_lans_reach_ipv4(wide: Wide) -> None:
     for host in (wide.client, wide.guest):
         assert reach(host, (SERVER6, ECHO)) == "open"
     wait_for(lambda: "fd00:3::2" in wide.sessions_log.read_text(), "the guest's session in the log")
+
+
+def test_the_command_line_shows_them(wide: Wide) -> None:
+    shown = subprocess.run(
+        [BIN / "isthmus", "--runtime", str(wide.runtime), "status"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "LAN guests    fd00:3::1 (lan1), fd00:3::/64" in shown
+    assert "lan1: LAN, up" in shown and "wan0: WAN, up" in shown
 
 
 def test_datagrams_of_the_second_lan_come_back(wide: Wide) -> None:
