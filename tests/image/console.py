@@ -71,7 +71,12 @@ class Admin:
         self._lab = lab
         self._base = f"https://[{view.box}]"
         self._jar = Path("/tmp") / f"{lab.client.name}.admin"
-        assert self.send("/signin", "/signin", password=password) == "303"
+        said = self.send("/signin", "/signin", password=password)
+        deadline = time.monotonic() + CONSOLE_TIMEOUT
+        while said[:1] in ("0", "5") and time.monotonic() < deadline:  # control is not up yet
+            time.sleep(1)
+            said = self.send("/signin", "/signin", password=password)
+        assert said == "303", f"{said}\n{self.page('/signin')[-3000:]}"
 
     def close(self) -> None:
         """Forget the session."""
