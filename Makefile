@@ -70,9 +70,9 @@ bench: setup ## Isthmus beside its rivals (ROUNDS=5 TESTS=… CONTENDERS=… SOA
 	  $(BIN)/python -m tests.bench
 
 .PHONY: fuzz
-fuzz: setup ## fuzz the parsers, each for TIME=600 seconds (TARGETS="heads responses chunked socks hellos")
+fuzz: setup ## fuzz the parsers, each for TIME=600 seconds (TARGETS="heads responses chunked socks hellos links")
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
-	@for target in $(or $(TARGETS),heads responses chunked socks hellos); do \
+	@for target in $(or $(TARGETS),heads responses chunked socks hellos links); do \
 	  echo "==> $$target"; $(BIN)/python -m tests.fuzz $$target $(or $(TIME),600); done
 
 .PHONY: docs

@@ -93,6 +93,15 @@ def print_status(status: dict[str, Any]) -> None:
     print(f"{status['hostname']}, Isthmus {status['version']}, up {age(status['uptime'])}\n")
     for name, value in rows:
         print(f"  {name:<13} {value}")
+    for lan in status["lans"]:
+        if lan["name"] != "lan":
+            print(f"  {'LAN ' + lan['name']:<13} {lan['address']} ({lan['device']}), {lan['prefix']}")
+        for address in lan["leaving"]:
+            print(f"  {'until kept':<13} {address} ({lan['device']}), the address of before this commit")
+    for port in status["ports"]:
+        speed = f", {port['speed_mbit']} Mbit/s" if port["speed_mbit"] else ""
+        role = {"lan": "LAN", "wan": "WAN"}.get(port["role"], port["role"])
+        print(f"  {'port':<13} {port['name']}: {role}, {'up' if port['carrier'] else 'no cable'}{speed}")
     for service in status["published"]:
         place = f"{service['protocol']} {service['address'] or ''}:{service['port']}"
         targets = ", ".join(f"{t['target']}{'' if t['up'] else ' (down)'}" for t in service["targets"])

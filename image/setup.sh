@@ -11,6 +11,7 @@ packages=(
     mmdebstrap debian-archive-keyring fdisk zstd openssl             # the image
     iproute2 iputils-ping procps kmod nftables                       # namespaces
     curl bind9-dnsutils chrony dnsmasq-base unbound dns-root-data ndisc6 tcpdump traceroute slirp4netns
+    isc-dhcp-client                                                  # a client for the DHCPv6 answers (dhclient -6 -S)
     wget git netcat-openbsd openssh-client dropbear-bin slowhttptest # clients of the explicit proxy
 )
 

@@ -10,6 +10,7 @@ from flask import Flask
 from webui.backend import Backend
 from webui.desk import Desk
 from webui.figures import FILTERS
+from webui.layouts.lans import ROUTES, SEGMENTS
 from webui.layouts.network import EXPLICIT, LISTENERS, NETWORK, PUBLISHED, SYSTEM, TRAFFIC, TRANSLATION
 from webui.layouts.policy import DEFAULTS, DEFAULTS_ROOTS, DEVICES, LIMITS, LISTS, RULES, SCHEDULES
 from webui.leaving import Leavings
@@ -41,7 +42,7 @@ TABS = {
         (DEVICES.key, DEVICES.url, DEVICES.title),
     ],
     "network": [(NETWORK.key, NETWORK.url, later("Ports and addresses"))]
-    + [(t.key, t.url, t.title) for t in (TRANSLATION, PUBLISHED, LISTENERS)],
+    + [(t.key, t.url, t.title) for t in (SEGMENTS, ROUTES, TRANSLATION, PUBLISHED, LISTENERS)],
     "system": [
         (SYSTEM.key, SYSTEM.url, later("The box")),
         (TRAFFIC.key, TRAFFIC.url, TRAFFIC.title),
@@ -84,6 +85,8 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
     for table in (LISTS, SCHEDULES, LIMITS, DEVICES, LISTENERS):
         app.register_blueprint(Entries(table, desk).blueprint())
     ports = NETWORK.suggested["@ports"]
-    app.register_blueprint(Entries(TRANSLATION, desk, suggested=lambda: {"@ports": ports(desk)}).blueprint())
+    for table in (SEGMENTS, ROUTES, TRANSLATION):
+        entries = Entries(table, desk, suggested=lambda: {"@ports": ports(desk)})
+        app.register_blueprint(entries.blueprint())
     app.register_blueprint(Users(desk).blueprint())
     return app

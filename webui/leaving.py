@@ -46,7 +46,7 @@ def addresses(active: Plain, config: Plain, lan_prefix: str | None) -> tuple[str
 
 def moves(active: Plain, config: Plain) -> bool:
     """Whether this page's address may be another one after the commit."""
-    return any(active.get(part) != config.get(part) for part in ("lan", "console"))
+    return any(active.get(part) != config.get(part) for part in ("lan", "segment", "route", "console"))
 
 
 class Leavings:

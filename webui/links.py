@@ -8,12 +8,13 @@ from urllib.parse import quote
 from appliance.config.help import help_of
 from appliance.config.paths import Part, Parts, PathError, split
 from webui.forms.plain import Plain, at
+from webui.layouts.lans import ROUTES, SEGMENTS
 from webui.layouts.network import EXPLICIT, LISTENERS, NETWORK, PUBLISHED, SYSTEM, TRAFFIC, TRANSLATION
 from webui.layouts.policy import DEFAULTS, DEVICES, LIMITS, LISTS, RULES, SCHEDULES
 from webui.layouts.table import Table
 from webui.words import _, later
 
-TABLES = (RULES, LISTS, SCHEDULES, LIMITS, DEVICES, TRANSLATION, PUBLISHED, LISTENERS)
+TABLES = (RULES, LISTS, SCHEDULES, LIMITS, DEVICES, SEGMENTS, ROUTES, TRANSLATION, PUBLISHED, LISTENERS)
 _PAGES = (NETWORK, EXPLICIT, SYSTEM, TRAFFIC)
 _SECTIONS = {
     "policy": (later("Policy"), "/policy/default"),

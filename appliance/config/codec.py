@@ -170,7 +170,9 @@ def dump(config: Config) -> str:
 
 
 # Lists with many entries, of which each sets a few of many settings.
-_SPARSE = ("group", "user", "published", "device", "name_list", "schedule", "rule", "limit")
+_SPARSE = (
+    "segment", "route", "group", "user", "published", "device", "name_list", "schedule", "rule", "limit",
+)  # fmt: skip
 
 
 def write(config: Config) -> str:

@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from ipaddress import IPv6Network
 
 from appliance.config.schema import Config, Published, lan_address
+from appliance.config.sides import place_of
 
 HTTPS = 443
+# What hosts are told by router advertisements and DHCPv6.
+_TOLD = (
+    "router_preference", "managed", "dhcpv6", "dns_servers", "search_domains", "ntp_servers",
+    "pref64_lifetime",
+)  # fmt: skip
 # Seconds in which a commit that cuts is to be confirmed, where nobody says how many. Enough for a client to
 # get its new address and for a person to find the console again; much more leaves a network cut off as long.
 CONFIRM_SECONDS = 90
@@ -49,8 +55,9 @@ def effects(before: Config, after: Config, generated: IPv6Network | None) -> lis
 
 
 def _network(before: Config, after: Config, generated: IPv6Network | None) -> Iterator[Effect]:
-    if before.lan.interface != after.lan.interface:
-        yield Effect(f"Moves the LAN to {_port(after.lan.interface)}: cuts it until cables fit.", cut=True)
+    if place_of(before.lan) != place_of(after.lan):
+        yield Effect(f"Moves the LAN to {place_of(after.lan)}: cuts it until cables fit.", cut=True)
+    yield from _lans(before, after)
     old, new = _url(before, generated), _url(after, generated)
     if before.lan.prefix != after.lan.prefix:
         yield Effect(
@@ -60,17 +67,44 @@ def _network(before: Config, after: Config, generated: IPv6Network | None) -> It
         )
     elif old != new:
         yield Effect(f"Moves the console to {new or f'port {after.console.port}'}.", cut=True)
-    if before.wan.interface != after.wan.interface:
-        yield Effect(f"Moves the WAN to {_port(after.wan.interface)}: cuts it until cables fit.", cut=True)
-    if before.wan.model_copy(update={"interface": after.wan.interface}) != after.wan:
+    if place_of(before.wan) != place_of(after.wan):
+        yield Effect(f"Moves the WAN to {place_of(after.wan)}: cuts it until cables fit.", cut=True)
+    if before.wan.model_copy(update=after.wan.model_dump(include={"interface", "vlan"})) != after.wan:
         where = (
             "by DHCP" if after.wan.mode == "dhcp" else f"{after.wan.address} by way of {after.wan.gateway}"
         )
         yield Effect(f"Sets the WAN's address ({where}): sessions end that came from the old one.", cut=True)
 
 
-def _port(name: str) -> str:
-    return "the port that the box chooses" if name == "auto" else f"port {name}"
+def _lans(before: Config, after: Config) -> Iterator[Effect]:
+    """Of the LANs beside the first one, and of what every LAN's hosts are told."""
+    old, new = ({one.name: one for one in config.segment} for config in (before, after))
+    for name, one in old.items():
+        if name not in new:
+            yield Effect(f"Ends LAN “{name}”: its hosts are cut off.", cut=True)
+            continue
+        now = new[name]
+        if place_of(one) != place_of(now):
+            yield Effect(f"Moves LAN “{name}” to {place_of(now)}: cuts it until cables fit.", cut=True)
+        if one.prefix != now.prefix:
+            yield Effect(f"Changes the address of LAN “{name}”: its devices get new ones.", cut=True)
+        if one.console != now.console:
+            # Whoever works from there may shut themselves out.
+            yield Effect(
+                f"{'Opens' if now.console else 'Closes'} the console to LAN “{name}”.", cut=one.console
+            )
+    for name, one in new.items():
+        if name not in old:
+            yield Effect(f"Begins LAN “{name}” on {place_of(one)}.")
+    known = dict(before.lans())
+    for name, lan in after.lans():
+        if name in known and any(getattr(known[name], word) != getattr(lan, word) for word in _TOLD):
+            words = "the LAN" if name == "lan" else f"LAN “{name}”"
+            yield Effect(f"Tells the hosts of {words} what is new: they take it up within seconds.")
+    if any(name in known and known[name].mtu != lan.mtu for name, lan in after.lans()):
+        yield Effect("Changes how large a LAN's packets may be.", cut=True)
+    if before.route != after.route:
+        yield Effect("Changes routes: what is behind them may be cut off, an admin too.", cut=True)
 
 
 def _services(before: Config, after: Config) -> Iterator[Effect]:

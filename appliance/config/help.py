@@ -22,7 +22,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from appliance.config import rules, schema
+from appliance.config import rules, schema, sides
 from appliance.config.paths import Part, Parts, PathError, joined, split
 from appliance.config.schema import Config
 
@@ -33,7 +33,8 @@ Kind = Literal["text", "number", "bool", "choice", "address", "network", "moment
 _SPELLED = {
     "dns": "DNS", "dnssec": "DNSSEC", "ech": "ECH", "icmp": "ICMP", "ipv4": "IPv4", "lan": "LAN",
     "macs": "MAC addresses", "mib": "MiB", "pac": "PAC", "tcp": "TCP", "tls": "TLS", "udp": "UDP",
-    "urls": "URLs", "wan": "WAN", "http": "HTTP", "socks": "SOCKS",
+    "urls": "URLs", "wan": "WAN", "http": "HTTP", "socks": "SOCKS", "vlan": "VLAN", "mtu": "MTU",
+    "ntp": "NTP", "dhcpv6": "DHCPv6", "pref64": "PREF64",
 }  # fmt: skip
 _NO_HELP = re.compile(r"(noqa|type:|fmt:)")
 
@@ -124,7 +125,7 @@ def _field_shape(info: FieldInfo) -> _Shape:
 def _comments() -> dict[tuple[str, str], str]:
     """The comment above and behind each field, by class and field."""
     found: dict[tuple[str, str], str] = {}
-    for module in (schema, rules):
+    for module in (schema, sides, rules):
         source = inspect.getsource(module)
         lines = source.splitlines()
         comments = {

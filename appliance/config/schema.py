@@ -5,8 +5,8 @@ The models are the edge: the data path gets slotted, compiled values made from t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -22,7 +22,6 @@ from appliance.config.fields import (
     HostPattern,
     InterfaceName,
     LabelName,
-    LanNetwork,
     Port,
     PrefixNetwork,
     Section,
@@ -32,6 +31,17 @@ from appliance.config.fields import (
     valid_pseudonym,
 )
 from appliance.config.rules import Device, Limit, NameList, Policy, Rule, Schedule, policy_checks
+from appliance.config.sides import (
+    MAX_LANS,
+    MAX_ROUTES,
+    Hosts,
+    Lan,
+    Route,
+    Segment,
+    Wan,
+    route_findings,
+    side_findings,
+)
 from appliance.dataplane import MAX_WORKERS
 
 DNS_PORT = 53
@@ -52,38 +62,6 @@ class System(Section):
     hostname: HostName = "isthmus"
     # By which schedules and days are counted.
     timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
-
-
-class Wan(Section):
-    """The IPv4 side."""
-
-    # The port, by its name; "auto": the first wired one.
-    interface: InterfaceName = "auto"
-    mode: Literal["dhcp", "static"] = "dhcp"  # where the box has its IPv4 address from
-    address: IPv4Interface | None = None  # with its prefix length: 192.0.2.2/24
-    gateway: IPv4Address | None = None  # the router to the IPv4 world, inside that network
-
-    @model_validator(mode="after")
-    def _static_is_whole(self) -> Wan:
-        if self.mode == "static":
-            if self.address is None or self.gateway is None:
-                raise ValueError("static mode needs both address and gateway")
-            if self.gateway not in self.address.network:
-                raise ValueError(f"the gateway {self.gateway} is not inside {self.address.network}")
-        elif self.address is not None or self.gateway is not None:
-            raise ValueError('address and gateway belong to mode = "static"; DHCP brings its own')
-        return self
-
-
-class Lan(Section):
-    """The IPv6 side. The box is ::1 of the prefix."""
-
-    interface: InterfaceName = "auto"  # the port, by its name; "auto": the first wired one that is left
-    # "generated": a random ULA (RFC 4193), made at the first boot and kept.
-    prefix: Literal["generated"] | LanNetwork = "generated"
-    # IPv4 clients of published services appear to the servers with their address in this prefix
-    # (RFC 6052). The LAN's routers have to send it to the box.
-    client_prefix: PrefixNetwork | None = None
 
 
 class Translation(Section):
@@ -343,6 +321,8 @@ class Config(Section):
     system: System = System()
     wan: Wan = Wan()
     lan: Lan = Lan()
+    segment: Annotated[tuple[Segment, ...], Field(max_length=MAX_LANS - 1)] = ()
+    route: Annotated[tuple[Route, ...], Field(max_length=MAX_ROUTES)] = ()
     translation: Annotated[tuple[Translation, ...], Field(min_length=1, max_length=64)] = Field(
         default_factory=_one_prefix
     )
@@ -366,18 +346,24 @@ class Config(Section):
     def cross_checks(self) -> list[tuple[str, str, str]]:
         """What no single table can see: (path, message, hint) for each contradiction."""
         found: list[tuple[str, str]] = []
-        if self.wan.interface == self.lan.interface and self.wan.interface != "auto":
-            found.append(("lan.interface", f"“{self.lan.interface}” is the WAN already: the two differ"))
         networks = [entry.prefix for entry in self.translation]
         for index, network in enumerate(networks):
             for other in networks[:index]:
                 if network.overlaps(other):
                     found.append((f"translation[{index}].prefix", f"{network} overlaps {other}"))
-            if isinstance(self.lan.prefix, IPv6Network) and network.overlaps(self.lan.prefix):
-                found.append(("lan.prefix", f"{self.lan.prefix} overlaps the translation prefix {network}"))
         found += self._published_checks()
         plain = [(path, message, "") for path, message in found]
-        return [*plain, *self._explicit_checks(), *policy_checks(self)]
+        return [
+            *plain,
+            *side_findings(self.wan, self.lan, self.segment, networks),
+            *route_findings(self.route, self.wan, [(n, one.prefix) for n, one in self.lans()], networks),
+            *self._explicit_checks(),
+            *policy_checks(self),
+        ]
+
+    def lans(self) -> list[tuple[str, Hosts]]:
+        """Every LAN with its name; the first is [lan], which has none of its own: "lan"."""
+        return [("lan", self.lan), *((one.name, one) for one in self.segment)]
 
     def _explicit_checks(self) -> list[tuple[str, str, str]]:
         return [*self._listener_checks(), *self._account_checks()]
@@ -461,6 +447,15 @@ def endpoint_of(text: str) -> tuple[str, int]:
     """Address and port of a validated endpoint."""
     host, _separator, port = text.rpartition(":")
     return host[1:-1], int(port)
+
+
+def resolved(config: Config, prefixes: Mapping[str, IPv6Network]) -> Config:
+    """The configuration with the prefixes that the box made, by the LANs' names, in their places."""
+    lan = config.lan.model_copy(update={"prefix": prefixes.get("lan", config.lan.prefix)})
+    segments = tuple(
+        one.model_copy(update={"prefix": prefixes.get(one.name, one.prefix)}) for one in config.segment
+    )
+    return config.model_copy(update={"lan": lan, "segment": segments})
 
 
 def lan_address(prefix: IPv6Network) -> IPv6Address:

@@ -22,6 +22,7 @@ from appliance.config.paths import Plain
 from appliance.config.schema import as_plain
 from appliance.control.disk import PRIVATE_FOLDER, put
 from appliance.control.drafting import Drafting, View
+from appliance.control.sides import Sides
 from appliance.errors import IsthmusError
 from appliance.system.passwords import MIN_LENGTH, PasswordTooWeakError
 
@@ -104,10 +105,18 @@ class Backups:
                 "config": self._drafting.active_text(),
                 # So that a generated one is the same on another box.
                 "lan_prefix": self._drafting.lan_prefix(),
+                "segment_prefixes": self._segment_prefixes(),
                 "identity": files,
             },
             passphrase,
         )
+
+    def _segment_prefixes(self) -> dict[str, str]:
+        """Those that the box made, by the LANs' names."""
+        sides = Sides(self._state)
+        names = [one["name"] for one in self._drafting.active()[1].get("segment", ())]
+        made = ((name, sides.resolve(name, "generated")) for name in names)
+        return {name: str(prefix) for name, prefix in made if prefix is not None}
 
     def restore(self, author: str, data: bytes, passphrase: str, identity: bool) -> View:
         """The backup's configuration as the author's candidate; with ``identity`` its files, at once.
@@ -121,6 +130,12 @@ class Backups:
         prefix = found.get("lan_prefix")
         if config["lan"]["prefix"] == "generated" and isinstance(prefix, str):
             config["lan"]["prefix"] = prefix
+        told = found.get("segment_prefixes")
+        made = told if isinstance(told, dict) else {}
+        for segment in config["segment"]:
+            prefix = made.get(segment["name"])
+            if segment["prefix"] == "generated" and isinstance(prefix, str):
+                segment["prefix"] = prefix
         with self._drafting.line:
             view = self._drafting.replace(author, config)
             if identity:

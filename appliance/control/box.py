@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
-import secrets
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv6Network
 from pathlib import Path
@@ -16,15 +16,17 @@ from typing import Any
 
 from appliance import __version__
 from appliance.config import Config, dump, load
-from appliance.config.schema import lan_address, without_passwords
+from appliance.config.schema import lan_address, resolved, without_passwords
+from appliance.config.sides import device_name
 from appliance.control.client import ControlError, call
 from appliance.control.disk import PRIVATE, put
 from appliance.control.updates import Updates
+from appliance.control.sides import Sides, absent, lan_states, role_of, vlans
 from appliance.dataplane import worker_count
 from appliance.errors import ConfigError, IsthmusError, Problem
 from appliance.network import observe
 from appliance.network.apply import Applier, run_tool, write_atomically
-from appliance.network.plan import Facts, Step, plan
+from appliance.network.plan import Facts, Step, plan, route_device
 from appliance.system import certificates, health
 from appliance.system.passwords import Passwords
 
@@ -36,6 +38,9 @@ PROXY_GROUP = "isthmus-proxy"
 PROXY_TIMEOUT = 6.0
 # For the history's: it answers between two batches.
 HISTORY_TIMEOUT = 2.0
+# How often the routers of routes are looked for. Rarer, and one that fails shows late; a neighbour that does
+# not answer is asked three times by each.
+ROUTER_INTERVAL = 15.0
 # How often the certificate's dates are looked at, by the wall clock: one that jumps is a reason to look.
 CERTIFICATE_INTERVAL = 3_600.0
 _NO_COUNTERS = {
@@ -46,9 +51,8 @@ _NO_COUNTERS = {
 _NO_PASSWORDS = {"right": 0, "wrong": 0, "locked": 0, "busy": 0, "failed": 0}
 
 
-def generate_prefix() -> IPv6Network:
-    """A random unique local /64: RFC 4193 section 3.2.1's 40 bits, and subnet 0 is left to the operator."""
-    return IPv6Network((b"\xfd" + secrets.token_bytes(5) + b"\0\1" + bytes(8), 64))
+# Of a LAN's devices: nothing of an earlier configuration stays.
+NOTHING: Mapping[str, object] = {}
 
 
 class Box:
@@ -63,16 +67,20 @@ class Box:
         self.certificate_problems: list[Problem] = []
         self.config = Config()
         self.facts: Facts | None = None
+        self.roles: observe.Roles | None = None
         self.network_problem: str | None = None  # why the plan is not in force, in words
         self.passwords = Passwords(state / "console-users.json")
         self.updates = Updates(state, runtime)
+        self.sides = Sides(state)
         self._applier = Applier(runtime)
         self._applied: object = None
+        self._missing: frozenset[tuple[str, str]] = frozenset()  # ports that it is known to do without
         self._told: Config | None = None  # what the proxy works by
         self._kept = False
         self._certificate_judged = 0.0
         self._last_good = state / "config.last-good.toml"
         self._started = time.monotonic()
+        self._routers_asked = -ROUTER_INTERVAL
 
     # -- configuration -------------------------------------------------------------------------
 
@@ -96,60 +104,62 @@ class Box:
         group = -1
         with contextlib.suppress(KeyError):  # by hand there is no such user
             group = grp.getgrnam(PROXY_GROUP).gr_gid
-        write_atomically(self.runtime / "proxy.toml", dump(self.config), GROUP_READABLE, group)
-        public = dump(without_passwords(self.config))
+        whole = resolved(self.config, self.sides.prefixes(self.config))
+        write_atomically(self.runtime / "proxy.toml", dump(whole), GROUP_READABLE, group)
+        public = dump(without_passwords(whole))
         write_atomically(self.runtime / "config.toml", public, GROUP_READABLE)
 
     def generated_prefix(self) -> IPv6Network | None:
         """The LAN prefix that was made here; None where none was yet."""
-        try:
-            return IPv6Network((self.state / "lan-prefix").read_text().strip())
-        except (OSError, ValueError):
-            return None
-
-    def lan_prefix(self) -> IPv6Network:
-        """The LAN's prefix; a generated one is made once and kept."""
-        if isinstance(self.config.lan.prefix, IPv6Network):
-            return self.config.lan.prefix
-        prefix = self.generated_prefix()
-        if prefix is None:
-            prefix = generate_prefix()
-            write_atomically(self.state / "lan-prefix", f"{prefix}\n")
-        return prefix
+        return self.sides.generated()
 
     # -- the network ---------------------------------------------------------------------------
 
-    def steps(self) -> list[Step]:
-        """The plan for now; PortError when a port is missing."""
-        wan, lan = observe.roles(self.config.wan.interface, self.config.lan.interface)
+    def steps(self, leaving: Mapping[str, object] = NOTHING) -> list[Step]:
+        """The plan for now; PortError when a port is missing that the box was to choose.
+
+        ``leaving``: the prefixes of an unconfirmed commit's predecessor, by LAN: their addresses stay.
+        """
+        self.roles = roles = observe.roles(self.config)
+        wan = device_name(roles.wan, self.config.wan.vlan)
+        lans = self.sides.lans(self.config, roles, leaving, time.monotonic())
         self.facts = Facts(
-            lan=lan,
+            lans=lans,
             wan=wan,
-            lan_prefix=self.lan_prefix(),
             upstreams=self.config.dns.upstreams or self._lease_dns(wan),
             workers=worker_count(self.config.proxy.workers, observe.cpus()),
             has_networkd=self.networkd,
             has_tun=observe.has_tun(),
+            vlans=vlans(self.config, roles),
+            absent=absent(self.config, roles),
         )
         return plan(self.config, self.facts)
 
     @staticmethod
     def _lease_dns(wan: str) -> Any:
-        return observe.lease_dns(socket.if_nametoindex(wan))
+        return observe.lease_dns(_index(wan))
 
-    def apply(self) -> None:
+    def apply(self, leaving: Mapping[str, object] = NOTHING, strict: bool = False) -> None:
         """Make the network what the configuration says; IsthmusError when that fails.
 
-        Nothing is done where the plan is the one in force.
+        Nothing is done where the plan is the one in force. A port that is named and not there keeps nothing
+        else from being applied, and is an error afterwards; with ``strict``, unless it was missing before,
+        it is one before anything is done.
         """
-        steps = self.steps()
-        assert self.facts is not None
+        steps = self.steps(leaving)
+        assert self.facts is not None and self.roles is not None
+        missing = frozenset(self.roles.missing)
+        if strict and not missing <= self._missing:
+            raise observe.missing_ports(self.roles.missing)
+        self._missing = missing
         # A port that was pulled and put back has a new index, and has lost what was set on it.
-        wanted = (steps, socket.if_nametoindex(self.facts.lan), socket.if_nametoindex(self.facts.wan))
-        if wanted != self._applied:
+        devices = sorted({self.facts.wan, *(lan.device for lan in self.facts.lans), *self.roles.lans})
+        if (steps, [_index(name) for name in devices]) != self._applied:
             self._applied = None
             self._applier.apply(steps)
-            self._applied = wanted
+            # VLANs are there only now.
+            self._applied = steps, [_index(name) for name in devices]
+            self.sides.applied(self.config, self.facts, time.monotonic())
             self._kept = False
             if "unbound.conf" in self._applier.changed and self.networkd:
                 # At the first boot it is not running yet, and starts with this file.
@@ -173,6 +183,8 @@ class Box:
             self._kept = True
         elif abs(time.time() - self._certificate_judged) > CERTIFICATE_INTERVAL:
             self._keep_certificate(self.facts)
+        if missing:
+            raise observe.missing_ports(self.roles.missing)
         self.network_problem = None
 
     def _keep(self, facts: Facts) -> None:
@@ -183,7 +195,8 @@ class Box:
 
     def _keep_certificate(self, facts: Facts) -> None:
         """The certificates fit the names and the time, and the proxy has what it is to serve."""
-        names = certificates.Names(self.config.system.hostname, lan_address(facts.lan_prefix))
+        own, *others = (lan_address(prefix) for lan in facts.lans for prefix in (lan.prefix, *lan.leaving))
+        names = certificates.Names(self.config.system.hostname, own, tuple(others))
         now = time.time()
         moment = datetime.fromtimestamp(now, UTC)
         folder = self.state / "tls"
@@ -200,10 +213,13 @@ class Box:
             self.ask_proxy("Reload")
         self._certificate_judged = now
 
-    def refresh(self) -> None:
-        """Follow what changes by itself: the ports, the DHCP lease. What fails becomes a health issue."""
+    def refresh(self, leaving: Mapping[str, object] = NOTHING, strict: bool = False) -> None:
+        """Follow what changes by itself: the ports, the DHCP lease. What fails becomes a health issue.
+
+        The arguments are those of ``apply``.
+        """
         try:
-            self.apply()
+            self.apply(leaving, strict)
         except (IsthmusError, OSError) as error:
             # OSError: the disk is full, or a port went between two looks at it
             words = (
@@ -215,6 +231,27 @@ class Box:
             if problem != self.network_problem:
                 print(f"isthmus-control: {problem}", file=sys.stderr)
             self.network_problem = problem
+        self._ask_routers()
+
+    def _routers(self) -> list[tuple[str, str, str]]:
+        """(what it is, address, device) of each router that the configuration counts on."""
+        facts = self.facts
+        if facts is None:
+            return []
+        found = [
+            (f"route “{route.name}”", str(route.via), route_device(self.config, facts, route))
+            for route in self.config.route
+        ]
+        if self.config.wan.gateway is not None:
+            found.insert(0, ("the WAN", str(self.config.wan.gateway), facts.wan))
+        return [one for one in found if one[2] and one[2] not in facts.absent]
+
+    def _ask_routers(self) -> None:
+        """Have the kernel look for them now and then: it only knows of those that something was sent to."""
+        now = time.monotonic()
+        if now - self._routers_asked > ROUTER_INTERVAL:
+            self._routers_asked = now
+            observe.ask_routers([(via, device) for _what, via, device in self._routers()])
 
     def end_console_sessions(self) -> None:
         """Sign everybody out of the console, whose sessions live as long as its process."""
@@ -251,10 +288,11 @@ class Box:
         by_name = {port.name: port for port in ports}
         facts = self.facts
         wan_name = facts.wan if facts else self.config.wan.interface
-        lan_name = facts.lan if facts else self.config.lan.interface
+        lan_name = facts.lans[0].device if facts else self.config.lan.interface
         wan, lan = by_name.get(wan_name), by_name.get(lan_name)
         wan_address = next((a for a in wan.addresses if ":" not in a), None) if wan else None
-        own = str(lan_address(facts.lan_prefix)) if facts else None
+        own = str(lan_address(facts.lans[0].prefix)) if facts else None
+        lans = lan_states(self.config, facts)
         servers = [str(address) for address in (facts.upstreams if facts else ())]
         checks = [
             health.configuration(self.problems),
@@ -262,6 +300,17 @@ class Box:
             *health.certificates(self.certificate_problems),
             health.port("lan", lan_name, lan is not None, bool(lan and lan.carrier)),
             health.port("wan", wan_name, wan is not None, bool(wan and wan.carrier)),
+            *(
+                health.segment(
+                    one["name"],
+                    one["device"],
+                    one["device"] in by_name,
+                    one["device"] in by_name and by_name[one["device"]].carrier,
+                )
+                for one in lans[1:]
+            ),
+            *health.strangers(self.runtime / "lan" / "status.json"),
+            *health.routers(observe.silent_routers(self._routers())),
             health.wan_address(wan_address, gateway),
             health.proxy(proxy),
             *health.devices(facts is None or facts.has_tun),
@@ -284,8 +333,9 @@ class Box:
             "time": time.time(),
             "uptime": _uptime(),
             "lan_interface": lan_name,
-            "lan_prefix": str(facts.lan_prefix) if facts else None,
+            "lan_prefix": str(facts.lans[0].prefix) if facts else None,
             "lan_address": own,
+            "lans": lans,
             "wan_interface": wan_name,
             "wan_address": wan_address,
             "wan_gateway": gateway,
@@ -294,7 +344,7 @@ class Box:
             "ports": [
                 {
                     "name": port.name,
-                    "role": "lan" if port.name == lan_name else "wan" if port.name == wan_name else "unused",
+                    "role": role_of(port.name, facts, self.roles),
                     "carrier": port.carrier,
                     "speed_mbit": port.speed_mbit,
                     "addresses": list(port.addresses),
@@ -329,6 +379,14 @@ def _published(config: Config, targets: list[dict[str, Any]]) -> list[dict[str, 
         }
         for service in config.published
     ]
+
+
+def _index(name: str) -> int:
+    """The device's index; 0 where there is none of that name."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
 
 
 def _uptime() -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
@@ -72,6 +72,7 @@ class Commits:
         self.line = self.drafting.line
         self._apply = apply
         self._generated = generated
+        self._leaving: tuple[int, Mapping[str, object]] = (0, {})
         self._places: dict[int, tuple[str, int] | None] = {}
 
     # -- looking ---------------------------------------------------------------------------------
@@ -86,6 +87,25 @@ class Commits:
         urls = [self._console(number) for number in (pending.back_to, pending.revision)]
         remaining = self.revisions.remaining() or 0.0
         return Waiting(record, pending.back_to, pending.deadline.wall, remaining, urls[0], urls[1])
+
+    def leaving(self) -> Mapping[str, object]:
+        """The LANs' prefixes, by name, of what an unconfirmed commit may be rolled back to; else none.
+
+        For the thread that applies: it waits for nobody.
+        """
+        ledger = self.revisions.ledger
+        pending = ledger.pending
+        if pending is None or not pending.by_hand or ledger.phase is not Phase.UNCONFIRMED:
+            return {}
+        if self._leaving[0] != pending.revision:
+            text = self.revisions.text(pending.back_to)
+            try:
+                before = parse(text) if text is not None else None
+            except ConfigError:
+                before = None
+            lans = before.lans() if before is not None else []
+            self._leaving = pending.revision, {name: str(lan.prefix) for name, lan in lans}
+        return self._leaving[1]
 
     def _console(self, number: int) -> str | None:
         """Where the console is by this revision. Asked for every other second while a commit waits."""

@@ -111,7 +111,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         commits.adopt()
         if not revisions.ledger.active:  # the file has mistakes, and the last good one is in force
             revisions.adopt(dump(box.config), BY_HAND, "The last good configuration", 0)
-    box.refresh()  # a missing port is shown as a health issue; the box waits for it
+    box.refresh(commits.leaving())  # a missing port is shown as a health issue; the box waits for it
     path = box.runtime / "control.sock"
 
     def renew() -> None:
@@ -150,7 +150,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
                 problem = _reread(box)
             if by_hand and commits.adopt(wait=False):
                 asked.discard(signal.SIGHUP)
-            box.refresh()
+            box.refresh(commits.leaving(), strict=bool(waiting))
             if problem is None and box.network_problem != before:
                 problem = box.network_problem  # which this change brought
             for one in waiting:

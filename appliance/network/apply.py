@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pwd
 import re
@@ -24,7 +25,19 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from appliance.dataplane import MARK_TUN_BASE, MAX_WORKERS, TUN_MTU, tun_table
 from appliance.errors import IsthmusError
-from appliance.network.plan import AddAddress, Firewall, LocalDelivery, MakeTun, SetHostname, Step, WriteFile
+from appliance.network.plan import (
+    FILE_PREFIX,
+    AddAddress,
+    AddRoute,
+    Firewall,
+    KeepOnly,
+    LocalDelivery,
+    MakeTun,
+    MakeVlan,
+    SetHostname,
+    Step,
+    WriteFile,
+)
 
 NETWORKD_FOLDER = Path("/run/systemd/network")
 PROXY_USER = "isthmus-proxy"
@@ -35,6 +48,7 @@ _TUNSETPERSIST = 0x400454CB
 _TUNSETOWNER = 0x400454CC
 _IFF_TUN_NO_PI = 0x1001
 _RULE_PRIORITY = 1_000
+_IFA_F_DEPRECATED = 0x20
 _KERNEL_SETTINGS = {
     # The way from the LAN into a TUN is forwarding.
     Path("/proc/sys/net/ipv6/conf/all/forwarding"): "1",
@@ -117,7 +131,7 @@ class Applier:
                         run_tool("networkctl", "reload")
                     self._take(route, step, undo)
                 undo.pop_all()
-            self._remove_old_addresses(steps)
+            self._remove_old(steps)
         except (OSError, NetlinkError) as error:
             raise ApplyError(f"the network could not be changed: {error}") from None
 
@@ -131,10 +145,19 @@ class Applier:
             case WriteFile(name=name, text=text):
                 if self._write(self._runtime / name, text, undo):
                     self.changed.add(name)
-            case AddAddress(interface=interface, address=address):
-                if not _has_address(route, interface, address):
-                    run_tool("ip", "addr", "replace", address, "dev", interface, "nodad")
-                    _later(undo, run_tool, "ip", "addr", "del", address, "dev", interface)
+            case KeepOnly(names=names):
+                for path in sorted(NETWORKD_FOLDER.glob(f"{FILE_PREFIX}*")):
+                    if path.name not in names:
+                        self._remove(path, undo)
+            case MakeVlan(name=name, port=port, vlan=vlan):
+                self._vlan(route, name, port, vlan, undo)
+            case AddAddress(interface=interface, address=address, leaving=leaving):
+                if _has_address(route, interface, address) is not leaving:
+                    self._address(route, interface, address, leaving, undo)
+            case AddRoute():
+                if not _has_route(step):
+                    run_tool("ip", *_route_words(step, "replace"))
+                    _later(undo, run_tool, "ip", *_route_words(step, "del"))
             case LocalDelivery(mark=mark, table=table):
                 self._rule(route, mark, table, undo)
                 run_tool("ip", "-6", "route", "replace", "local", "::/0", "dev", "lo", "table", str(table))
@@ -148,18 +171,60 @@ class Applier:
                         _set_kernel(path, value, undo)
                 run_tool("nft", "-f", "-", text=text)
 
-    def _remove_old_addresses(self, steps: Iterable[Step]) -> None:
-        """Those that were set here, also by a run before this one, and that no step sets any more."""
-        path = self._runtime / "addresses"
-        before = path.read_text().splitlines() if path.exists() else []
-        now = [f"{step.address} {step.interface}" for step in steps if isinstance(step, AddAddress)]
-        for line in before:
-            if line not in now:
-                address, _space, interface = line.partition(" ")
-                with contextlib.suppress(ApplyError):  # the port is gone, and its addresses with it
-                    run_tool("ip", "addr", "del", address, "dev", interface)
-        if now or before:
-            write_atomically(path, "".join(f"{line}\n" for line in now))
+    def _remove_old(self, steps: Iterable[Step]) -> None:
+        """What was made here, also by a run before this one, and what no step makes any more."""
+        made: dict[str, list[tuple[str, ...]]] = {"routes": [], "addresses": [], "vlans": []}
+        for step in steps:
+            match step:
+                case AddAddress(interface=interface, address=address):
+                    made["addresses"].append((address, interface))
+                case AddRoute(to=to, via=via, interface=interface, metric=metric):
+                    made["routes"].append((to, via, str(metric), interface))
+                case MakeVlan(name=name):
+                    made["vlans"].append((name,))
+        for kind, now in made.items():
+            path = self._runtime / kind
+            before = [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
+            for old in before:
+                if old not in [tuple(word for word in one if word) for one in now]:
+                    with contextlib.suppress(ApplyError):  # the port is gone, and what was on it too
+                        run_tool("ip", *_removal(kind, old))
+            if now or before:
+                write_atomically(path, "".join(f"{' '.join(one).rstrip()}\n" for one in now))
+
+    def _remove(self, path: Path, undo: ExitStack) -> None:
+        text = path.read_text()
+        path.unlink()
+        self.changed.add("networkd")
+        _later(undo, write_atomically, path, text)
+
+    @staticmethod
+    def _address(route: IPRoute, interface: str, address: str, leaving: bool, undo: ExitStack) -> None:
+        before = _has_address(route, interface, address)
+        words = ("ip", "addr", "replace", address, "dev", interface, "nodad", "preferred_lft")
+        run_tool(*words, "0" if leaving else "forever")
+        if before is None:
+            _later(undo, run_tool, "ip", "addr", "del", address, "dev", interface)
+        else:
+            _later(undo, run_tool, *words, "0" if before else "forever")
+
+    @staticmethod
+    def _vlan(route: IPRoute, name: str, port: str, vlan: int, undo: ExitStack) -> None:
+        parent = if_nametoindex(port)
+        present = route.link_lookup(ifname=name)
+        if present:
+            (link,) = route.get_links(present[0])
+            info = link.get_attr("IFLA_LINKINFO")
+            if info is None or info.get_attr("IFLA_INFO_KIND") != "vlan":
+                raise ApplyError(f"there is a port “{name}” that is no VLAN", "Take another VLAN or port.")
+            if link.get_attr("IFLA_LINK") != parent:  # the port was pulled, and is another one now
+                route.link("del", index=present[0])
+                present = []
+        if not present:
+            run_tool("ip", "link", "set", port, "up")
+            run_tool("ip", "link", "add", "link", port, "name", name, "type", "vlan", "id", str(vlan))
+            _later(undo, run_tool, "ip", "link", "del", name)
+        run_tool("ip", "link", "set", name, "up")
 
     @staticmethod
     def _write(path: Path, text: str, undo: ExitStack) -> bool:
@@ -241,12 +306,41 @@ def _later(undo: ExitStack, action: Callable[..., object], *words: Any, **named:
     undo.callback(take_back)
 
 
-def _has_address(route: IPRoute, interface: str, address: str) -> bool:
+def _has_address(route: IPRoute, interface: str, address: str) -> bool | None:
+    """Whether the address is deprecated; None where the interface does not have it."""
     wanted = IPv6Interface(address)
+    for message in route.get_addr(family=AF_INET6, index=if_nametoindex(interface)):
+        same = IPv6Address(message.get_attr("IFA_ADDRESS")) == wanted.ip
+        if same and message["prefixlen"] == wanted.network.prefixlen:
+            return bool(message["flags"] & _IFA_F_DEPRECATED)
+    return None
+
+
+def _removal(kind: str, words: tuple[str, ...]) -> tuple[str, ...]:
+    """What ``ip`` is told to remove what the line of a file holds."""
+    match kind, words:
+        case "routes", (to, via, metric, *interface):
+            return _route_words(AddRoute(to, via, "".join(interface), int(metric)), "del")
+        case "addresses", (address, interface):
+            return "addr", "del", address, "dev", interface
+    return "link", "del", words[0]
+
+
+def _route_words(step: AddRoute, verb: str) -> tuple[str, ...]:
+    port = ("dev", step.interface) if step.interface else ()
+    return ("route", verb, step.to, "via", step.via, *port, "metric", str(step.metric), "proto", "static")
+
+
+def _has_route(step: AddRoute) -> bool:
+    family = "-6" if ":" in step.to else "-4"
+    found = json.loads(
+        run_tool("ip", "-j", family, "route", "show", "exact", step.to, "proto", "static") or "[]"
+    )
     return any(
-        IPv6Address(message.get_attr("IFA_ADDRESS")) == wanted.ip
-        and message["prefixlen"] == wanted.network.prefixlen
-        for message in route.get_addr(family=AF_INET6, index=if_nametoindex(interface))
+        one.get("gateway") == step.via
+        and one.get("metric") == step.metric
+        and step.interface in ("", one.get("dev"))
+        for one in found
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from appliance.config.schema import Config
 from appliance.dataplane import (
     MARK_LOCAL,
@@ -23,19 +25,37 @@ _ICMPV6_TO_WORKER = (
 
 
 def _own_ports(config: Config) -> list[int]:
-    """TCP ports of the box's own on the LAN: the console's and the explicit proxy's."""
+    """TCP ports of the explicit proxy's, on every LAN."""
     explicit = config.explicit
-    found = {config.console.port, *(listener.port for listener in explicit.listeners)}
+    found = {listener.port for listener in explicit.listeners}
     return sorted(found | ({explicit.pac_port} if explicit.pac_port else set()))
 
 
-def ruleset(config: Config, lan: str, wan: str, workers: int, has_tun: bool = True) -> str:
+def _named(devices: Sequence[str]) -> str:
+    """What nft compares a device with: one name, or a set of them."""
+    names = ", ".join(f'"{device}"' for device in devices)
+    return names if len(devices) == 1 else f"{{ {names} }}"
+
+
+def ruleset(config: Config, lans: Sequence[str], wan: str, workers: int, has_tun: bool = True) -> str:
     """One nft transaction that replaces the table ``inet isthmus`` whole.
 
-    Without TUN devices SYNs go to the workers' listeners at once, and ping is refused.
+    ``lans``: each LAN's device, in the order of ``Config.lans``. Without TUN devices SYNs go to the workers'
+    listeners at once, and ping is refused.
     """
+    lan = _named(lans)
+    from_lans = "".join(f'"{device}" : goto from_lan, ' for device in lans)[:-2]
+    console = _named(
+        [lans[0], *(device for device, one in zip(lans[1:], config.segment, strict=True) if one.console)]
+    )
+    asking = [device for device, (_name, one) in zip(lans, config.lans(), strict=True) if one.dhcpv6]
+    # DHCPv6, from the link alone (RFC 8415 section 7.2).
+    asked = f"    iifname {_named(asking)} ip6 saddr fe80::/10 udp dport 547 accept\n" if asking else ""
+    # With several LANs nobody passes for a host of another: what a rule says of it would hold for both.
+    honest = "    ip6 daddr @prefixes fib saddr . iif oif missing drop\n" if len(lans) > 1 else ""
     prefix_set = ", ".join(str(entry.prefix) for entry in config.translation)
     ports = ", ".join(str(port) for port in _own_ports(config))
+    own = f"    iifname {lan} tcp dport {{ {ports} }} accept\n" if ports else ""
     client_prefix = config.lan.client_prefix
     # Answers to sessions that are shown to servers with the client's own address inside this prefix.
     divert_clients = (
@@ -71,8 +91,8 @@ socket transparent 1 meta mark set {MARK_LOCAL} accept"""
     devices = ", ".join(f'"{tun_name(worker)}"' for worker in tuns)
     between = (
         f"""
-    iifname "{lan}" oifname {{ {devices} }} accept
-    iifname {{ {devices} }} oifname "{lan}" accept"""
+    iifname {lan} oifname {{ {devices} }} accept
+    iifname {{ {devices} }} oifname {lan} accept"""
         if has_tun
         else ""
     )
@@ -104,7 +124,7 @@ table inet {TABLE} {{
   # The sockets are the state of TCP and of what the proxy sends: conntrack would keep it twice.
   chain prerouting {{
     type filter hook prerouting priority raw; policy accept
-    iifname vmap {{ "{lan}" : goto from_lan{by_device} }}
+    iifname vmap {{ {from_lans}{by_device} }}
     meta l4proto tcp notrack accept
     meta nfproto ipv4 meta l4proto udp goto from_origins
     iifname "lo" notrack
@@ -122,14 +142,14 @@ table inet {TABLE} {{
     meta l4proto tcp notrack accept
     meta l4proto udp meta mark {MARK_WAN} notrack accept
     # A client that forged its address reaches by the answers neither the WAN nor the box itself.
-    meta mark {MARK_TO_CLIENT} oifname "{lan}" notrack accept
+    meta mark {MARK_TO_CLIENT} oifname {lan} notrack accept
     meta mark {MARK_TO_CLIENT} drop
     oifname "lo" notrack
     ip6 saddr {untracked} notrack
   }}
 {from_workers}{chains}
   chain from_lan {{
-    meta l4proto udp ip6 daddr {prefixes} notrack {_by_client("udp", workers)}
+{honest}    meta l4proto udp ip6 daddr {prefixes} notrack {_by_client("udp", workers)}
     ip6 daddr {prefixes} goto to_prefix{divert_clients}
     meta l4proto tcp notrack
   }}
@@ -155,17 +175,17 @@ table inet {TABLE} {{
     icmp type {{ destination-unreachable, time-exceeded }} @th,136,8 17 accept
     iifname "lo" accept
     ct state established,related accept
-    iifname "{lan}" meta l4proto icmpv6 accept
-    iifname "{lan}" meta l4proto {{ tcp, udp }} th dport 53 accept
-    iifname "{lan}" tcp dport {{ {ports} }} accept
-    iifname "{lan}" meta l4proto udp socket mark {MARK_WAN} accept
-    iifname "{lan}" meta nfproto ipv6 meta l4proto tcp reject with tcp reset
+    iifname {lan} meta l4proto icmpv6 accept
+    iifname {lan} meta l4proto {{ tcp, udp }} th dport 53 accept
+    iifname {console} tcp dport {config.console.port} accept
+{own}{asked}    iifname {lan} meta l4proto udp socket mark {MARK_WAN} accept
+    iifname {lan} meta nfproto ipv6 meta l4proto tcp reject with tcp reset
 {published}    iifname "{wan}" counter drop
   }}
 
   chain forward {{
     type filter hook forward priority filter; policy drop{between}
-    iifname "{lan}" meta nfproto ipv6 reject with icmpv6 no-route
+    iifname {lan} meta nfproto ipv6 reject with icmpv6 no-route
   }}
 }}
 """

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
-from socket import AF_INET, if_nameindex
+from socket import AF_INET, if_nameindex, if_nametoindex
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
+from appliance.config.schema import Config
+from appliance.config.sides import AUTO
 from appliance.errors import IsthmusError
 
 _TUNGETFEATURES = 0x800454CF
+_NTF_USE = 0x01
+_NUD_FAILED = 0x20
 SYS_NET = Path("/sys/class/net")
 LEASES = Path("/run/systemd/netif/leases")
 SYSTEMD = Path("/run/systemd/system")
@@ -51,22 +58,47 @@ def wired_ports() -> list[str]:
     return [name for _slot, name in sorted(found)]
 
 
-def roles(wan: str, lan: str) -> tuple[str, str]:
-    """The two interfaces' names, "auto" resolved: the first wired ports, WAN before LAN."""
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The port of each side, "auto" resolved; ``lans`` as ``Config.lans``. ``missing``: (setting, port)."""
+
+    wan: str
+    lans: tuple[str, ...]
+    missing: tuple[tuple[str, str], ...]
+
+
+def roles(config: Config) -> Roles:
+    """Which port is whose: of those that are left, the first wired ones, WAN before LAN.
+
+    PortError where none is left for one of the two. A port that is named and not there is in ``missing``.
+    """
     present = {name for _index, name in if_nameindex()}
-    for role, name in (("wan", wan), ("lan", lan)):
-        if name != "auto" and name not in present:
-            names = ", ".join(sorted(present - {"lo"})) or "none"
-            raise PortError(f"{role}.interface: there is no port “{name}”", f"Ports here: {names}.")
-    free = [name for name in wired_ports() if name not in (wan, lan)]
-    chosen = []
-    for role, name in (("wan", wan), ("lan", lan)):
-        if name == "auto":
+    sides = [("wan", config.wan.interface), ("lan", config.lan.interface)]
+    sides += [(f"segment.{one.name}", one.interface) for one in config.segment]
+    named = {interface for _side, interface in sides} - {AUTO}
+    free = [name for name in wired_ports() if name not in named]
+    chosen: list[str] = []
+    for side, interface in sides:
+        if interface == AUTO and side.startswith("segment."):
+            interface = chosen[1]  # its VLAN is on the LAN's
+        elif interface == AUTO:
             if not free:
-                raise PortError(f"{role}.interface: no wired port is left for it", "The box needs two.")
-            name = free.pop(0)
-        chosen.append(name)
-    return chosen[0], chosen[1]
+                raise PortError(f"{side}.interface: no wired port is left for it", "The box needs two.")
+            interface = free.pop(0)
+        chosen.append(interface)
+    missing = tuple(
+        (f"{side}.interface", port)
+        for (side, interface), port in zip(sides, chosen, strict=True)
+        if interface != AUTO and port not in present
+    )
+    return Roles(chosen[0], tuple(chosen[1:]), missing)
+
+
+def missing_ports(missing: tuple[tuple[str, str], ...]) -> PortError:
+    """In words."""
+    names = ", ".join(sorted(name for _index, name in if_nameindex() if name != "lo")) or "none"
+    words = "; ".join(f"{setting}: there is no port “{port}”" for setting, port in missing)
+    return PortError(words, f"Ports here: {names}.")
 
 
 def _read_int(path: Path) -> int | None:
@@ -144,3 +176,29 @@ def has_tun() -> bool:
 def cpus() -> int:
     """CPUs that the workers may use."""
     return len(os.sched_getaffinity(0))
+
+
+def ask_routers(routers: Sequence[tuple[str, str]]) -> None:
+    """Have the kernel look for these neighbours (address, device) at once."""
+    with contextlib.suppress(OSError, NetlinkError), IPRoute() as route:
+        for via, device in routers:
+            with contextlib.suppress(OSError, NetlinkError):
+                index = if_nametoindex(device)
+                route.neigh("replace", dst=via, ifindex=index, state=0, flags=_NTF_USE)
+
+
+def silent_routers(routers: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Those (what it is, address, device) that did not answer when they were looked for last."""
+    if not routers:
+        return []
+    failed = set()
+    with IPRoute() as route:
+        for message in route.get_neighbours():
+            if message["state"] & _NUD_FAILED:
+                failed.add((message.get_attr("NDA_DST"), message["ifindex"]))
+    found = []
+    for what, via, device in routers:
+        with contextlib.suppress(OSError):
+            if (via, if_nametoindex(device)) in failed:
+                found.append((what, via, device))
+    return found

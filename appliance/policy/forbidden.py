@@ -159,5 +159,10 @@ def forbidden_of(config: Config) -> Forbidden:
 
     The servers' view of IPv4 clients is the LAN's address space too: nobody else has it.
     """
-    lan = [n for n in (config.lan.prefix, config.lan.client_prefix) if isinstance(n, IPv6Network)]
+    known = (
+        *(lan.prefix for _name, lan in config.lans()),
+        config.lan.client_prefix,
+        *(route.to for route in config.route),  # what is behind the LANs' routers
+    )
+    lan = [network for network in known if isinstance(network, IPv6Network)]
     return Forbidden((TranslationPrefix(entry.prefix) for entry in config.translation), lan)

@@ -175,5 +175,5 @@ class Gatekeeper:
         ways = []
         for _rank, speaks, listener in sorted(found):
             ways.append(PacListener(speaks, listener.address or IPv6Address(own), listener.port))
-        networks = [] if self._config.lan.prefix == "generated" else [self._config.lan.prefix]
+        networks = [lan.prefix for _name, lan in self._config.lans()]
         return pac_file(ways, direct_networks=[n for n in networks if not isinstance(n, str)])

@@ -20,7 +20,7 @@ import datetime
 import os
 import ssl
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
 from cryptography import x509
@@ -53,19 +53,31 @@ Key = ec.EllipticCurvePrivateKey
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the certificate stands for."""
+    """What the certificate stands for. ``others``: addresses of further LANs, and one that is leaving."""
 
     hostname: str
     address: IPv6Address
+    others: tuple[IPv6Address, ...] = ()
 
     def extension(self) -> x509.SubjectAlternativeName:
         """RFC 5280 section 4.2.1.6."""
-        return x509.SubjectAlternativeName([x509.DNSName(self.hostname), x509.IPAddress(self.address)])
+        addresses = dict.fromkeys((self.address, *self.others))
+        names = [x509.IPAddress(address) for address in addresses if self._may_be_signed(address)]
+        return x509.SubjectAlternativeName([x509.DNSName(self.hostname), *names])
 
     def constraints(self) -> x509.NameConstraints:
         """What the authority may sign for: these names, and local addresses of another prefix too."""
-        network = _LOCAL if self.address in _LOCAL else ip_network((self.address, 64), strict=False)
-        return x509.NameConstraints([x509.DNSName(self.hostname), x509.IPAddress(network)], None)
+        permitted = x509.IPAddress(self._network())
+        return x509.NameConstraints([x509.DNSName(self.hostname), permitted], None)
+
+    def _network(self) -> IPv6Network:
+        return _LOCAL if self.address in _LOCAL else IPv6Network((self.address, 64), strict=False)
+
+    def _may_be_signed(self, address: IPv6Address) -> bool:
+        """A certificate with one that its authority may not sign for is taken by no client at all. A LAN with
+        another global prefix is shown by its host name only: an authority that changes with every LAN would
+        have to be carried to each device again."""
+        return address in self._network()
 
 
 @dataclass(frozen=True, slots=True)

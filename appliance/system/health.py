@@ -59,6 +59,62 @@ def port(role: str, name: str, present: bool, carrier: bool) -> Check:
     return Check(f"port-{role}", "ok", f"{side} port is up", name)
 
 
+def segment(name: str, device: str, present: bool, carrier: bool) -> Check:
+    """A further LAN's port."""
+    if not present:
+        return Check(
+            f"port-{name}",
+            "bad",
+            f"The port of LAN “{name}” is missing",
+            f"There is no “{device}”. Its hosts reach nothing.",
+            "Put the network card back, or give that LAN another port.",
+        )
+    if not carrier:
+        return Check(
+            f"port-{name}",
+            "warn",
+            f"No cable on the port of LAN “{name}”",
+            f"“{device}” has no link.",
+            "Plug the cable in, or look at the far end.",
+        )
+    return Check(f"port-{name}", "ok", f"LAN “{name}” is up", device)
+
+
+def routers(silent: list[tuple[str, str, str]]) -> list[Check]:
+    """Routers that the configuration counts on and that do not answer: (what it is, address, device)."""
+    return [
+        Check(
+            f"router-{address}",
+            "warn",
+            f"The router {address} does not answer",
+            f"It stands for {what}, on “{device}”. What is behind it cannot be reached.",
+            "Look at the router and its cable, or name another one.",
+        )
+        for what, address, device in silent
+    ]
+
+
+def strangers(path: Path) -> list[Check]:
+    """Other routers that advertise themselves on a LAN, as isthmus-lan saw them; none where it saw none."""
+    try:
+        seen = json.loads(path.read_text())["strangers"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [
+        Check(
+            f"stranger-{one['lan']}-{one['router']}",
+            "warn",
+            f"Another router advertises itself on LAN “{one['lan']}”",
+            f"{one['router']} (network card {one['mac'] or 'unknown'}) offers "
+            f"{', '.join(one['prefixes']) or 'no prefix'}. The box takes nothing from it, but hosts may send "
+            "their traffic there, past the box.",
+            "Switch its router advertisements off, or take it off this network. Where it belongs there, give "
+            "this LAN a high router preference.",
+        )
+        for one in seen
+    ]
+
+
 def wan_address(address: str | None, gateway: str | None) -> Check:
     """An address and a way out on the WAN."""
     if address is None:

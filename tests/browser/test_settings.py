@@ -21,6 +21,8 @@ PAGES = {
     "policy-limit": "/policy/limits/new", "policy-default": "/policy/default", "users": "/users",
     "user": "/users/edit?name=ann@home.example", "groups": "/users/groups", "devices": "/users/devices",
     "device": "/users/devices/new", "network": "/network", "translation": "/network/translation",
+    "lans": "/network/lans", "lan": "/network/lans/new", "routes": "/network/routes",
+    "route": "/network/routes/new",
     "translation-prefix": "/network/translation/edit?name=64:ff9b::/96", "published": "/network/published",
     "published-service": "/network/published/new", "listeners": "/network/listeners",
     "listener": "/network/listeners/edit?name=https", "explicit": "/network/explicit", "system": "/system",

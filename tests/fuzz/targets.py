@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from appliance.protocol import advertisement, dhcpv6
 from appliance.protocol.client_hello import Sniff, from_records
 from appliance.protocol.http1.chunked import Chunked, ChunkError
 from appliance.protocol.proxy_sniff import Told, tell
 from appliance.protocol.quic_initial import QuicInitial
 from appliance.protocol.socks import parse_datagram
+from tests.unit.protocol import test_advertisement as advertisement_tests
+from tests.unit.protocol import test_dhcpv6 as dhcpv6_tests
 from tests.unit.protocol import test_socks as socks
 from tests.unit.protocol.http1 import test_properties as http1
 from tests.unit.protocol.http1 import test_requests, test_responses
@@ -113,7 +116,31 @@ def _hellos(data: bytes) -> None:
 
 _HELLO = client_hello("www.example.org")
 _HTTP_WORDS = http1.PIECES
+
+
+def _links(data: bytes) -> None:
+    """What anybody on a LAN sends to isthmus-lan."""
+    told = advertisement.parse(data)
+    if told is not None and len(told.prefixes) > advertisement.MAX_PREFIXES:
+        raise AssertionError(told)
+    asked = dhcpv6.question(data, dhcpv6_tests.SERVER)
+    if asked is not None:
+        answer = dhcpv6.reply(asked, dhcpv6_tests.SERVER, dhcpv6_tests.ANSWERS)
+        if len(answer) > 200 + dhcpv6.MAX_DUID or not answer.startswith(b"\x07" + data[1:4]):
+            raise AssertionError(answer)
+
+
 TARGETS = {
+    "links": Target(
+        _links,
+        [
+            dhcpv6_tests.asks(
+                dhcpv6_tests.option(1, dhcpv6_tests.CLIENT), dhcpv6_tests.wanted(23, 24, 31, 56)
+            ),
+            advertisement_tests.message(advertisement_tests.MAC, advertisement_tests.prefix("fd00::/64")),
+        ],
+        [b"\x0b", b"\x86\0", b"\0\x01\0\x0a", b"\0\x06\0\x02", b"\x03\x04\x40", b"\x01\x01"],
+    ),
     "heads": Target(
         _heads,
         [

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -299,6 +299,15 @@ class Box:
         subprocess.run(
             ["debugfs", "-w", "-f", "-", target], input=script, check=True, capture_output=True, text=True
         )
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Path]:
+        """The machine stands still meanwhile: its disk is as a power cut at this moment would leave it."""
+        self._monitor("stop")
+        try:
+            yield self.disk
+        finally:
+            self._monitor("cont")
 
     def cut_power(self) -> None:
         """Off at once, as a pulled plug."""

@@ -47,13 +47,15 @@ class Live(Bare):
         self.process.kill()
         self.process.wait()
 
-    def addresses(self) -> list[str]:
-        """The global ones of the LAN's port."""
+    def addresses(self, deprecated: bool = False) -> list[str]:
+        """The global ones of the LAN's port, that new sessions are to begin from, or are not."""
         found = json.loads(self.tell("ip", "-j", "-6", "addr", "show", "dev", "lan0", "scope", "global"))
         known = [one for port in found for one in port.get("addr_info", ()) if "local" in one]
-        return [f"{one['local']}/{one['prefixlen']}" for one in known]
+        return [
+            f"{one['local']}/{one['prefixlen']}" for one in known if bool(one.get("deprecated")) is deprecated
+        ]
 
-    def put(self, author: str, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def put(self, author: str, change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """Change the author's candidate."""
         candidate = self.client.candidate(author)
         change(candidate["config"])
@@ -84,11 +86,13 @@ def live(tmp_path: Path) -> Iterator[Live]:
 def test_the_lan_moves_and_stays_where_it_is_confirmed(live: Live) -> None:
     assert live.addresses() == [OLD]
     done = live.move(60)
-    assert live.addresses() == [NEW]
+    assert live.addresses() == [NEW] and live.addresses(deprecated=True) == [OLD]
     pending = done["pending"]
     assert 50 < pending["remaining"] <= 60 and pending["new_console"] == "https://[fd00:2::1]/"
     assert live.client.confirm("ann", done["revision"]) == done["revision"]
-    assert live.client.pending() is None and live.addresses() == [NEW]
+    assert live.client.pending() is None
+    wait_for(lambda: live.addresses(deprecated=True) == [], "the old address to go", 20)
+    assert live.addresses() == [NEW]
     live.kill()
     live.start()
     assert live.addresses() == [NEW]
@@ -97,8 +101,9 @@ def test_the_lan_moves_and_stays_where_it_is_confirmed(live: Live) -> None:
 
 def test_the_lan_comes_back_by_itself(live: Live) -> None:
     live.move(10)
-    assert live.addresses() == [NEW]
+    assert live.addresses() == [NEW] and live.addresses(deprecated=True) == [OLD]
     wait_for(lambda: live.addresses() == [OLD], "the old address", 20)
+    assert live.addresses(deprecated=True) == []
     [undone, active] = live.client.revisions()[0]
     assert (undone["state"], active["state"]) == ("rolled-back", "active")
     assert "Nobody confirmed" in undone["ended"]
@@ -109,7 +114,8 @@ def test_control_is_killed_while_a_commit_waits(live: Live) -> None:
     live.kill()
     live.start()
     pending = live.client.pending()
-    assert pending is not None and live.addresses() == [NEW]
+    assert pending is not None
+    assert live.addresses() == [NEW] and live.addresses(deprecated=True) == [OLD]
     wait_for(lambda: live.addresses() == [OLD], "the old address", 20)
 
 

@@ -162,7 +162,7 @@ def test_two_admins(shell: Shell) -> None:
 def test_show(shell: Shell) -> None:
     assert 'prefix = "fd00:1::/64"' in shell("show")
     assert shell.json("show")["lan"]["prefix"] == "fd00:1::/64"
-    assert shell("show", "lan") == 'interface = "auto"\nprefix = "fd00:1::/64"\n'
+    assert shell("show", "lan").startswith('interface = "auto"\nprefix = "fd00:1::/64"\n')
     assert shell("show", "wan.address") == "wan.address is not set.\n"
     assert shell("show", "dns.dnssec") == "false\n"
     assert shell("show", "explicit.connect_ports") == "443\n"
@@ -174,7 +174,7 @@ def test_show(shell: Shell) -> None:
     ("line", "word", "found"),
     [
         ("isthmus his", "his", ["history"]),
-        ("isthmus set lan.p", "lan.p", ["lan.prefix"]),
+        ("isthmus set lan.pref", "lan.pref", ["lan.prefix", "lan.pref64_lifetime"]),
         ("isthmus set policy.default ", "", ["allow", "deny"]),
         ("isthmus set policy.default d", "d", ["deny"]),
         ("isthmus set dns.dnssec ", "", ["true", "false"]),
@@ -196,7 +196,7 @@ def test_tab(shell: Shell, line: str, word: str, found: list[str]) -> None:
 
 def test_tab_without_control(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shell = Shell(tmp_path, capsys)
-    assert shell("complete", "isthmus set lan.p", "lan.p") == "lan.prefix\n"
+    assert shell("complete", "isthmus set lan.i", "lan.i") == "lan.interface\n"
     assert shell("complete", "isthmus rollback ", "") == "\n"
 
 

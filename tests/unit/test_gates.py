@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "lists": {"config", "policy", "session"},
     "proxy": {"config", "policy", "protocol", "session"},
     "network": {"config"},
+    "lan": {"protocol"},
     "system": {"config", "network", "policy", "protocol"},
     "control": {"config", "network", "policy", "system", "session", "protocol", "update"},
     "update": {"config", "control", "lists", "network"},

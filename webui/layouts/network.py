@@ -8,18 +8,18 @@ from appliance.config.schema import (
     Console,
     Dns,
     Explicit,
-    Lan,
     Listener,
     Proxy,
     Published,
     System,
     Translation,
     Update,
-    Wan,
 )
+from appliance.config.sides import Lan, Wan
 from webui.desk import Desk
 from webui.forms.layout import NO_HINT, Field, Part, Root
 from webui.forms.plain import Plain
+from webui.layouts.lans import TOLD
 from webui.layouts.table import Column, Table
 from webui.summary import several
 from webui.views.sections import Page
@@ -42,7 +42,9 @@ NETWORK = Page(
     parts=(
         Part(later("LAN"), (
             Field("interface", later("Port"), mono=True, refers="@ports",
-                  hint=later("“auto”: the first wired one that is not the WAN.")),
+                  pair=True, hint=later("“auto”: the first wired one that is not the WAN.")),
+            Field("vlan", later("VLAN"), pair=True, placeholder=later("none"),
+                  hint=later("Its number, where the port carries several.")),
             Field("prefix", later("Prefix given to hosts"), mono=True, placeholder="2001:db8:64:20::/64",
                   hint=later("A /64; the box is ::1 of it. “generated”: a private one, made at the first "
                              "start and kept.")),
@@ -51,9 +53,12 @@ NETWORK = Page(
                   hint=later("For published services that see who comes: IPv4 clients appear in it. The "
                              "LAN’s routers have to send it to the box.")),
         ), root="lan", about=later("IPv6 only"), tint="6"),
+        Part(later("What the LAN’s hosts are told"), TOLD, root="lan", advanced=True),
         Part(later("WAN"), (
             Field("interface", later("Port"), mono=True, refers="@ports",
-                  hint=later("“auto”: the first wired one with a cable.")),
+                  pair=True, hint=later("“auto”: the first wired one.")),
+            Field("vlan", later("VLAN"), pair=True, placeholder=later("none"),
+                  hint=later("Its number, where the provider or the switch asks for one.")),
             Field("mode", later("Address from"), words={"dhcp": "DHCP", "static": later("Static")},
                   hint=later("DHCP: the network it is on gives it one. Static: you do.")),
             Field("address", later("Address"), mono=True, when="mode=static", placeholder="192.0.2.2/24",

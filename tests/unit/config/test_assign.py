@@ -77,7 +77,7 @@ def test_set(path: str, words: list[str], value: Any) -> None:
     ("change", "words"),
     [
         (lambda p: assigned(p, "lan.prefx", ["x"]), "no setting “lan.prefx”"),
-        (lambda p: assigned(p, "lan", ["x"]), "is a table.*interface, prefix, client_prefix"),
+        (lambda p: assigned(p, "lan", ["x"]), "is a table.*interface, vlan, prefix"),
         (lambda p: assigned(p, "rule.no-ads", ["x"]), "is a table"),
         (lambda p: assigned(p, "rule.more.action", ["deny"]), "no rule “more”.*no-ads, all"),
         (lambda p: assigned(p, "limit.more.sessions", ["3"]), "no limit “more”.*isthmus add limit"),
@@ -161,7 +161,7 @@ def test_add_and_remove_values() -> None:
     ("path", "found"),
     [
         ("la", ["lan."]),
-        ("lan.", ["lan.interface", "lan.prefix", "lan.client_prefix"]),
+        ("wan.m", ["wan.mode"]),
         ("lan.prefix", ["lan.prefix"]),
         ("rule.", ["rule.no-ads.", "rule.all."]),
         ("rule.no-ads.ac", ["rule.no-ads.action"]),

@@ -77,6 +77,7 @@ def test_there_is_no_help_for_what_is_not_there(path: str) -> None:
 def test_children_and_titles() -> None:
     assert [one.path for one in children("wan")] == [
         "wan.interface",
+        "wan.vlan",
         "wan.mode",
         "wan.address",
         "wan.gateway",

@@ -74,6 +74,16 @@ def test_a_generated_prefix_goes_with_it(tmp_path: Path) -> None:
     assert made.restore("ann", data, PHRASE, identity=False).config["lan"]["prefix"] == "fd99::/64"
 
 
+def test_generated_prefixes_of_more_lans_go_with_it(tmp_path: Path) -> None:
+    more = '[[segment]]\nname = "cams"\nvlan = 30\n[[segment]]\nname = "guests"\nvlan = 20\n'
+    (tmp_path / "config.toml").write_text(TEXT.replace("fd00:1::/64", "generated") + more)
+    (tmp_path / "lan-prefix").write_text("fd99:0:0:1::/64\n")
+    (tmp_path / "segment-subnets").write_text('{"guests": 2, "cams": 3}')
+    made, _done = backups(Bench(tmp_path))
+    segments = made.restore("ann", made.make(PHRASE), PHRASE, identity=False).config["segment"]
+    assert [one["prefix"] for one in segments] == ["fd99:0:0:3::/64", "fd99:0:0:2::/64"]
+
+
 def test_only_the_passphrase_opens_it_and_no_octet_may_change(tmp_path: Path) -> None:
     data = seal({"config": ""}, PHRASE)
     assert unseal(data, PHRASE) == {"config": ""}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path
 
@@ -12,15 +13,26 @@ import pytest
 
 from appliance.config import parse
 from appliance.network import unbound
-from appliance.network.plan import AddAddress, Facts, Firewall, MakeTun, SetHostname, WriteFile, plan
+from appliance.network.plan import (
+    AddAddress,
+    AddRoute,
+    Facts,
+    Firewall,
+    LanFacts,
+    MakeTun,
+    MakeVlan,
+    SetHostname,
+    WriteFile,
+    plan,
+)
 
-PREFIX = IPv6Network("fd00:1::/64")
+LANS = (LanFacts("lan0", IPv6Network("fd00:1::/64")),)
 GOLDEN = Path(__file__).with_name("plan.golden.txt")
 
 
 def facts(workers: int = 2, has_networkd: bool = True) -> Facts:
     """A box with two ports."""
-    return Facts("lan0", "wan0", PREFIX, (IPv4Address("203.0.113.1"),), workers, has_networkd)
+    return Facts(LANS, "wan0", (IPv4Address("203.0.113.1"),), workers, has_networkd)
 
 
 def texts(has_networkd: bool = True) -> dict[str, str]:
@@ -71,7 +83,7 @@ def test_a_static_wan() -> None:
 def test_without_networkd_the_address_is_set_here() -> None:
     steps = plan(parse(""), facts(has_networkd=False))
     assert AddAddress("lan0", "fd00:1::1/64") in steps
-    assert set(texts(has_networkd=False)) == {"unbound.conf"}
+    assert set(texts(has_networkd=False)) == {"unbound.conf", "lans.json"}
 
 
 def test_the_host_name_is_the_configurations_on_a_box_only() -> None:
@@ -88,7 +100,7 @@ def test_every_worker_has_its_way_in() -> None:
 
 def test_unbound_forwards_or_recurses() -> None:
     assert "forward-addr: 203.0.113.1" in texts()["unbound.conf"]
-    bare = Facts("lan0", "wan0", PREFIX, (), 1, True)
+    bare = Facts(LANS, "wan0", (), 1, True)
     steps = [s for s in plan(parse("[dns]\ndnssec = true"), bare) if isinstance(s, WriteFile)]
     text = next(step.text for step in steps if step.name == "unbound.conf")
     assert "forward-zone" not in text
@@ -137,9 +149,91 @@ def test_nft_reads_the_ruleset(workers: int) -> None:
 
 def test_without_tun_devices_there_are_none_in_the_plan() -> None:
     """SYNs go to the listeners; nothing names a device that is not there."""
-    bare = Facts("lan0", "wan0", PREFIX, (), 2, False, has_tun=False)
+    bare = Facts(LANS, "wan0", (), 2, False, has_tun=False)
     steps = plan(parse(""), bare)
     assert not any(isinstance(step, MakeTun) for step in steps)
     (firewall,) = (step for step in steps if isinstance(step, Firewall))
     assert "isth0" not in firewall.text and "first_1" in firewall.text
     assert "meta l4proto icmpv6 reject with icmpv6 admin-prohibited" in firewall.text
+
+
+WIDE = """
+[wan]
+vlan = 7
+mode = "static"
+address = "203.0.113.2/24"
+gateway = "203.0.113.1"
+[lan]
+mtu = 1492
+router_preference = "high"
+search_domains = ["corp.example"]
+dhcpv6 = true
+[[segment]]
+name = "guests"
+vlan = 20
+pref64_lifetime = 600
+dns_servers = ["fd00:3::53", "fd00:3::54"]
+managed = true
+[[segment]]
+name = "lab"
+interface = "lan1"
+vlan = 30
+console = true
+[[route]]
+name = "cellar"
+to = "fd00:5::/48"
+via = "fd00:1::2"
+[[route]]
+name = "branch"
+to = "10.5.0.0/16"
+via = "203.0.113.9"
+metric = 50
+[[route]]
+name = "island"
+to = "10.6.0.0/16"
+via = "10.9.9.9"
+interface = "isle0"
+"""
+OLD, OLDER = IPv6Network("fd00:9::/64"), IPv6Network("fd00:8::/64")
+WIDE_FACTS = Facts(
+    lans=(
+        LanFacts("lan0", IPv6Network("fd00:1::/64"), leaving=(OLD,), retired=(OLDER,)),
+        LanFacts("lan0.20", IPv6Network("fd00:3::/64")),
+        LanFacts("lan1.30", IPv6Network("fd00:4::/64")),
+    ),
+    wan="wan0.7",
+    upstreams=(),
+    workers=1,
+    has_networkd=True,
+    vlans=(MakeVlan("wan0.7", "wan0", 7), MakeVlan("lan0.20", "lan0", 20), MakeVlan("lan1.30", "lan1", 30)),
+)  # fmt: skip
+
+
+def test_the_plan_of_several_lans_is_the_golden_one() -> None:
+    printed = "".join(f"{step}\n" for step in plan(parse(WIDE), WIDE_FACTS))
+    golden = GOLDEN.with_name("wide.golden.txt")
+    if os.environ.get("ISTHMUS_GOLDEN") == "write":
+        golden.write_text(printed)
+    assert printed == golden.read_text()
+
+
+def test_without_networkd_what_is_not_there_is_left_out() -> None:
+    """A LAN whose port was pulled keeps no other from being served."""
+    facts = replace(WIDE_FACTS, has_networkd=False, absent=frozenset({"lan1", "lan1.30"}))
+    steps = plan(parse(WIDE), facts)
+    assert [step.name for step in steps if isinstance(step, MakeVlan)] == ["wan0.7", "lan0.20"]
+    assert [(one.interface, one.address, one.leaving) for one in steps if isinstance(one, AddAddress)] == [
+        ("lan0", "fd00:1::1/64", False),
+        ("lan0", "fd00:9::1/64", True),
+        ("lan0.20", "fd00:3::1/64", False),
+    ]
+    assert [step.interface for step in steps if isinstance(step, AddRoute)] == ["lan0", "wan0.7", "isle0"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="nft needs root")
+def test_nft_reads_the_ruleset_of_several_lans() -> None:
+    (step,) = [step for step in plan(parse(WIDE), WIDE_FACTS) if isinstance(step, Firewall)]
+    done = subprocess.run(
+        ["nft", "-c", "-f", "-"], input=step.text, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

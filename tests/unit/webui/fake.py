@@ -30,6 +30,12 @@ ROW: dict[str, Any] = {
 STATUS: dict[str, Any] = {
     "version": "0.1.0", "hostname": "isthmus", "time": 1.8e9, "uptime": 3725.0,
     "lan_interface": "lan0", "lan_prefix": "fd00:1::/64", "lan_address": "fd00:1::1",
+    "lans": [
+        {"name": "lan", "device": "lan0", "vlan": None, "prefix": "fd00:1::/64", "address": "fd00:1::1",
+         "leaving": [], "console": True},
+        {"name": "guests", "device": "lan0.20", "vlan": 20, "prefix": "fd00:3::/64", "address": "fd00:3::1",
+         "leaving": [], "console": False},
+    ],
     "wan_interface": "wan0", "wan_address": "203.0.113.2/24", "wan_gateway": "203.0.113.1",
     "dns_upstreams": ["203.0.113.1"], "translation": ["64:ff9b::/96"],
     "ports": [

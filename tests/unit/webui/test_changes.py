@@ -163,6 +163,7 @@ def test_history(admin: FlaskClient, control: FakeControl) -> None:
 
 NETWORK = {
     "lan.interface": "auto", "lan.prefix": "fd00:2::/64", "wan.interface": "auto", "wan.mode": "dhcp",
+    "lan.router_preference": "medium", "lan.pref64_lifetime": "1800",
 }  # fmt: skip
 
 

@@ -286,3 +286,26 @@ def test_a_new_entry_begins_with_the_defaults(admin: FlaskClient, control: FakeC
     page = get(admin, "/policy/lists/new").text
     assert 'name="refresh_hours" value="24"' in page
     assert "differs from the default" not in page
+
+
+def test_a_lan_for_guests_and_a_route_are_added(admin: FlaskClient, control: FakeControl) -> None:
+    url = "/network/lans/new"
+    page = get(admin, url)
+    assert page.status_code == 200 and "VLAN" in page.text
+    fields = {"router_preference": "medium", "pref64_lifetime": "1800"}
+    done = post(admin, url, url, name="guests", interface="auto", vlan="20", prefix="generated", **fields)
+    assert done.status_code == 303, done.text
+    [guests] = control.candidates["admin"]["config"]["segment"]
+    assert (guests["name"], guests["vlan"], guests.get("console", False)) == ("guests", 20, False)
+    assert "VLAN 20 on the LAN’s port" in get(admin, "/network/lans").text
+    done = post(admin, url, url, name="other", interface="auto", vlan="20", prefix="generated", **fields)
+    assert "already" in done.text or "already" in get(admin, "/changes").text
+    url = "/network/routes/new"
+    done = post(admin, url, url, name="far", to="10.0.0.0/8", via="192.0.2.9", metric="50")
+    assert done.status_code == 303, done.text
+    assert control.candidates["admin"]["config"]["route"][0]["via"] == "192.0.2.9"
+    assert "192.0.2.9" in get(admin, "/network/routes").text
+
+
+def test_the_dashboard_names_every_lan(admin: FlaskClient) -> None:
+    assert "LAN “guests”" in get(admin, "/").text and "fd00:3::1" in get(admin, "/").text

@@ -13,7 +13,8 @@ from werkzeug.datastructures import MultiDict
 
 from appliance.config import parse
 from appliance.config.rules import Limit, Rule
-from appliance.config.schema import Config, Explicit, Lan, Listener, Named, Proxy, Published, as_plain
+from appliance.config.schema import Config, Explicit, Listener, Named, Proxy, Published, as_plain
+from appliance.config.sides import Lan
 from tests.unit.webui.conftest import get, post, signed_in
 from tests.unit.webui.fake import CONFIG, FakeControl
 from webui.app import POLICY_DEFAULT
