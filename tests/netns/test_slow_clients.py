@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.proxy.exchange import EXCHANGE_LOOK
+from appliance.proxy.http_client import EXCHANGE_LOOK
 from tests.lab.netns import stop
 from tests.netns.conftest import Box, needs_root, wait_for
 from tests.netns.explicit import NAME, running
