@@ -17,6 +17,7 @@ from webui.links import link_of
 from webui.readable import readable
 from webui.security import MAX_REQUEST, guard
 from webui.views import account, changes, dashboard, metrics, sections
+from webui.views.certificates import Certificates
 from webui.views.entries import Entries
 from webui.views.policy import around_rules
 from webui.views.sections import Page
@@ -42,6 +43,7 @@ TABS = {
     "system": [
         (SYSTEM.key, SYSTEM.url, later("The box")),
         (TRAFFIC.key, TRAFFIC.url, TRAFFIC.title),
+        ("certificates", "/system/certificates", later("Certificates")),
         ("history", "/history", later("History")),
     ],
 }
@@ -82,4 +84,5 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
     ports = NETWORK.suggested["@ports"]
     app.register_blueprint(Entries(TRANSLATION, desk, suggested=lambda: {"@ports": ports(desk)}).blueprint())
     app.register_blueprint(Users(desk).blueprint())
+    app.register_blueprint(Certificates(desk).blueprint())
     return app

@@ -18,9 +18,11 @@ from appliance.config.schema import without_passwords
 from appliance.control.accounts import Accounts
 from appliance.control.backup import Backups
 from appliance.control.backup_verbs import BackupVerbs
+from appliance.control.certificate_verbs import CertificateVerbs
 from appliance.control.commits import Commits
 from appliance.control.monitoring import MonitoringVerbs
 from appliance.control.policy_verbs import PolicyVerbs
+from appliance.control.uploads import Certificates
 from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problems_plain, refusals, refuse
 from appliance.errors import ConfigError
 from appliance.session.tables import Tables
@@ -39,6 +41,7 @@ _WEB_ONLY = frozenset(
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
         *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
         *("Commit", "Confirm", "Rollback", "Backup", "RestoreBackup"),
+        *("ListCertificates", "UploadCertificate", "RemoveCertificate", "RenewCertificates"),
         *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession", "ResetLimit"),
     }
 )
@@ -73,7 +76,7 @@ class Gate:
         return method not in _WEB_ONLY and uid in self._members
 
 
-class Interface(ConfigurationVerbs, PolicyVerbs, BackupVerbs, MonitoringVerbs):
+class Interface(ConfigurationVerbs, PolicyVerbs, BackupVerbs, CertificateVerbs, MonitoringVerbs):
     """org.isthmus.control, method by method."""
 
     def __init__(
@@ -88,10 +91,12 @@ class Interface(ConfigurationVerbs, PolicyVerbs, BackupVerbs, MonitoringVerbs):
         tables: Tables,
         meters: Path,
         backups: Backups,
+        certificates: Certificates,
     ) -> None:
         ConfigurationVerbs.__init__(self, commits)
         PolicyVerbs.__init__(self, config, commits.drafting, tables, meters)
         BackupVerbs.__init__(self, backups)
+        CertificateVerbs.__init__(self, certificates)
         self._config = config
         self._status = status
         self._sessions = sessions
