@@ -13,6 +13,7 @@ from appliance import (
     __version__,
     accounts_cli,
     backup_cli,
+    certificate_cli,
     complete_cli,
     config_cli,
     monitor_cli,
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     config_cli.add_parsers(commands)
     backup_cli.add_parsers(commands)
     accounts_cli.add_parsers(commands)
+    certificate_cli.add_parsers(commands)
     policy_cli.add_parsers(commands)
     policy_cli.add_limits(commands)
     requests_cli.add_parsers(commands)
@@ -127,6 +129,8 @@ def main(argv: list[str] | None = None) -> int:
             accounts_cli.run(options, client)
         elif options.command in requests_cli.VERBS:
             requests_cli.run(options, client)
+        elif options.command == "certificate":
+            certificate_cli.run(options, client)
         elif options.command == "limits":
             policy_cli.run_limits(options, client)
         elif options.command == "explain":

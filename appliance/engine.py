@@ -39,6 +39,7 @@ MODULES = (
     "proxy.gatekeeper",
     "proxy.tunnel",
     "proxy.exchange",
+    "proxy.http_client",
     "proxy.socks_client",
     "proxy.explicit",
     "protocol.http1.leg",

@@ -18,6 +18,7 @@ from webui.links import link_of
 from webui.readable import readable
 from webui.security import MAX_REQUEST, guard
 from webui.views import account, changes, dashboard, metrics, requests, sections
+from webui.views.certificates import Certificates
 from webui.views.entries import Entries
 from webui.views.policy import around_rules
 from webui.views.sections import Page
@@ -46,6 +47,7 @@ TABS = {
     "system": [
         (SYSTEM.key, SYSTEM.url, later("The box")),
         (TRAFFIC.key, TRAFFIC.url, TRAFFIC.title),
+        ("certificates", "/system/certificates", later("Certificates")),
         ("history", "/history", later("History")),
     ],
 }
@@ -89,4 +91,5 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
         entries = Entries(table, desk, suggested=lambda: {"@ports": ports(desk)})
         app.register_blueprint(entries.blueprint())
     app.register_blueprint(Users(desk).blueprint())
+    app.register_blueprint(Certificates(desk).blueprint())
     return app

@@ -125,3 +125,15 @@ class Backend(Protocol):
 
     def remove_group(self, name: str, author: str | None = None) -> None:
         """Remove it."""
+
+    def certificates(self) -> list[dict[str, Any]]:
+        """Type Certificate of each."""
+
+    def upload_certificate(self, certificate: str, key: str, author: str | None = None) -> str | None:
+        """Have the encrypted listeners serve it; what is to be known of it all the same."""
+
+    def remove_certificate(self, author: str | None = None) -> None:
+        """Have the box's own serve again."""
+
+    def renew_certificates(self, author: str | None = None) -> None:
+        """Have the box's own made anew."""

@@ -267,7 +267,8 @@ class Explicit(Section):
     socks_ports: Annotated[tuple[Port, ...], Field(max_length=256)] = ()  # the same for SOCKS
     # How the box names itself to origins in Via; "" leaves Via out, and loops to the dialler to find.
     pseudonym: Annotated[str, AfterValidator(valid_pseudonym)] = "isthmus"
-    # Serve /proxy.pac and /wpad.dat, on this port beside the listeners for HTTP; 0: on those alone.
+    # Serve /proxy.pac and /wpad.dat, on this port beside the listeners for HTTP; 0: on those alone. At 80 the
+    # box's DNS answers the name wpad with the box's address: browsers that look for a proxy ask for it.
     pac_port: Annotated[int, Field(ge=0, le=65_535)] = 80
     # Name the encrypted listeners in that file, before the others. Only where every device trusts the box's
     # authority: some browsers show an error at a certificate that they do not trust, and try no other.

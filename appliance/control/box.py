@@ -20,8 +20,8 @@ from appliance.config.schema import lan_address, resolved, without_passwords
 from appliance.config.sides import device_name
 from appliance.control.client import ControlError, call
 from appliance.control.disk import PRIVATE, put
-from appliance.control.updates import Updates
 from appliance.control.sides import Sides, absent, lan_states, role_of, vlans
+from appliance.control.updates import Updates
 from appliance.dataplane import worker_count
 from appliance.errors import ConfigError, IsthmusError, Problem
 from appliance.network import observe

@@ -129,6 +129,28 @@ class ControlClient:
         status: dict[str, Any] = self._call("GetHistoryStatus")["status"]
         return status
 
+    def certificates(self) -> list[dict[str, Any]]:
+        """The type Certificate of each."""
+        found: list[dict[str, Any]] = self._call("ListCertificates")["certificates"]
+        return found
+
+    def upload_certificate(self, certificate: str, key: str, author: str | None = None) -> str | None:
+        """Have the encrypted listeners serve it (PEM both); what is to be known of it all the same.
+
+        ControlError "…Invalid" whose ``details`` have the problems.
+        """
+        found = self._call("UploadCertificate", certificate=certificate, key=key, author=author)
+        warning: str | None = found["warning"]
+        return warning
+
+    def remove_certificate(self, author: str | None = None) -> None:
+        """Have the box's own serve again."""
+        self._call("RemoveCertificate", author=author)
+
+    def renew_certificates(self, author: str | None = None) -> None:
+        """Have the box's own made anew."""
+        self._call("RenewCertificates", author=author)
+
     def config(self) -> str:
         """The active configuration as TOML."""
         return str(self._call("GetConfig")["toml"])

@@ -18,6 +18,7 @@ from appliance.control.commits import Commits, NotAppliedError
 from appliance.control.monitoring import Monitor
 from appliance.control.revisions import BY_HAND, Revisions
 from appliance.control.server import ControlServer, Interface
+from appliance.control.uploads import Certificates
 from appliance.control.watchdog import alive
 from appliance.errors import ConfigError, IsthmusError
 from appliance.network.observe import has_networkd
@@ -130,6 +131,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         box.state / "proxy" / "meters",
         Backups(box.state, commits.drafting, renew),
         box.updates,
+        Certificates(box.state, lambda: box.config, changed.apply, commits.line),
     )
     interface.ask_proxy = box.ask_proxy
     interface.monitor = Monitor(box.runtime, box.ask_proxy)

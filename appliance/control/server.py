@@ -18,12 +18,14 @@ from appliance.config.schema import without_passwords
 from appliance.control.accounts import Accounts
 from appliance.control.backup import Backups
 from appliance.control.backup_verbs import BackupVerbs
+from appliance.control.certificate_verbs import CertificateVerbs
 from appliance.control.commits import Commits
 from appliance.control.monitoring import MonitoringVerbs
 from appliance.control.policy_verbs import PolicyVerbs
 from appliance.control.requests import RequestVerbs
 from appliance.control.update_verbs import UpdateVerbs
 from appliance.control.updates import Updates
+from appliance.control.uploads import Certificates
 from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problems_plain, refusals, refuse
 from appliance.errors import ConfigError
 from appliance.session.tables import Tables
@@ -43,6 +45,7 @@ _WEB_ONLY = frozenset(
         *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
         *("Commit", "Confirm", "Rollback", "Backup", "RestoreBackup"),
         *("InstallUpdate", "UploadUpdate", "Restart", "FactoryReset"),
+        *("ListCertificates", "UploadCertificate", "RemoveCertificate", "RenewCertificates"),
         *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession", "ResetLimit"),
         *("ListRequests", "GrantRequest", "RefuseRequest"),
     }
@@ -78,7 +81,15 @@ class Gate:
         return method not in _WEB_ONLY and uid in self._members
 
 
-class Interface(ConfigurationVerbs, PolicyVerbs, RequestVerbs, BackupVerbs, MonitoringVerbs, UpdateVerbs):
+class Interface(
+    ConfigurationVerbs,
+    PolicyVerbs,
+    RequestVerbs,
+    BackupVerbs,
+    CertificateVerbs,
+    MonitoringVerbs,
+    UpdateVerbs,
+):
     """org.isthmus.control, method by method."""
 
     def __init__(
@@ -94,12 +105,14 @@ class Interface(ConfigurationVerbs, PolicyVerbs, RequestVerbs, BackupVerbs, Moni
         meters: Path,
         backups: Backups,
         updates: Updates,
+        certificates: Certificates,
     ) -> None:
         ConfigurationVerbs.__init__(self, commits)
         PolicyVerbs.__init__(self, config, commits.drafting, tables, meters)
         RequestVerbs.__init__(self, commits)
         BackupVerbs.__init__(self, backups)
         UpdateVerbs.__init__(self, updates)
+        CertificateVerbs.__init__(self, certificates)
         self._config = config
         self._status = status
         self._sessions = sessions

@@ -12,6 +12,8 @@ from appliance.config.sides import Route
 from appliance.dataplane import MARK_LOCAL, TABLE_LOCAL, tun_mark, tun_name, tun_table
 from appliance.network import firewall, networkd, unbound
 
+WPAD_PORT = 80
+
 
 @dataclass(frozen=True, slots=True)
 class MakeVlan:
@@ -168,7 +170,9 @@ def plan(config: Config, facts: Facts) -> list[Step]:
     steps.append(LocalDelivery(MARK_LOCAL, TABLE_LOCAL))
     if facts.has_tun:
         steps += [MakeTun(tun_name(n), tun_mark(n), tun_table(n)) for n in range(facts.workers)]
-    text = unbound.configuration(facts.upstreams, config.dns.dnssec, 1, config.translation)
+    # Browsers fetch http://wpad/wpad.dat from port 80 and no other.
+    wpad = lan_address(facts.lans[0].prefix) if config.explicit.pac_port == WPAD_PORT else None
+    text = unbound.configuration(facts.upstreams, config.dns.dnssec, 1, config.translation, wpad)
     steps.append(WriteFile("runtime", "unbound.conf", text))
     steps.append(WriteFile("runtime", "lans.json", _links(config, facts)))
     # Last: nft takes it whole or not at all, so what fails before or in it can all be undone.

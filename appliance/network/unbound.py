@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from appliance.config.schema import Translation
 from appliance.dataplane import UNBOUND_PORT
@@ -37,10 +37,26 @@ def _forward(zone: str, upstreams: Sequence[IPv4Address]) -> str:
     return f'\nforward-zone:\n  name: "{zone}"\n{hosts}'
 
 
+def _wpad(box: IPv6Address | None) -> str:
+    """The name by which browsers look for a proxy's PAC file. DHCP's option 252 is IPv4's alone: an IPv6 host
+    has nothing but this name to find it by.
+    """
+    if box is None:
+        return ""
+    return f'  local-zone: "wpad." static\n  local-data: "wpad. 300 IN AAAA {box}"\n'
+
+
 def configuration(
-    upstreams: Sequence[IPv4Address], dnssec: bool, threads: int, translation: Sequence[Translation] = ()
+    upstreams: Sequence[IPv4Address],
+    dnssec: bool,
+    threads: int,
+    translation: Sequence[Translation] = (),
+    wpad: IPv6Address | None = None,
 ) -> str:
-    """Forward to ``upstreams``, or recurse in full without any; the zones of islands to theirs."""
+    """Forward to ``upstreams``, or recurse in full without any; the zones of islands to theirs.
+
+    ``wpad``: the box's own address, where the name of that kind leads to it.
+    """
     modules = "validator iterator" if dnssec else "iterator"
     anchor = f'  auto-trust-anchor-file: "{ROOT_KEY}"\n' if dnssec else ""
     zones = _islands(translation)
@@ -85,7 +101,7 @@ server:
   # Names of private networks are the operator's business, not the resolver's.
   local-zone: "168.192.in-addr.arpa." nodefault
   local-zone: "10.in-addr.arpa." nodefault
-{private}
+{private}{_wpad(wpad)}
 remote-control:
   control-enable: no
 {forward}"""

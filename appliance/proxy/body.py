@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from errno import EAGAIN
 from typing import Protocol
 
 from appliance.proxy.loop import Handler
-from appliance.proxy.relay import EPOLLIN, MAX_TURN, RelayContext
+from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, MAX_TURN, RelayContext
 from appliance.proxy.stream import Stream
 
 # Bodies with less than this to come are copied: taking a pipe and two more system calls cost what they save.
+# Measured for uploads, processor seconds for a GB, copied and spliced: 256 KiB 1.14 and 1.02, 512 KiB 0.97
+# and 0.59, 1 MiB 0.76 and 0.54, 4 MiB 0.56 and 0.37, 512 MiB 0.70 and 0.30.
 MIN_LENGTH = 262_144
+
+_SAYS = EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP
 
 
 class Body(Protocol):
@@ -26,7 +31,9 @@ class Body(Protocol):
 class SplicedBody(Handler):
     """Takes both streams' events until the body is through, or one of them is at its end.
 
-    ``over`` is called then, with the streams as they were; what broke is left for them to find.
+    ``over`` is called then, with the streams as they were; what broke is left for them to find. ``speaks`` is
+    the target, where that may have something to say meanwhile (an origin that answers before the request's
+    body is through): then it is over, too, and what is on its way waits in the target's stream.
     """
 
     def __init__(
@@ -37,6 +44,7 @@ class SplicedBody(Handler):
         body: Body,
         count: Callable[[int], None],
         over: Callable[[], None],
+        speaks: Stream | None = None,
     ) -> None:
         self._relay = relay
         self._source = source
@@ -44,6 +52,7 @@ class SplicedBody(Handler):
         self._body = body
         self._count = count
         self._over = over
+        self._speaks = speaks
         self._pipe: tuple[int, int] | None = None
         self._in_pipe = 0
 
@@ -52,15 +61,35 @@ class SplicedBody(Handler):
         self._pipe = self._relay.pipes.take()
         if self._pipe is None:
             return False
+        loop = self._source.loop
         for stream in (self._source, self._target):
             stream.paused = True  # or a read that is under way would go on, past what is in the pipe
-            self._source.loop.hand_to(stream.fd, self)
+            loop.hand_to(stream.fd, self)
+        if self._speaks is not None:
+            loop.hand_to(self._target.fd, _Listening(self))
         self.on_event(EPOLLIN)
         return True
 
+    @property
+    def empty(self) -> bool:
+        """All that was taken has gone on."""
+        return self._in_pipe == 0
+
+    def interrupt(self) -> None:
+        """The target speaks: both streams are read and written as before."""
+        if self._pipe is None:
+            return
+        held = b""
+        while len(held) < self._in_pipe:
+            held += os.read(self._pipe[0], self._in_pipe - len(held))
+        self._in_pipe = 0
+        self._target.unsent = held
+        self._count(len(held))
+        self._end()
+
     def kill(self, session: object) -> bool:
         """The client's stream knows whose it is."""
-        return self._target.kill(session)
+        return self._target.kill(session) or self._source.kill(session)
 
     def on_event(self, events: int) -> None:
         """Something moved on either side."""
@@ -97,7 +126,8 @@ class SplicedBody(Handler):
         for stream in (self._source, self._target):
             self._source.loop.hand_to(stream.fd, stream)
         if lost:
-            self._target.broken("reset")  # what was in the pipe did not reach it
+            self._target.paused = False
+            self._target.owner.on_unwritable(self._target)  # what was in the pipe did not reach it
             return
         for stream in (self._source, self._target):
             stream.resume()  # what happened meanwhile is looked at in the next batch
@@ -108,3 +138,21 @@ class SplicedBody(Handler):
         if self._pipe is not None:
             self._relay.pipes.give(self._pipe, self._in_pipe == 0)
             self._pipe = None
+
+
+class _Listening(Handler):
+    """The target's descriptor, while it may have something to say."""
+
+    def __init__(self, spliced: SplicedBody) -> None:
+        self._spliced = spliced
+
+    def on_event(self, events: int) -> None:
+        """It takes more, or it speaks."""
+        if events & _SAYS:
+            self._spliced.interrupt()
+        else:
+            self._spliced.on_event(events)
+
+    def kill(self, session: object) -> bool:
+        """The other side's handler is asked."""
+        return False

@@ -1,7 +1,7 @@
 cimport cython
 
 from appliance.proxy.context cimport Context
-from appliance.proxy.exchange cimport HttpClient
+from appliance.proxy.http_client cimport HttpClient
 from appliance.proxy.gatekeeper cimport Client, Gatekeeper
 from appliance.proxy.kernel cimport Kernel
 from appliance.proxy.loop cimport Handler

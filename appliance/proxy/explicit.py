@@ -33,8 +33,8 @@ from appliance.config.schema import Config, Listener
 from appliance.errors import Failure
 from appliance.protocol.proxy_sniff import Told, tell
 from appliance.proxy.context import Context
-from appliance.proxy.exchange import HttpClient
 from appliance.proxy.gatekeeper import Client, Gatekeeper
+from appliance.proxy.http_client import HttpClient
 from appliance.proxy.loop import Handler
 from appliance.proxy.published import steer
 from appliance.proxy.relay import EPOLLIN, LEG_EVENTS

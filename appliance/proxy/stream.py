@@ -52,6 +52,10 @@ class Owner:
     def on_broken(self, stream: Stream, why: str) -> None:
         """The connection is over: reset, or what came was no TLS. The stream is closed already."""
 
+    def on_unwritable(self, stream: Stream) -> None:
+        """The connection takes no more octets: the other side has closed it. By default that is the end."""
+        stream.broken("reset")
+
     def on_drained(self, stream: Stream) -> None:
         """All that waited was taken, after ``full``."""
 
@@ -205,7 +209,8 @@ class Stream(Handler):
         sent = self.kernel.send(self.fd, data)
         if sent < 0:
             if sent != _WOULD_BLOCK:
-                self.broken("reset")
+                owner = self.owner
+                owner.on_unwritable(self)
                 return
             sent = 0
         if sent < len(data):
@@ -217,7 +222,8 @@ class Stream(Handler):
             sent = self.kernel.send(self.fd, self.unsent)
             if sent < 0:
                 if sent != _WOULD_BLOCK:
-                    self.broken("reset")
+                    owner = self.owner
+                    owner.on_unwritable(self)
                 return
             self.unsent = self.unsent[sent:]
         if self.finishing:

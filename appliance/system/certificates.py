@@ -26,7 +26,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.errors import Problem
@@ -47,6 +47,7 @@ EARLIEST = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
 # Unique local addresses (RFC 4193): nobody's but a local network's, so that a box may change its own.
 _LOCAL = IPv6Network("fc00::/7")
 _UPLOADED = "uploaded"
+_ASKED = "renew"  # an empty file: somebody wants new certificates
 
 Key = ec.EllipticCurvePrivateKey
 
@@ -225,6 +226,11 @@ def _ensure_key(path: Path, mode: int) -> Key:
     return key
 
 
+def ask_for_new(folder: Path) -> None:
+    """Have the next ``ensure`` make the servers' certificates anew, even if that is after a restart."""
+    _write(folder / _ASKED, b"", 0o600)
+
+
 def ensure(folder: Path, names: Names, now: datetime.datetime) -> list[str]:
     """Have the folder hold the authority, and what it signs; which certificates are new ("console", …).
 
@@ -240,17 +246,21 @@ def ensure(folder: Path, names: Names, now: datetime.datetime) -> list[str]:
         _write(folder / "authority.crt", certificate.public_bytes(_PEM), 0o644)
         new.append("authority")
     authority = Authority(key, certificate)
+    asked = (folder / _ASKED).exists()
     for server in ("proxy", "console"):
         server_key = _ensure_key(folder / f"{server}.key", 0o640)
         present = _load(folder / f"{server}.crt")
         # A new authority's certificate goes behind what an earlier one with its key has signed, too.
         if (
             new[:1] == ["authority"]
+            or asked
             or present is None
             or not serves(present, server_key, names, now, authority)
         ):
             _write(folder / f"{server}.crt", make(server_key, names, now, authority), 0o644)
             new.append(server)
+    if asked:
+        (folder / _ASKED).unlink()
     return new
 
 
@@ -357,3 +367,57 @@ def fingerprint(folder: Path) -> str | None:
     """SHA-256 of the console's certificate as browsers show it, AB:CD:…; None before there is one."""
     certificate = _load(folder / "console.crt")
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper() if certificate else None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a person wants to know of a certificate."""
+
+    subject: str
+    issuer: str
+    names: tuple[str, ...]  # of hosts, and addresses
+    since: datetime.datetime
+    until: datetime.datetime
+    key: str  # "ECDSA secp256r1", "RSA 2048"
+    fingerprint: str  # SHA-256, AB:CD:…
+
+
+def facts(path: Path) -> Facts | None:
+    """Of the first certificate in a PEM file; None where there is none."""
+    certificate = _load(path)
+    if certificate is None:
+        return None
+    names: tuple[str, ...] = ()
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        addresses = found.get_values_for_type(x509.IPAddress)
+        names = (*found.get_values_for_type(x509.DNSName), *(str(address) for address in addresses))
+    except (x509.ExtensionNotFound, ValueError):
+        pass
+    public = certificate.public_key()
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        key = f"ECDSA {public.curve.name}"
+    elif isinstance(public, rsa.RSAPublicKey):
+        key = f"RSA {public.key_size}"
+    else:
+        key = type(public).__name__.strip("_").removesuffix("PublicKey")
+    return Facts(
+        _common_name(certificate.subject),
+        _common_name(certificate.issuer),
+        names,
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+        key,
+        certificate.fingerprint(hashes.SHA256()).hex(":").upper(),
+    )
+
+
+def _common_name(name: x509.Name) -> str:
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[-1].value) if found else name.rfc4514_string()
+
+
+def serving(folder: Path) -> str | None:
+    """The fingerprint of what the proxy serves."""
+    found = facts(folder / "serving.pem")
+    return found.fingerprint if found else None

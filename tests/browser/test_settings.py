@@ -26,7 +26,8 @@ PAGES = {
     "translation-prefix": "/network/translation/edit?name=64:ff9b::/96", "published": "/network/published",
     "published-service": "/network/published/new", "listeners": "/network/listeners",
     "listener": "/network/listeners/edit?name=https", "explicit": "/network/explicit", "system": "/system",
-    "traffic": "/system/traffic", "changes": "/changes", "history": "/history", "revision": "/history/1",
+    "traffic": "/system/traffic", "certificates": "/system/certificates", "changes": "/changes",
+    "history": "/history", "revision": "/history/1",
 }  # fmt: skip
 NEW_PREFIX, NEW_HOST = "fd00:2::/64", "fd00:2::1"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import ssl
@@ -16,8 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.netns.conftest import Box, needs_root, wait_for
+from tests.netns.conftest import BIN, Box, needs_root, wait_for
 from tests.netns.hosts import status
+
+PEM = serialization.Encoding.PEM
 
 pytestmark = [pytest.mark.netns, needs_root]
 
@@ -119,6 +122,51 @@ def test_an_uploaded_one_serves_until_it_ends(own: Box) -> None:
         lambda: not any(one["id"] == "certificate-uploaded" for one in status(own)["checks"]),
         "all well again",
     )
+
+
+def isthmus(box: Box, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line."""
+    command: list[str | Path] = [BIN / "isthmus", "--runtime", box.runtime, "certificate", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_uploads_shows_removes_and_renews(own: Box, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    folder = own.state / "tls"
+    upload(own, now - timedelta(days=1), now + timedelta(days=90))
+    pair = tmp_path / "own.crt", tmp_path / "own.key"
+    for path, name in zip(pair, ("uploaded.crt", "uploaded.key"), strict=True):
+        path.write_bytes((folder / name).read_bytes())
+        (folder / name).unlink()
+    done = isthmus(own, "upload", *pair)
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: shown(own, None).public_bytes(PEM) == pair[0].read_bytes(), "the uploaded one")
+    assert (folder / "uploaded.key").stat().st_mode & 0o777 == 0o600
+    text = isthmus(own, "show").stdout
+    assert "proxy.example" in text
+    assert "listener" in text
+    assert "PRIVATE" not in text
+    found = {one["name"]: one for one in json.loads(isthmus(own, "show", "--json").stdout)}
+    assert found["uploaded"]["used_by"]
+    assert found["uploaded"]["names"] == ["proxy.example"]
+    assert found["proxy"]["used_by"] == []
+    assert found["console"]["used_by"] == ["console"]
+
+    wrong = isthmus(own, "upload", pair[0], folder / "console.key")
+    assert wrong.returncode == 1
+    assert "key: belongs to another certificate." in wrong.stderr
+    assert (folder / "uploaded.key").read_bytes() == pair[1].read_bytes()  # the good one stays
+    assert list(folder.glob(".upload-*")) == []
+
+    assert isthmus(own, "remove").returncode == 0
+    wait_for(lambda: shown(own, None) == read(own, "proxy"), "the box's own")
+    assert isthmus(own, "remove").returncode == 1
+    before = read(own, "proxy")
+    assert isthmus(own, "renew").returncode == 0
+    after = read(own, "proxy")
+    assert after.serial_number != before.serial_number
+    assert after.public_key() == before.public_key()
+    wait_for(lambda: shown(own, None) == after, "the new one")
 
 
 def test_another_name_of_the_box_is_in_its_certificates_at_once(own: Box) -> None:

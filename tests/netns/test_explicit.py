@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.lab.netns import stop
 from tests.lab.servers import checksum
-from tests.netns.conftest import SERVER, SERVER6, Box, needs_root, wait_for
+from tests.netns.conftest import BIN, SERVER, SERVER6, Box, needs_root, wait_for
 from tests.netns.explicit import BOX, NAME, SCHEMES, curl, raw
 from tests.netns.hosts import sessions
 
@@ -180,6 +181,21 @@ def test_the_pac_file(own: Box) -> None:
     assert own.client.run("curl", "-sS", "-i", f"http://{BOX}/else").stdout.startswith("HTTP/1.1 404")
     # The port of the PAC file is no proxy.
     assert curl(own, "-x", f"http://{BOX}:80", "-i", f"http://{NAME}/").stdout.startswith("HTTP/1.1 403")
+
+
+def test_wpad_is_a_name_of_the_box(own: Box) -> None:
+    """Browsers that look for a proxy by themselves ask for it (there is no option 252 in IPv6)."""
+    front = own.start(
+        "dns64", BIN / "isthmus-dns64", "--config", own.config, "--runtime", own.runtime
+    )  # which the other tests do without
+    try:
+        ask = ("dig", "+short", "+time=1", "+tries=1", "@fd00:1::1", "wpad", "AAAA")
+        run = own.client.run
+        wait_for(lambda: run(*ask, check=False).stdout.split() == ["fd00:1::1"], "the name")
+        found = run("curl", "-sS", "--max-time", "10", "http://wpad/wpad.dat").stdout
+        assert "function FindProxyForURL" in found
+    finally:
+        stop(front)
 
 
 def test_the_authority_is_there_to_be_trusted(own: Box, tmp_path: Path) -> None:

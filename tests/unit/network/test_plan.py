@@ -107,6 +107,16 @@ def test_unbound_forwards_or_recurses() -> None:
     assert 'module-config: "validator iterator"' in text
 
 
+def test_wpad_leads_to_the_box_where_its_port_is_that_of_browsers() -> None:
+    def text(settings: str) -> str:
+        steps = [s for s in plan(parse(settings), facts()) if isinstance(s, WriteFile)]
+        return next(step.text for step in steps if step.name == "unbound.conf")
+
+    assert 'local-data: "wpad. 300 IN AAAA fd00:1::1"' in text("")
+    assert "wpad" not in text("[explicit]\npac_port = 8000")
+    assert "wpad" not in text("[explicit]\npac_port = 0")
+
+
 ISLAND = """
 [dns]
 dnssec = true

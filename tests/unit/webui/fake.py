@@ -112,6 +112,7 @@ class FakeControl:
         self.versions = 0
         self.clashes: list[dict[str, Any]] = []
         self.cuts = False
+        self.uploaded: tuple[str, str] | None = None
         self.calls: list[tuple[Any, ...]] = []
         self.requests = [REQUEST]
         self.explanation: dict[str, Any] = {
@@ -345,6 +346,44 @@ class FakeControl:
                 f"{NAME}Refused", f"Group “{name}” has users.", "Give them other groups first."
             )
         self.plain["group"] = [group for group in self.plain["group"] if group["name"] != name]
+
+    # -- certificates -----------------------------------------------------------------------------------
+
+    def certificates(self) -> list[dict[str, Any]]:
+        own = {
+            "subject": "isthmus", "issuer": "Isthmus box 12ab", "names": ["isthmus", "fd00:1::1"],
+            "since": 1.7e9, "until": 1.85e9, "key": "ECDSA secp256r1", "fingerprint": "AB:CD",
+            "problem": None,
+        }  # fmt: skip
+        found = [
+            {**own, "name": "authority", "names": [], "used_by": []},
+            {**own, "name": "console", "used_by": ["console"]},
+            {**own, "name": "proxy", "used_by": [] if self.uploaded else ["listener https"]},
+        ]
+        if self.uploaded:
+            found.append({**own, "name": "uploaded", "used_by": ["listener https"]})
+        return found
+
+    def upload_certificate(self, certificate: str, key: str, author: str | None = None) -> str | None:
+        if "KEY" not in key:
+            problem = {
+                "path": "key",
+                "message": "belongs to another.",
+                "hint": "Upload its own.",
+                "code": "m",
+            }
+            raise ControlError(f"{NAME}Invalid", "key: belongs to another.", "", {"problems": [problem]})
+        self.uploaded = (certificate, key)
+        self.calls.append(("upload_certificate", certificate, key, author))
+        return None
+
+    def remove_certificate(self, author: str | None = None) -> None:
+        if not self.uploaded:
+            raise ControlError(f"{NAME}Refused", "There is no uploaded certificate.", "")
+        self.uploaded = None
+
+    def renew_certificates(self, author: str | None = None) -> None:
+        self.calls.append(("renew_certificates", author))
 
 
 def _without_hashes(config: dict[str, Any]) -> str:

@@ -47,6 +47,7 @@ PAGES = {
     "/network/explicit": "Ports for CONNECT",
     "/system": "Europe/Vienna",
     "/system/traffic": "Time to dial",
+    "/system/certificates": "signed by Isthmus box 12ab",
     "/changes": "Nothing to apply",
     "/history": "why 1",
     "/history/1": "What it changed",
