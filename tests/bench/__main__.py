@@ -1,4 +1,4 @@
-"""make bench: Isthmus beside its rivals, interleaved, in namespaces of this machine.
+"""make bench: Isthmus beside its rivals, interleaved, in namespaces of this machine. It is told by variables:
 
 ROUNDS=5  TESTS=bulk-1,sessions  CONTENDERS=isthmus,haproxy  WINDOW=2  SOAK=600
 """
@@ -184,6 +184,8 @@ def soak_isthmus(topology: Topology, contender: Contender, seconds: float) -> Ju
 
 def main() -> int:
     """The exit status: 0 unless a contender failed."""
+    if len(sys.argv) > 1:  # "--help" must not run for half an hour
+        sys.exit(__doc__)
     if os.geteuid() != 0:
         sys.exit("the bench needs root for its namespaces: sudo make bench")
     missing = contenders.missing_programs()
