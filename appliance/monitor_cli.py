@@ -42,7 +42,7 @@ may begin another: what is to stay away is a rule's matter (isthmus add rule …
 _LOG = """\
 Sessions that ended or did not come about, the newest last. DEN: denied by the policy, REF: refused by the
 other side, LIM: over a limit, ERR: not reached. What policy.privacy leaves out is not there. `isthmus log
-erase` forgets all of it, and what `isthmus top` tells; counters stay.
+erase` forgets all of it, the requests for access, and what `isthmus top` tells; counters stay.
 """
 _LOG_EXAMPLES = """\
 examples:

@@ -131,8 +131,8 @@ class Policy(Section):
     # TLS whose real server name is encrypted (ECH): rules see the name of the front only.
     ech: Literal["allow", "block"] = "allow"
     # How much the log of sessions says of each: all ("full"), who and how much but nothing of where to
-    # ("no-destinations"), or nothing, so that there are sums alone ("counters"). What is written already
-    # stays until `isthmus log erase`.
+    # ("no-destinations"), or nothing, so that there are sums alone ("counters"). Only with "full" may
+    # clients ask for access. What is written already stays until `isthmus log erase`.
     privacy: Literal["full", "no-destinations", "counters"] = "full"
     # The log of sessions, the history and who had how much are kept so long. Sums by rule and service stay.
     retention_days: Annotated[int, Field(ge=1, le=3_650)] = 30

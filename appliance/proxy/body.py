@@ -86,6 +86,8 @@ class SplicedBody(Handler):
         self._target.unsent = held
         self._count(len(held))
         self._end()
+        if held and not self._target.closed:
+            self._target.flush()  # that it takes more may have been told in the same event, and is told once
 
     def kill(self, session: object) -> bool:
         """The client's stream knows whose it is."""

@@ -430,9 +430,15 @@ class HttpClient(Asker):
             self._session.rule, self._session.reference = rule, reference
             self._context.counters.count(failure)
         note = judge.verdict.note if judge is not None and denied else ""
-        ask = ASK_PATH.decode() if reference and request.kind is _FORWARDS else ""
+        asks = reference and self.gate.access.asks and request.kind is _FORWARDS
         page = failure_page(
-            failure, request.host, as_html=self._html(), rule=rule, reference=reference, note=note, ask=ask
+            failure,
+            request.host,
+            as_html=self._html(),
+            rule=rule,
+            reference=reference,
+            note=note,
+            ask=ASK_PATH.decode() if asks else "",
         )
         self._answer(page, failure.value)
 

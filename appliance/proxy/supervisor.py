@@ -527,6 +527,10 @@ class Supervisor:
                 self._rotation.erase()
             except OSError as error:
                 return f"The log of sessions cannot be erased: {error.strerror or error}."
+        try:
+            self.access.erase()
+        except OSError as error:
+            return f"The requests for access cannot be erased: {error.strerror or error}."
         return None
 
     def _accept(self) -> None:

@@ -112,8 +112,8 @@ class Worker:
         self.published_udp = PublishedUdp(self.context, self.targets)
         dialer = Dialer(self.context, Resolver(self.context))
         self._verifier = Verifier(self.context, helper)
-        access = Access(AccessRequests(meters.with_name(ACCESS)))
-        self._gate = Gatekeeper(self.context, self.relay, dialer, self._verifier, access)
+        self._access = Access(AccessRequests(meters.with_name(ACCESS)))
+        self._gate = Gatekeeper(self.context, self.relay, dialer, self._verifier, self._access)
         self.explicit = Explicit(self.context, self._gate)
         self._packets = Packets(self.context, self.transparent, self.pings)
         self._line = line
@@ -133,6 +133,7 @@ class Worker:
         """Take a configuration up; sessions that there are go on."""
         self._log.flush()  # what was written down by the old rules is not to come after the new ones hold
         self._log.configure(config.policy.privacy)
+        self._access.asks = config.policy.privacy == "full"
         self.context.configure(config, self._descriptors)
         self.transparent.configure()
         self.targets.configure(config)

@@ -118,6 +118,11 @@ class AccessRequests:
             self._write(left)
             return True
 
+    def erase(self) -> None:
+        """Forget them all."""
+        with self._alone():
+            self._path.unlink(missing_ok=True)
+
     def plain(self, now: float) -> list[dict[str, Any]]:
         """The varlink type ``AccessRequest``, one each."""
         return [asdict(one) for one in self.all(now)]

@@ -5,6 +5,7 @@ client, a device called "tablet" --- [ box ] --- web.example, files.example, tra
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -159,6 +160,24 @@ class TestAskingForAccess:
         reference = found[2] if words else "0000-0000"
         assert "too old to ask by" in send(own, found[1], reference, "", *words)
         assert isthmus(own, "requests") == "Nobody waits for access.\n"
+
+    def test_nobody_asks_where_no_destination_is_to_be_written_down(self, own: Box) -> None:
+        found = FORM.search(page(own))
+        assert found is not None
+        assert "passed on" in send(own, *found.groups(), "")
+        isthmus(own, "set", "policy.privacy", "no-destinations")
+        isthmus(own, "commit", "-m", "nothing of where to")
+        try:
+            wait_for(lambda: FORM.search(page(own)) is None, "a page without the form")
+            assert "blocked on this network" in page(own)
+            assert found[2] in isthmus(own, "requests")  # as the log does, it stays until it is erased
+            with contextlib.suppress(subprocess.CalledProcessError):  # there is no history here to erase
+                isthmus(own, "log", "erase")
+            assert isthmus(own, "requests") == "Nobody waits for access.\n"
+        finally:
+            isthmus(own, "unset", "policy.privacy")
+            isthmus(own, "commit", "-m", "as before")
+        wait_for(lambda: FORM.search(page(own)) is not None, "the form again")
 
     def test_a_form_is_short_and_a_post(self, own: Box) -> None:
         found = FORM.search(page(own))

@@ -44,6 +44,23 @@ def test_by_anothers_reference(requests: AccessRequests, client: bytes, user: st
     assert requests.all(0.0) == []
 
 
+def test_nothing_is_kept_where_nobody_may_ask(requests: AccessRequests) -> None:
+    made = Access(requests)
+    before = told(made)
+    made.asks = False
+    for reference in (before, told(made)):
+        assert made.ask(CLIENT, "ann", "a.example", f"reference={reference}".encode()) is Answer.UNKNOWN
+    assert requests.all(0.0) == []
+
+
+def test_all_are_erased(requests: AccessRequests) -> None:
+    made = Access(requests)
+    assert made.ask(CLIENT, "ann", "a.example", f"reference={told(made)}".encode()) is Answer.TAKEN
+    requests.erase()
+    requests.erase()
+    assert requests.all(0.0) == []
+
+
 def test_the_oldest_reference_goes_first(requests: AccessRequests) -> None:
     made = Access(requests)
     first, second = told(made), told(made)
