@@ -12,8 +12,9 @@ from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, MAX_T
 from appliance.proxy.stream import Stream
 
 # Bodies with less than this to come are copied: taking a pipe and two more system calls cost what they save.
-# Measured for uploads, processor seconds for a GB, copied and spliced: 256 KiB 1.14 and 1.02, 512 KiB 0.97
-# and 0.59, 1 MiB 0.76 and 0.54, 4 MiB 0.56 and 0.37, 512 MiB 0.70 and 0.30.
+# Measured for uploads on a busy machine, processor seconds for a GB, copied once and spliced three times:
+# 256 KiB 1.14 and 0.93 to 1.41, 1 MiB 0.76 and 0.53 to 0.82, 4 MiB 0.56 and 0.37 to 0.50, 512 MiB 0.70 and
+# 0.30 to 0.34. So large ones gain; where exactly it begins to pay is within the noise.
 MIN_LENGTH = 262_144
 
 _SAYS = EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP
