@@ -22,6 +22,7 @@ from webui.views.certificates import Certificates
 from webui.views.entries import Entries
 from webui.views.policy import around_rules
 from webui.views.sections import Page
+from webui.views.updates import Updates
 from webui.views.users import Users
 from webui.words import into_templates, later
 
@@ -49,6 +50,7 @@ TABS = {
         (TRAFFIC.key, TRAFFIC.url, TRAFFIC.title),
         ("certificates", "/system/certificates", later("Certificates")),
         ("history", "/history", later("History")),
+        ("updates", "/system/updates", later("Updates")),
     ],
 }
 
@@ -92,4 +94,5 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
         app.register_blueprint(entries.blueprint())
     app.register_blueprint(Users(desk).blueprint())
     app.register_blueprint(Certificates(desk).blueprint())
+    app.register_blueprint(Updates(desk).blueprint())
     return app
