@@ -18,6 +18,7 @@ from webui.links import link_of
 from webui.readable import readable
 from webui.security import MAX_REQUEST, guard
 from webui.views import account, changes, dashboard, metrics, requests, sections
+from webui.views.backup import Backup
 from webui.views.certificates import Certificates
 from webui.views.entries import Entries
 from webui.views.policy import around_rules
@@ -51,6 +52,7 @@ TABS = {
         ("certificates", "/system/certificates", later("Certificates")),
         ("history", "/history", later("History")),
         ("updates", "/system/updates", later("Updates")),
+        ("backup", "/system/backup", later("Backup and reset")),
     ],
 }
 
@@ -95,4 +97,5 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
     app.register_blueprint(Users(desk).blueprint())
     app.register_blueprint(Certificates(desk).blueprint())
     app.register_blueprint(Updates(desk).blueprint())
+    app.register_blueprint(Backup(desk).blueprint())
     return app

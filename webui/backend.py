@@ -149,3 +149,12 @@ class Backend(Protocol):
 
     def restart(self) -> None:
         """Restart the box."""
+
+    def factory_reset(self) -> None:
+        """Erase everything on the box, and restart it."""
+
+    def backup(self, passphrase: str) -> bytes:
+        """A backup, which the passphrase opens."""
+
+    def restore_backup(self, author: str, data: bytes, passphrase: str, identity: bool) -> dict[str, Any]:
+        """A backup's configuration as the author's candidate; ``identity``: the rest in force at once."""

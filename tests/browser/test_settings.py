@@ -28,7 +28,7 @@ PAGES = {
     "listener": "/network/listeners/edit?name=https", "explicit": "/network/explicit", "system": "/system",
     "traffic": "/system/traffic", "certificates": "/system/certificates", "changes": "/changes",
     "history": "/history", "revision": "/history/1", "updates": "/system/updates", "log": "/log",
-    "requests": "/policy/requests",
+    "requests": "/policy/requests", "backup": "/system/backup",
 }  # fmt: skip
 NEW_PREFIX, NEW_HOST = "fd00:2::/64", "fd00:2::1"
 

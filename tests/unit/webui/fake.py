@@ -416,6 +416,20 @@ class FakeControl:
     def restart(self) -> None:
         self.calls.append(("restart",))
 
+    # -- backups ----------------------------------------------------------------------------------------
+
+    def factory_reset(self) -> None:
+        self.calls.append(("factory_reset",))
+
+    def backup(self, passphrase: str) -> bytes:
+        return b"sealed by " + passphrase.encode()
+
+    def restore_backup(self, author: str, data: bytes, passphrase: str, identity: bool) -> dict[str, Any]:
+        if "wrong" in passphrase:
+            raise ControlError(f"{NAME}Refused", "The passphrase does not open it.", "Type the right one.")
+        self.calls.append(("restore_backup", author, len(data), identity))
+        return self.candidate(author)
+
 
 def _without_hashes(config: dict[str, Any]) -> str:
     users = [{k: v for k, v in user.items() if k != "password"} for user in config["user"]]
