@@ -18,10 +18,12 @@ from webui.links import link_of
 from webui.readable import readable
 from webui.security import MAX_REQUEST, guard
 from webui.views import account, changes, dashboard, metrics, requests, sections
+from webui.views.backup import Backup
 from webui.views.certificates import Certificates
 from webui.views.entries import Entries
 from webui.views.policy import around_rules
 from webui.views.sections import Page
+from webui.views.updates import Updates
 from webui.views.users import Users
 from webui.words import into_templates, later
 
@@ -49,6 +51,8 @@ TABS = {
         (TRAFFIC.key, TRAFFIC.url, TRAFFIC.title),
         ("certificates", "/system/certificates", later("Certificates")),
         ("history", "/history", later("History")),
+        ("updates", "/system/updates", later("Updates")),
+        ("backup", "/system/backup", later("Backup and reset")),
     ],
 }
 
@@ -92,4 +96,6 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
         app.register_blueprint(entries.blueprint())
     app.register_blueprint(Users(desk).blueprint())
     app.register_blueprint(Certificates(desk).blueprint())
+    app.register_blueprint(Updates(desk).blueprint())
+    app.register_blueprint(Backup(desk).blueprint())
     return app

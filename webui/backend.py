@@ -137,3 +137,24 @@ class Backend(Protocol):
 
     def renew_certificates(self, author: str | None = None) -> None:
         """Have the box's own made anew."""
+
+    def update(self) -> dict[str, Any]:
+        """Type Update: what runs, what is at work, what became of earlier ones."""
+
+    def install_update(self, source: str | None, restart: bool) -> None:
+        """Begin to install from an address, or (None) what was uploaded."""
+
+    def upload_update(self, offset: int, data: bytes) -> int:
+        """The next part of a bundle; how much there is now."""
+
+    def restart(self) -> None:
+        """Restart the box."""
+
+    def factory_reset(self) -> None:
+        """Erase everything on the box, and restart it."""
+
+    def backup(self, passphrase: str) -> bytes:
+        """A backup, which the passphrase opens."""
+
+    def restore_backup(self, author: str, data: bytes, passphrase: str, identity: bool) -> dict[str, Any]:
+        """A backup's configuration as the author's candidate; ``identity``: the rest in force at once."""

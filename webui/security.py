@@ -19,6 +19,11 @@ from webui.words import _, later
 SESSION_SECONDS = 12 * 3_600
 # The largest form is a rule with a hundred names on its page; what is larger is no form of the console.
 MAX_REQUEST = 64 * 1024
+# The endpoints that take files, and at most how large a request, from whoever is signed in. The largest
+# update is two pieces of a gibibyte, as control takes it.
+LARGER = {"updates.upload": (2 << 30) + MAX_REQUEST, "backup.restore": (8 << 20) + MAX_REQUEST}
+# What reads its form by itself, as it arrives, and checks its token.
+STREAMED = {"updates.upload"}
 USER = "admin"
 THEMES = ("system", "light", "dark")
 
@@ -34,7 +39,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-POLLED = {"dashboard.live", "changes.state"}
+POLLED = {"dashboard.live", "changes.state", "updates.state"}
 _FREE = {None, "static", "account.authority", "account.set_theme", "metrics.page"}
 _SETUP = {"account.setup", "account.set_password"}
 _SIGN_IN = {"account.signin", "account.sign_in"}
@@ -85,10 +90,18 @@ def _theme() -> str:
     return chosen if chosen in THEMES else "system"
 
 
-def _checked_token() -> tuple[str, int] | None:
-    given = request.form.get("csrf", "")
+def is_right_token(given: str) -> bool:
+    """Whether a form of this session was sent."""
     kept = str(session.get("csrf", ""))
-    if given and secrets.compare_digest(given.encode(), kept.encode()):
+    return bool(given) and secrets.compare_digest(given.encode(), kept.encode())
+
+
+def _checked_token() -> tuple[str, int] | None:
+    if signed_in() and request.endpoint in LARGER:
+        request.max_content_length = LARGER[request.endpoint]
+        if request.endpoint in STREAMED:
+            return None
+    if is_right_token(request.form.get("csrf", "")):
         return None
     return problem(_("This form is out of date."), _("Go back, load the page anew, and send it again.")), 400
 

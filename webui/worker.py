@@ -17,12 +17,17 @@ from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from webui.patience import granting
+
 # From the first byte to the end of a request's head, the TLS handshake included. Shorter cuts off a
 # phone with poor radio; longer lets a silent client sit on a thread.
 HEAD_SECONDS = 5.0
 # The rest: body, answer, and the client's reading of it. Longer than control's own patience, so that
 # its absence can still be told.
 EXCHANGE_SECONDS = 20.0
+# In all, for an exchange that asks for more time as it goes on: an upload of an update, of signed-in users
+# only. 300 MB over a wireless LAN of 5 Mbit/s takes eight minutes; longer lets one of them hold a thread.
+LONG_SECONDS = 1_200.0
 # A connection without a first byte. Browsers open one ahead, and use it within seconds or not at all.
 SILENT_SECONDS = 10.0
 # A browser opens six. Fewer than the threads, so that no single host can hold them all.
@@ -110,8 +115,14 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
 
     def handle_request(self, req: Any, conn: _Connection) -> Any:
         """The head is there: the rest has its own time."""
-        self._busy[conn] = time.monotonic() + EXCHANGE_SECONDS
-        return super().handle_request(req, conn)
+        started = time.monotonic()
+
+        def more() -> None:
+            self._busy[conn] = min(time.monotonic() + EXCHANGE_SECONDS, started + LONG_SECONDS)
+
+        more()
+        with granting(more):
+            return super().handle_request(req, conn)
 
     def murder_keepalived(self) -> None:
         """gunicorn calls this about once a second: close what is idle, then what is overdue."""

@@ -27,7 +27,8 @@ PAGES = {
     "published-service": "/network/published/new", "listeners": "/network/listeners",
     "listener": "/network/listeners/edit?name=https", "explicit": "/network/explicit", "system": "/system",
     "traffic": "/system/traffic", "certificates": "/system/certificates", "changes": "/changes",
-    "history": "/history", "revision": "/history/1",
+    "history": "/history", "revision": "/history/1", "updates": "/system/updates", "log": "/log",
+    "requests": "/policy/requests", "backup": "/system/backup",
 }  # fmt: skip
 NEW_PREFIX, NEW_HOST = "fd00:2::/64", "fd00:2::1"
 

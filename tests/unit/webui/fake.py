@@ -60,6 +60,12 @@ SESSION = {
     "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443,
     "service": None, "age": 134.0, "bytes_to_wan": 1, "bytes_to_lan": 2,
 }  # fmt: skip
+UPDATE: dict[str, Any] = {
+    "phase": "idle", "version": "", "done": 0, "total": 0, "code": "", "message": "", "hint": "",
+    "running": "0.1.0", "trial": None, "available": None, "checked": None, "check_problem": None,
+    "history": [{"time": 1.8e9, "version": "0.1.1", "before": "0.1.0", "result": "fell-back",
+                 "reason": "the <proxy> did not answer"}],
+}  # fmt: skip
 CONFIG = """
 [system]
 timezone = "Europe/Vienna"
@@ -115,6 +121,8 @@ class FakeControl:
         self.uploaded: tuple[str, str] | None = None
         self.calls: list[tuple[Any, ...]] = []
         self.requests = [REQUEST]
+        self.updating = dict(UPDATE)
+        self.bundle, self.parts, self.room = b"", list[int](), 1 << 30
         self.explanation: dict[str, Any] = {
             "allow": False, "rule": "no-trackers", "pending": False, "note": "",
             "steps": [{"rule": "time", "matched": False, "why": "port 443 is not 123"},
@@ -384,6 +392,43 @@ class FakeControl:
 
     def renew_certificates(self, author: str | None = None) -> None:
         self.calls.append(("renew_certificates", author))
+
+    # -- updates ----------------------------------------------------------------------------------------
+
+    def update(self) -> dict[str, Any]:
+        self._up()
+        return dict(self.updating)
+
+    def install_update(self, source: str | None, restart: bool) -> None:
+        if self.updating["phase"] in ("fetching", "writing"):
+            raise ControlError(f"{NAME}Refused", "An update is at work already.", "Wait.")
+        self.calls.append(("install", source, restart))
+        self.updating |= {"phase": "writing", "version": "0.2.0", "done": 10, "total": 100}
+
+    def upload_update(self, offset: int, data: bytes) -> int:
+        assert offset == len(self.bundle)
+        if offset + len(data) > self.room:
+            raise ControlError(f"{NAME}Refused", "There is no room for the update.", "Erase old logs.")
+        self.bundle += data
+        self.parts.append(len(data))
+        return len(self.bundle)
+
+    def restart(self) -> None:
+        self.calls.append(("restart",))
+
+    # -- backups ----------------------------------------------------------------------------------------
+
+    def factory_reset(self) -> None:
+        self.calls.append(("factory_reset",))
+
+    def backup(self, passphrase: str) -> bytes:
+        return b"sealed by " + passphrase.encode()
+
+    def restore_backup(self, author: str, data: bytes, passphrase: str, identity: bool) -> dict[str, Any]:
+        if "wrong" in passphrase:
+            raise ControlError(f"{NAME}Refused", "The passphrase does not open it.", "Type the right one.")
+        self.calls.append(("restore_backup", author, len(data), identity))
+        return self.candidate(author)
 
 
 def _without_hashes(config: dict[str, Any]) -> str:
