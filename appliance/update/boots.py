@@ -28,6 +28,7 @@ SETTINGS = (
     "candidates",
     "console-users.json",
     "lan-prefix",
+    "segment-subnets",
     "tls",
 )
 

@@ -55,6 +55,8 @@ def test_during_an_update(cut: int, say: Say, bundles: Path, base: Path) -> None
         time.sleep(max(0.0, moment - (time.monotonic() - started)))
         box.lab.box.cut_power()
         version = _boots(box)
+        if version == OLD:
+            assert "is ready" in box.install()
         say(f"cut {cut} (seed {SEED}) after {moment:.0f} s: {version}")
 
 

@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.firmware.conftest import Say
-from tests.firmware.wares import KEYS, OLD_IMAGE
+from tests.firmware.wares import KEYS, OLD_IMAGE, mtools
 from tests.lab.box import BUILD, TOOLS, Box
 
 pytestmark = pytest.mark.firmware
 
 # Until the firmware has looked at every device: nothing is started later than that.
 FIRMWARE_TIMEOUT = 90.0
-ESP_START = 1 << 20
 UNIT = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo INJECTED >/dev/console'\n"
 
 
@@ -55,12 +54,6 @@ def test_the_keys_are_taken_and_nothing_injected_counts(enrolled: Path) -> None:
     assert "Secure boot enabled" in said
     assert "INJECTED" not in said
     assert "login:" not in said
-
-
-def _mtools(*words: str | Path) -> None:
-    libraries = TOOLS / "usr/lib/x86_64-linux-gnu"
-    loader = (libraries / "ld-linux-x86-64.so.2", "--library-path", libraries)
-    subprocess.run([*loader, TOOLS / "usr/bin" / words[0], *words[1:]], check=True, capture_output=True)
 
 
 def _signed_by_others(kernel: Path) -> Path:
@@ -118,9 +111,8 @@ def test_a_kernel_that_the_owner_did_not_sign(enrolled: Path, tmp_path: Path, sa
     for name in ("disk.raw", "firmware-variables.fd"):
         subprocess.run(["cp", "--sparse=always", enrolled / name, tmp_path / name], check=True)
     version = (BUILD / "firmware/old/boot/version").read_text().strip()
-    where = f"{box.disk}@@{ESP_START}"
-    _mtools("mdel", "-i", where, f"::/EFI/Linux/isthmus_{version}.efi")
-    _mtools("mcopy", "-i", where, bad, f"::/EFI/Linux/isthmus_{version}.efi")
+    mtools(box.disk, "mdel", f"::/EFI/Linux/isthmus_{version}.efi")
+    mtools(box.disk, "mcopy", bad, f"::/EFI/Linux/isthmus_{version}.efi")
     box.start()
     try:
         deadline = time.monotonic() + FIRMWARE_TIMEOUT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ OLD_IMAGE, NEW_IMAGE = FIRMWARE / "old/isthmus.raw", FIRMWARE / "new/isthmus.raw
 BUNDLE = FIRMWARE / "isthmus.update"
 KEYS = BUILD / "keys"
 OLD = (FIRMWARE / "old/boot/version").read_text().strip() if OLD_IMAGE.exists() else ""
+ESP_START = 1 << 20
 NEW = (FIRMWARE / "new/boot/version").read_text().strip() if NEW_IMAGE.exists() else ""
 
 
@@ -60,9 +62,10 @@ def take_apart(path: Path = BUNDLE) -> Parts:
 
 def kernel(*more: str) -> bytes:
     """The new version's signed kernel image, with more on its command line."""
-    place = TOOLS / "variant"
+    place = TOOLS / f"variant-{os.getpid()}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
+    inside = f"/{place.name}"
     try:
         source = FIRMWARE / "new/boot"
         for name in ("vmlinuz", "initrd"):
@@ -73,11 +76,20 @@ def kernel(*more: str) -> bytes:
         release = TOOLS / "usr/lib/os-release"
         (place / "os-release").write_text(release.read_text() + f"\nIMAGE_ID=isthmus\nIMAGE_VERSION={NEW}\n")
         words = (
-            *("/usr/bin/ukify", "build", "--linux=/variant/vmlinuz", "--initrd=/variant/initrd"),
-            *(f"--cmdline={line}", "--os-release=@/variant/os-release", "--output=/variant/kernel.efi"),
-            *("--secureboot-private-key=/variant/mkosi.key", "--secureboot-certificate=/variant/mkosi.crt"),
+            *("/usr/bin/ukify", "build", f"--linux={inside}/vmlinuz", f"--initrd={inside}/initrd"),
+            *(f"--cmdline={line}", f"--os-release=@{inside}/os-release", f"--output={inside}/kernel.efi"),
+            f"--secureboot-private-key={inside}/mkosi.key",
+            f"--secureboot-certificate={inside}/mkosi.crt",
         )
         subprocess.run(["chroot", TOOLS, *words], check=True, capture_output=True)
         return (place / "kernel.efi").read_bytes()
     finally:
         shutil.rmtree(place)
+
+
+def mtools(disk: Path, program: str, *words: str | Path) -> None:
+    """Change the EFI system partition of a machine that is off."""
+    libraries = TOOLS / "usr/lib/x86_64-linux-gnu"
+    loader = (libraries / "ld-linux-x86-64.so.2", "--library-path", libraries)
+    where = ("-i", f"{disk}@@{ESP_START}")
+    subprocess.run([*loader, TOOLS / "usr/bin" / program, *where, *words], check=True, capture_output=True)
