@@ -158,3 +158,12 @@ class Backend(Protocol):
 
     def restore_backup(self, author: str, data: bytes, passphrase: str, identity: bool) -> dict[str, Any]:
         """A backup's configuration as the author's candidate; ``identity``: the rest in force at once."""
+
+    def ping(self, target: str) -> dict[str, Any]:
+        """Type Tool."""
+
+    def trace(self, target: str) -> dict[str, Any]:
+        """Type Tool: the routers on the way."""
+
+    def look_up(self, name: str, kind: str = "AAAA") -> dict[str, Any]:
+        """Type LookUp: what the box's own DNS64 answers."""

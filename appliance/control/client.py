@@ -364,3 +364,20 @@ class ControlClient:
         return self._candidate(
             "RestoreBackup", author=author, data=text, passphrase=passphrase, identity=identity
         )
+
+    # -- tests from the box --------------------------------------------------------------------------------
+
+    def ping(self, target: str) -> dict[str, Any]:
+        """The type Tool; ControlError where the target makes no sense, or another test is under way."""
+        result: dict[str, Any] = self._call("Ping", target=target)["result"]
+        return result
+
+    def trace(self, target: str) -> dict[str, Any]:
+        """As ``ping``: the routers on the way."""
+        result: dict[str, Any] = self._call("Trace", target=target)["result"]
+        return result
+
+    def look_up(self, name: str, kind: str = "AAAA") -> dict[str, Any]:
+        """The type LookUp: what the box's own DNS64 answers."""
+        result: dict[str, Any] = self._call("LookUpName", name=name, type=kind)["result"]
+        return result

@@ -29,6 +29,7 @@ PAGES = {
     "traffic": "/system/traffic", "certificates": "/system/certificates", "changes": "/changes",
     "history": "/history", "revision": "/history/1", "updates": "/system/updates", "log": "/log",
     "requests": "/policy/requests", "backup": "/system/backup",
+    "diagnostics": "/system/diagnostics",
 }  # fmt: skip
 NEW_PREFIX, NEW_HOST = "fd00:2::/64", "fd00:2::1"
 

@@ -430,6 +430,23 @@ class FakeControl:
         self.calls.append(("restore_backup", author, len(data), identity))
         return self.candidate(author)
 
+    # -- tests from the box -----------------------------------------------------------------------------
+
+    def ping(self, target: str) -> dict[str, Any]:
+        if target.startswith("-"):
+            raise ControlError(f"{NAME}Refused", "That is no address and no name.", "Write it otherwise.")
+        self.calls.append(("ping", target))
+        return {"ok": True, "output": "64 bytes from <192.0.2.1>\n"}
+
+    def trace(self, target: str) -> dict[str, Any]:
+        self.calls.append(("trace", target))
+        return {"ok": False, "output": " 1  *\n"}
+
+    def look_up(self, name: str, kind: str = "AAAA") -> dict[str, Any]:
+        self.calls.append(("look_up", name, kind))
+        record = {"name": name, "type": kind, "ttl": 60, "data": "64:ff9b::c000:201", "made_of": "192.0.2.1"}
+        return {"server": "fd00:1::1", "code": "NOERROR", "truncated": False, "records": [record]}
+
 
 def _without_hashes(config: dict[str, Any]) -> str:
     users = [{k: v for k, v in user.items() if k != "password"} for user in config["user"]]
