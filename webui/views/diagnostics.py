@@ -8,7 +8,7 @@ from flask import Blueprint, request
 
 from appliance.control.client import ControlError
 from appliance.control.diagnostics import MAX_TARGET, TYPES
-from webui.desk import Desk
+from webui.desk import Desk, told
 
 BASE = "/system/diagnostics"
 
@@ -38,7 +38,7 @@ class DiagnosticsPage:
         try:
             tool = self.backend.trace(target) if trace else self.backend.ping(target)
         except ControlError as failed:
-            return self._page(typed=typed, errors={"where": _told(failed)}), 422
+            return self._page(typed=typed, errors={"where": told(failed)}), 422
         return self._page(typed=typed, tool=tool, trace=trace)
 
     def look_up(self) -> str | tuple[str, int]:
@@ -49,7 +49,7 @@ class DiagnosticsPage:
         try:
             answer = self.backend.look_up(name, kind if kind in TYPES else "AAAA")
         except ControlError as failed:
-            return self._page(typed=typed, kind=kind, errors={"name": _told(failed)}), 422
+            return self._page(typed=typed, kind=kind, errors={"name": told(failed)}), 422
         return self._page(typed=typed, kind=kind, answer=answer)
 
     def blueprint(self) -> Blueprint:
@@ -59,9 +59,3 @@ class DiagnosticsPage:
         pages.add_url_rule(f"{BASE}/reach", "reach", self.reach, methods=["POST"])
         pages.add_url_rule(f"{BASE}/lookup", "look_up", self.look_up, methods=["POST"])
         return pages
-
-
-def _told(failed: ControlError) -> str:
-    if failed.code == "unavailable":
-        raise failed
-    return f"{failed.message} {failed.hint}".strip()
