@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
+from appliance.control.capture import Captures
 from appliance.control.diagnostics import DiagnosticError, Diagnostics
 from appliance.control.verbs import refusals
 
 
 class DiagnosticVerbs:
-    """Methods are named as in the interface file. ``diagnostics`` is set where there is a box."""
+    """Methods are named as in the interface file. Both are set where there is a box."""
 
     diagnostics: Diagnostics | None = None
+    captures: Captures | None = None
 
     def _diagnostics(self) -> Diagnostics:
         if self.diagnostics is None:
@@ -32,3 +35,32 @@ class DiagnosticVerbs:
         """What the box's DNS64 answers."""
         with refusals():
             return {"result": self._diagnostics().look_up(name, type)}
+
+    def _captures(self) -> Captures:
+        if self.captures is None:
+            raise DiagnosticError("There is no box here to capture from.", "isthmus-control runs on one.")
+        return self.captures
+
+    def StartCapture(  # noqa: N802
+        self, device: str, host: str, port: int | None, seconds: int, octets: int
+    ) -> dict[str, Any]:
+        """Begin."""
+        with refusals():
+            self._captures().start(device, host, port, seconds, octets)
+        return {}
+
+    def StopCapture(self) -> dict[str, Any]:  # noqa: N802
+        """End it before its time."""
+        with refusals():
+            self._captures().stop()
+        return {}
+
+    def GetCapture(self) -> dict[str, Any]:  # noqa: N802
+        """How far it is."""
+        with refusals():
+            return {"capture": self._captures().status()}
+
+    def ReadCapture(self, offset: int) -> dict[str, Any]:  # noqa: N802
+        """A part of the file."""
+        with refusals():
+            return {"data": base64.b64encode(self._captures().read(offset)).decode()}

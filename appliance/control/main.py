@@ -16,6 +16,7 @@ from appliance.control.accounts import Accounts
 from appliance.control.backup import Backups
 from appliance.control.box import Box, is_root
 from appliance.control.candidates import Candidates
+from appliance.control.capture import Captures
 from appliance.control.commits import Commits, NotAppliedError
 from appliance.control.diagnostics import Diagnostics
 from appliance.control.monitoring import Monitor
@@ -138,6 +139,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
     )
     interface.ask_proxy = box.ask_proxy
     interface.monitor = Monitor(box.runtime, box.ask_proxy)
+    interface.captures = Captures()
     interface.diagnostics = Diagnostics(
         lambda: str(lan_address(box.facts.lans[0].prefix)) if box.facts else None,
         lambda: [TranslationPrefix(entry.prefix) for entry in box.config.translation],

@@ -49,7 +49,7 @@ _WEB_ONLY = frozenset(
         *("ListCertificates", "UploadCertificate", "RemoveCertificate", "RenewCertificates"),
         *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession", "ResetLimit"),
         *("ListRequests", "GrantRequest", "RefuseRequest"),
-        *("Ping", "Trace", "LookUpName"),
+        *("Ping", "Trace", "LookUpName", "StartCapture", "StopCapture", "GetCapture", "ReadCapture"),
     }
 )
 # What only root may, who is at the box itself: the console must not be able to give itself a password.

@@ -38,3 +38,29 @@ def test_what_control_refuses_stands_at_its_field(client: FlaskClient, control: 
     assert 'id="d-where-e"' in answer.text
     assert 'value="-f"' in answer.text
     assert "It answers" not in get(client, PAGE).text
+
+
+def test_a_capture_is_started_stopped_and_downloaded(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    start = f"{PAGE}/capture"
+    done = post(client, PAGE, start, device="wan0", host="192.0.2.1", port="443", seconds="5")
+    assert (done.status_code, done.location) == (303, f"{PAGE}#capture")
+    assert control.calls[-1] == ("capture", "wan0", "192.0.2.1", 443, 5, 8 << 20)
+    assert "Capturing on wan0" in get(client, PAGE).text
+    assert post(client, PAGE, f"{start}/stop").status_code == 303
+    assert "3 frames, 0 lost" in get(client, PAGE).text
+    file = get(client, f"{PAGE}/capture.pcap")
+    assert file.data == b"pcap" * 75
+    assert file.headers["Content-Disposition"] == "attachment; filename=isthmus.pcap"
+
+
+def test_a_captures_mistakes_stand_at_their_fields(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    answer = post(client, PAGE, f"{PAGE}/capture", device="wan0", port="70000", seconds="61")
+    assert answer.status_code == 422
+    assert 'id="d-port-e"' in answer.text
+    assert 'id="d-seconds-e"' in answer.text
+    answer = post(client, PAGE, f"{PAGE}/capture", device="wan0", host="x", seconds="5")
+    assert answer.status_code == 422
+    assert "“x” is no address. Write it otherwise." in answer.text
+    assert not control.captured["busy"]
