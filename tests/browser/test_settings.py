@@ -333,6 +333,22 @@ def test_the_box_is_looked_at_from_itself(admin: Page) -> None:
     expect(admin.locator("[aria-invalid=true]").first).to_be_focused()
 
 
+def test_frames_are_captured_without_javascript(plain: Page, tmp_path: Path) -> None:
+    plain.goto("/system/diagnostics")
+    plain.get_by_label("Port of the box").select_option("wan0")
+    plain.get_by_label("Seconds").fill("60")
+    plain.get_by_role("button", name="Capture").click()
+    expect(plain.get_by_text("Capturing on wan0")).to_be_visible()
+    plain.get_by_label("Address or name").fill("203.0.113.1")
+    plain.get_by_role("button", name="Ping").click()
+    plain.get_by_role("button", name="Stop").click()
+    with plain.expect_download() as download:
+        plain.get_by_role("link", name="Download the last one").click()
+    file = tmp_path / "wan.pcap"
+    download.value.save_as(file)
+    assert bytes((203, 0, 113, 1)) in file.read_bytes()
+
+
 def test_a_backup_is_downloaded_and_restored(admin: Page, tmp_path: Path) -> None:
     admin.goto("/system/backup")
     admin.get_by_label("Passphrase", exact=True).fill(PASSWORD)

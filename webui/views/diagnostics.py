@@ -1,4 +1,4 @@
-"""Diagnostics: ping, trace, look-up and packet capture from the box. The page that a test answers with has its result."""
+"""Diagnostics: ping, trace, look-up and packet capture; the page that a test answers with has its result."""
 
 from __future__ import annotations
 
