@@ -16,6 +16,7 @@ from appliance import (
     certificate_cli,
     complete_cli,
     config_cli,
+    diagnostic_cli,
     monitor_cli,
     policy_cli,
     requests_cli,
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     policy_cli.add_limits(commands)
     requests_cli.add_parsers(commands)
     update_cli.add_parsers(commands)
+    diagnostic_cli.add_parsers(commands)
     complete = commands.add_parser("complete")  # for the shell; without help it is not listed
     complete.add_argument("line")
     complete.add_argument("word")
@@ -141,6 +143,8 @@ def main(argv: list[str] | None = None) -> int:
             backup_cli.run(options, client)
         elif options.command in update_cli.VERBS:
             update_cli.run(options, client)
+        elif options.command in diagnostic_cli.VERBS:
+            return diagnostic_cli.run(options, client)
         elif options.command == "complete":
             known = sorted(set(options.commands) - {"complete"})
             offers = complete_cli.offers(options.line, known, client, config_cli.author())

@@ -20,6 +20,7 @@ from webui.security import MAX_REQUEST, guard
 from webui.views import account, changes, dashboard, metrics, requests, sections
 from webui.views.backup import Backup
 from webui.views.certificates import Certificates
+from webui.views.diagnostics import DiagnosticsPage
 from webui.views.entries import Entries
 from webui.views.policy import around_rules
 from webui.views.sections import Page
@@ -53,6 +54,7 @@ TABS = {
         ("history", "/history", later("History")),
         ("updates", "/system/updates", later("Updates")),
         ("backup", "/system/backup", later("Backup and reset")),
+        ("diagnostics", "/system/diagnostics", later("Diagnostics")),
     ],
 }
 
@@ -98,4 +100,5 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
     app.register_blueprint(Certificates(desk).blueprint())
     app.register_blueprint(Updates(desk).blueprint())
     app.register_blueprint(Backup(desk).blueprint())
+    app.register_blueprint(DiagnosticsPage(desk).blueprint())
     return app

@@ -158,3 +158,24 @@ class Backend(Protocol):
 
     def restore_backup(self, author: str, data: bytes, passphrase: str, identity: bool) -> dict[str, Any]:
         """A backup's configuration as the author's candidate; ``identity``: the rest in force at once."""
+
+    def ping(self, target: str) -> dict[str, Any]:
+        """Type Tool."""
+
+    def trace(self, target: str) -> dict[str, Any]:
+        """Type Tool: the routers on the way."""
+
+    def look_up(self, name: str, kind: str = "AAAA") -> dict[str, Any]:
+        """Type LookUp: what the box's own DNS64 answers."""
+
+    def start_capture(self, device: str, host: str, port: int | None, seconds: int, octets: int) -> None:
+        """Begin to capture a device's frames."""
+
+    def stop_capture(self) -> None:
+        """End it before its time; what it has is kept."""
+
+    def capture(self) -> dict[str, Any]:
+        """The type Capture."""
+
+    def read_capture(self, offset: int) -> bytes:
+        """A part of the pcap file from ``offset`` on; none behind its end."""

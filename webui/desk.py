@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import flash, g, render_template
 
+from appliance.control.client import ControlError
 from webui.backend import Backend
 from webui.forms.plain import Plain, at
 from webui.glance import Glance
@@ -83,3 +84,10 @@ def done(sentence: str) -> None:
 def refused(sentence: str) -> None:
     """Say on the next page why it was not done."""
     flash(sentence, "bad")
+
+
+def told(failed: ControlError) -> str:
+    """Control's refusal in words, for its field; raised again where control is not there at all."""
+    if failed.code == "unavailable":
+        raise failed
+    return f"{failed.message.rstrip('.')}. {failed.hint}".strip()

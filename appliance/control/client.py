@@ -364,3 +364,37 @@ class ControlClient:
         return self._candidate(
             "RestoreBackup", author=author, data=text, passphrase=passphrase, identity=identity
         )
+
+    # -- tests from the box --------------------------------------------------------------------------------
+
+    def ping(self, target: str) -> dict[str, Any]:
+        """The type Tool; ControlError where the target makes no sense, or another test is under way."""
+        result: dict[str, Any] = self._call("Ping", target=target)["result"]
+        return result
+
+    def trace(self, target: str) -> dict[str, Any]:
+        """As ``ping``: the routers on the way."""
+        result: dict[str, Any] = self._call("Trace", target=target)["result"]
+        return result
+
+    def look_up(self, name: str, kind: str = "AAAA") -> dict[str, Any]:
+        """The type LookUp: what the box's own DNS64 answers."""
+        result: dict[str, Any] = self._call("LookUpName", name=name, type=kind)["result"]
+        return result
+
+    def start_capture(self, device: str, host: str, port: int | None, seconds: int, octets: int) -> None:
+        """Begin to capture a device's frames."""
+        self._call("StartCapture", device=device, host=host, port=port, seconds=seconds, octets=octets)
+
+    def stop_capture(self) -> None:
+        """End it before its time; what it has is kept."""
+        self._call("StopCapture")
+
+    def capture(self) -> dict[str, Any]:
+        """The type Capture."""
+        found: dict[str, Any] = self._call("GetCapture")["capture"]
+        return found
+
+    def read_capture(self, offset: int) -> bytes:
+        """A part of the pcap file from ``offset`` on; none behind its end."""
+        return base64.b64decode(self._call("ReadCapture", offset=offset)["data"])

@@ -9,12 +9,16 @@ import sys
 import threading
 from pathlib import Path
 
+from appliance.addressing import TranslationPrefix
 from appliance.config import dump
+from appliance.config.schema import lan_address
 from appliance.control.accounts import Accounts
 from appliance.control.backup import Backups
 from appliance.control.box import Box, is_root
 from appliance.control.candidates import Candidates
+from appliance.control.capture import Captures
 from appliance.control.commits import Commits, NotAppliedError
+from appliance.control.diagnostics import Diagnostics
 from appliance.control.monitoring import Monitor
 from appliance.control.revisions import BY_HAND, Revisions
 from appliance.control.server import ControlServer, Interface
@@ -135,6 +139,11 @@ def _serve(box: Box, revisions: Revisions) -> int:
     )
     interface.ask_proxy = box.ask_proxy
     interface.monitor = Monitor(box.runtime, box.ask_proxy)
+    interface.captures = Captures()
+    interface.diagnostics = Diagnostics(
+        lambda: str(lan_address(box.facts.lans[0].prefix)) if box.facts else None,
+        lambda: [TranslationPrefix(entry.prefix) for entry in box.config.translation],
+    )
     with ControlServer(path, interface) as server:
         threading.Thread(target=server.serve_forever, name="control-socket", daemon=True).start()
         print("isthmus-control: ready", file=sys.stderr)

@@ -20,6 +20,7 @@ from appliance.control.backup import Backups
 from appliance.control.backup_verbs import BackupVerbs
 from appliance.control.certificate_verbs import CertificateVerbs
 from appliance.control.commits import Commits
+from appliance.control.diagnostic_verbs import DiagnosticVerbs
 from appliance.control.monitoring import MonitoringVerbs
 from appliance.control.policy_verbs import PolicyVerbs
 from appliance.control.requests import RequestVerbs
@@ -48,6 +49,7 @@ _WEB_ONLY = frozenset(
         *("ListCertificates", "UploadCertificate", "RemoveCertificate", "RenewCertificates"),
         *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession", "ResetLimit"),
         *("ListRequests", "GrantRequest", "RefuseRequest"),
+        *("Ping", "Trace", "LookUpName", "StartCapture", "StopCapture", "GetCapture", "ReadCapture"),
     }
 )
 # What only root may, who is at the box itself: the console must not be able to give itself a password.
@@ -89,6 +91,7 @@ class Interface(
     CertificateVerbs,
     MonitoringVerbs,
     UpdateVerbs,
+    DiagnosticVerbs,
 ):
     """org.isthmus.control, method by method."""
 

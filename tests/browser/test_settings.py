@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -29,6 +30,7 @@ PAGES = {
     "traffic": "/system/traffic", "certificates": "/system/certificates", "changes": "/changes",
     "history": "/history", "revision": "/history/1", "updates": "/system/updates", "log": "/log",
     "requests": "/policy/requests", "backup": "/system/backup",
+    "diagnostics": "/system/diagnostics",
 }  # fmt: skip
 NEW_PREFIX, NEW_HOST = "fd00:2::/64", "fd00:2::1"
 
@@ -316,3 +318,66 @@ def test_the_lans_address_comes_back_when_nobody_keeps_the_new_one(box: Box, adm
     expect(admin.get_by_text("Rolled back").first).to_be_visible()
     assert has(box, "fd00:1::1")
     look(admin, "history-rolled-back")
+
+
+def test_the_box_is_looked_at_from_itself(admin: Page) -> None:
+    admin.goto("/system/diagnostics")
+    admin.get_by_label("Address or name").fill("203.0.113.1")
+    admin.get_by_role("button", name="Ping").click()
+    expect(admin.get_by_text("It answers", exact=True)).to_be_visible()
+    expect(admin.get_by_role("region", name="What the tool says")).to_contain_text("203.0.113.1")
+    look(admin, "diagnostics-ping")
+    admin.get_by_label("Address or name").fill("not a name")
+    admin.get_by_role("button", name="Trace the way").click()
+    expect(admin.get_by_text("That is no address and no name.")).to_be_visible()
+    expect(admin.locator("[aria-invalid=true]").first).to_be_focused()
+
+
+def test_frames_are_captured_without_javascript(plain: Page, tmp_path: Path) -> None:
+    plain.goto("/system/diagnostics")
+    plain.get_by_label("Port of the box").select_option("wan0")
+    plain.get_by_label("Seconds").fill("60")
+    plain.get_by_role("button", name="Capture").click()
+    expect(plain.get_by_text("Capturing on wan0")).to_be_visible()
+    plain.get_by_label("Address or name").fill("203.0.113.1")
+    plain.get_by_role("button", name="Ping").click()
+    plain.get_by_role("button", name="Stop").click()
+    with plain.expect_download() as download:
+        plain.get_by_role("link", name="Download the last one").click()
+    file = tmp_path / "wan.pcap"
+    download.value.save_as(file)
+    assert bytes((203, 0, 113, 1)) in file.read_bytes()
+
+
+def test_a_backup_is_downloaded_and_restored(admin: Page, tmp_path: Path) -> None:
+    admin.goto("/system/backup")
+    admin.get_by_label("Passphrase", exact=True).fill(PASSWORD)
+    admin.get_by_label("The same again").fill(PASSWORD)
+    with admin.expect_download() as download:
+        admin.get_by_role("button", name="Download the backup").click()
+    file = tmp_path / "box.backup"
+    download.value.save_as(file)
+    assert file.read_bytes().startswith(b"isthmus-backup-1\n")
+    admin.get_by_label("Backup", exact=True).set_input_files(file)
+    admin.get_by_label("Its passphrase").fill("another passphrase")
+    admin.get_by_role("button", name="Restore").click()
+    expect(admin.locator("#b-opens-e")).to_be_visible()
+    look(admin, "backup-refused")
+    admin.get_by_label("Backup", exact=True).set_input_files(file)
+    admin.get_by_label("Its passphrase").fill(PASSWORD)
+    admin.get_by_role("button", name="Restore").click()
+    expect(admin.get_by_text("0 changes are pending")).to_be_visible()
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+def test_an_upload_is_refused_where_there_is_no_image(
+    request: pytest.FixtureRequest, tmp_path: Path, script: bool
+) -> None:
+    """It crosses TLS, gunicorn and control in parts, and comes to the box's refusal."""
+    page: Page = request.getfixturevalue("admin" if script else "plain")
+    file = tmp_path / "isthmus-9.9.9.update"
+    file.write_bytes(b"not a bundle" * 500_000)
+    page.goto("/system/updates")
+    page.get_by_label("Update", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Upload and install").click()
+    expect(page.get_by_text("This system is not the image.").first).to_be_visible()

@@ -50,7 +50,7 @@ form?.addEventListener("submit", (event) => {
   request.addEventListener("load", () => {
     if (request.status < 300) return location.replace("/system/updates");
     const page = new DOMParser().parseFromString(request.responseText, "text/html");
-    over(page.querySelector(".error, h1")?.textContent ?? "The box refused the update.");
+    over((page.querySelector(".error") ?? page.querySelector("h1"))?.textContent ?? "The box refused the update.");
   });
   request.addEventListener("error", () => over("The upload broke off. Send it again."));
   request.open("POST", form.action);

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from appliance.control.client import ControlError
 from appliance.system.passwords import MIN_LENGTH
-from webui.desk import Desk, done
+from webui.desk import Desk, done, told
 from webui.security import author
 from webui.words import _, n_
 
@@ -48,7 +48,7 @@ class Backup:
         try:
             data = self.backend.backup(passphrase)
         except ControlError as failed:
-            return self._page({"passphrase": _told(failed)}), 422
+            return self._page({"passphrase": told(failed)}), 422
         day = datetime.now(UTC).astimezone(ZoneInfo(self.desk.zone())).strftime("%Y-%m-%d")
         name = f"{self.desk.status()['hostname']}-{day}.backup"
         answer = Response(data, content_type="application/octet-stream")
@@ -71,7 +71,7 @@ class Backup:
         try:
             candidate = self.backend.restore_backup(author(), data, passphrase, identity)
         except ControlError as failed:
-            return self._page({"opens": _told(failed)}, identity), 422
+            return self._page({"opens": told(failed)}, identity), 422
         if identity:
             done(_("The backup’s authority, certificate and admins are in force."))
         done(
@@ -100,9 +100,3 @@ class Backup:
         pages.add_url_rule(f"{BASE}/restore", "restore", self.restore, methods=["POST"])
         pages.add_url_rule(f"{BASE}/reset", "reset", self.reset, methods=["POST"])
         return pages
-
-
-def _told(failed: ControlError) -> str:
-    if failed.code == "unavailable":
-        raise failed
-    return f"{failed.message} {failed.hint}".strip()

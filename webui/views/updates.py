@@ -10,7 +10,7 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response as BaseResponse
 
 from appliance.control.client import ControlError
-from webui.desk import Desk, done
+from webui.desk import Desk, done, told
 from webui.security import is_right_token
 from webui.streams import BrokenFormError, drain, read_form
 from webui.words import _, later
@@ -90,7 +90,7 @@ class Updates:
                 raise BadRequest from None  # nobody knows who sent it
             return self._refused("file", _("The upload broke off. Send it again."))
         except ControlError as failed:
-            return self._refused("file", _told(failed))
+            return self._refused("file", told(failed))
         finally:
             self._uploading.release()
         done(_("The update is here. It is verified, then written."))
@@ -109,7 +109,7 @@ class Updates:
         try:
             self.backend.install_update(address, "restart" in request.form)
         except ControlError as failed:
-            return self._page({"address": _told(failed)}, address), 422
+            return self._page({"address": told(failed)}, address), 422
         done(_("The box fetches the update now."))
         return redirect(BASE, 303)
 
@@ -128,9 +128,3 @@ class Updates:
         pages.add_url_rule(f"{BASE}/install", "install", self.install, methods=["POST"])
         pages.add_url_rule(f"{BASE}/restart", "restart", self.restart, methods=["POST"])
         return pages
-
-
-def _told(failed: ControlError) -> str:
-    if failed.code == "unavailable":
-        raise failed
-    return f"{failed.message} {failed.hint}".strip()

@@ -82,6 +82,7 @@ def ask(server: ControlServer, uid: int, method: str, **parameters: Any) -> dict
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
         *("GetCandidate", "PutCandidate", "Commit", "Confirm", "Rollback", "Restore", "GetRevision"),
         *("ListCertificates", "UploadCertificate", "RemoveCertificate", "RenewCertificates"),
+        *("Ping", "Trace", "LookUpName", "StartCapture", "StopCapture", "GetCapture", "ReadCapture"),
     ],
 )
 def test_a_stranger_is_refused(server: ControlServer, method: str) -> None:

@@ -122,6 +122,9 @@ class FakeControl:
         self.calls: list[tuple[Any, ...]] = []
         self.requests = [REQUEST]
         self.updating = dict(UPDATE)
+        self.captured: dict[str, Any] = {
+            "busy": False, "device": "", "frames": 0, "lost": 0, "octets": 0, "problem": None,
+        }  # fmt: skip
         self.bundle, self.parts, self.room = b"", list[int](), 1 << 30
         self.explanation: dict[str, Any] = {
             "allow": False, "rule": "no-trackers", "pending": False, "note": "",
@@ -429,6 +432,38 @@ class FakeControl:
             raise ControlError(f"{NAME}Refused", "The passphrase does not open it.", "Type the right one.")
         self.calls.append(("restore_backup", author, len(data), identity))
         return self.candidate(author)
+
+    # -- tests from the box -----------------------------------------------------------------------------
+
+    def ping(self, target: str) -> dict[str, Any]:
+        if target.startswith("-"):
+            raise ControlError(f"{NAME}Refused", "That is no address and no name.", "Write it otherwise.")
+        self.calls.append(("ping", target))
+        return {"ok": True, "output": "64 bytes from <192.0.2.1>\n"}
+
+    def trace(self, target: str) -> dict[str, Any]:
+        self.calls.append(("trace", target))
+        return {"ok": False, "output": " 1  *\n"}
+
+    def look_up(self, name: str, kind: str = "AAAA") -> dict[str, Any]:
+        self.calls.append(("look_up", name, kind))
+        record = {"name": name, "type": kind, "ttl": 60, "data": "64:ff9b::c000:201", "made_of": "192.0.2.1"}
+        return {"server": "fd00:1::1", "code": "NOERROR", "truncated": False, "records": [record]}
+
+    def start_capture(self, device: str, host: str, port: int | None, seconds: int, octets: int) -> None:
+        if "x" in host:
+            raise ControlError(f"{NAME}Refused", "“x” is no address.", "Write it otherwise.")
+        self.calls.append(("capture", device, host, port, seconds, octets))
+        self.captured |= {"busy": True, "device": device}
+
+    def stop_capture(self) -> None:
+        self.captured |= {"busy": False, "frames": 3, "octets": 300}
+
+    def capture(self) -> dict[str, Any]:
+        return dict(self.captured)
+
+    def read_capture(self, offset: int) -> bytes:
+        return (b"pcap" * 75)[offset : offset + 128]
 
 
 def _without_hashes(config: dict[str, Any]) -> str:
