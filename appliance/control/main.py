@@ -96,6 +96,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(box: Box, revisions: Revisions) -> int:
+    alive()  # on a slow box loading the program and the first apply have the whole time each
     wake = threading.Event()
     asked: set[int] = set()
     changed = _Changes(wake)

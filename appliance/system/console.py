@@ -84,10 +84,11 @@ def _url(address: str | None, port: int) -> str:
 
 
 def health_line(status: dict[str, Any] | None) -> str:
-    """The health checks in one line."""
+    """The health checks in one line, the worst first: what does not fit is the lesser."""
     if status is None:
         return "isthmus-control does not answer; it is started again by itself"
-    troubles = [check["title"] for check in status["checks"] if check["state"] != "ok"]
+    checks = sorted(status["checks"], key=lambda check: check["state"] != "bad")
+    troubles = [check["title"] for check in checks if check["state"] != "ok"]
     if not troubles:
         return "all well"
     more = f"; {len(troubles) - MAX_TROUBLES} more" if len(troubles) > MAX_TROUBLES else ""

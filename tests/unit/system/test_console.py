@@ -83,6 +83,10 @@ def test_a_box_with_nothing_yet() -> None:
 
 def test_many_troubles_are_counted() -> None:
     assert health_line(status("A", "B", "C", "D", "E")) == "A; B; C; 2 more"
+    worse = status("A", "B", "C", "D")
+    for check in worse["checks"][1:-1]:
+        check["state"] = "warn"
+    assert health_line(worse) == "D; A; B; 1 more"
 
 
 def answers(*lines: str) -> list[Action]:
