@@ -17,7 +17,7 @@ from webui.leaving import Leavings
 from webui.links import link_of
 from webui.readable import readable
 from webui.security import MAX_REQUEST, guard
-from webui.views import account, changes, dashboard, metrics, requests, sections
+from webui.views import account, admins, changes, dashboard, me, metrics, requests, sections
 from webui.views.certificates import Certificates
 from webui.views.entries import Entries
 from webui.views.policy import around_rules
@@ -48,6 +48,9 @@ TABS = {
         (SYSTEM.key, SYSTEM.url, later("The box")),
         (TRAFFIC.key, TRAFFIC.url, TRAFFIC.title),
         ("certificates", "/system/certificates", later("Certificates")),
+        ("admins", "/system/admins", later("Admins")),
+        ("tokens", "/system/tokens", later("API tokens")),
+        ("audit", "/system/audit", later("Audit log")),
         ("history", "/history", later("History")),
     ],
 }
@@ -92,4 +95,7 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
         app.register_blueprint(entries.blueprint())
     app.register_blueprint(Users(desk).blueprint())
     app.register_blueprint(Certificates(desk).blueprint())
+    app.register_blueprint(me.blueprint(desk))
+    for part in (admins.admins, admins.tokens, admins.audit):
+        app.register_blueprint(part(desk))
     return app

@@ -15,6 +15,7 @@ from gunicorn.app.base import BaseApplication
 from appliance.config import load
 from appliance.control.client import ControlClient
 from appliance.errors import ConfigError
+from webui.acting import actor
 from webui.app import create_app
 from webui.worker import BoundedWorker
 
@@ -100,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         "proc_name": "isthmus-web",
         "loglevel": "warning",
     }
-    Server(settings, ControlClient(options.runtime), options.state / "tls" / "authority.crt").run()
+    Server(settings, ControlClient(options.runtime, actor), options.state / "tls" / "authority.crt").run()
     return 0
 
 
