@@ -1,4 +1,4 @@
-"""`isthmus admin`, `isthmus token` and `isthmus audit`: who may use the console and the API, and who did what."""
+"""`isthmus admin`, `isthmus token`, `isthmus audit`: who may use console and API, and who did what."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADMIN = """\
 Accounts of the web console. A change is in force at once, and ends the sessions of the account that it is
 about. The first boot makes the account “admin”. Needs root.
 """
-_TOKEN = """\
+_ABOUT_TOKENS = """\
 Tokens of the HTTP API (/api/v1). A token is shown once, when it is made; the box keeps its digest. They are
 no part of the configuration, so that a rollback brings none back. Needs root.
 """
@@ -67,7 +67,7 @@ def add_parsers(commands: Any) -> None:
     token = commands.add_parser(
         "token",
         help="tokens of the HTTP API",
-        description=_TOKEN,
+        description=_ABOUT_TOKENS,
         epilog=_ROLES + _EXAMPLES,
         formatter_class=form,
     )
@@ -184,7 +184,8 @@ def _audit(options: argparse.Namespace, client: ControlClient) -> None:
             raise BrokenError(found["problem"], "Compare it with a backup or with what syslog has.")
         if not options.json:
             print(
-                f"{found['entries']} entries, each following from the one before.\nlast digest: {found['head']}"
+                f"{found['entries']} entries, each following from the one before.\n"
+                f"last digest: {found['head']}"
             )
         return
     filters: dict[str, Any] = {
@@ -199,7 +200,8 @@ def _audit(options: argparse.Namespace, client: ControlClient) -> None:
     for one in entries:
         who = f"{one['who'] or '-'} ({one['via'] or '-'}{' ' + one['address'] if one['address'] else ''})"
         print(
-            f"{one['seq']:>7}  {_when(one['time'])}  {who:<34} {one['action']} {one['about']}: {one['outcome']}"
+            f"{one['seq']:>7}  {_when(one['time'])}  {who:<34} {one['action']} {one['about']}: "
+            f"{one['outcome']}"
         )
     if cursor is not None:
         print(f"There are older ones: --cursor {cursor}")

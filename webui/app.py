@@ -7,6 +7,8 @@ from typing import Any
 
 from flask import Flask
 
+from appliance.control.client import ControlClient
+from webui.api.blueprint import blueprint
 from webui.backend import Backend
 from webui.desk import Desk
 from webui.figures import FILTERS
@@ -61,8 +63,13 @@ def _health(desk: Desk) -> dict[str, list[dict[str, Any]]]:
     return {service["name"]: service["targets"] for service in desk.status()["published"]}
 
 
-def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> Flask:
-    """The console over a backend; ``key`` signs the session cookie, ``authority`` is the box's, PEM."""
+def create_app(
+    backend: Backend, key: bytes, authority: Path | None = None, api: ControlClient | None = None
+) -> Flask:
+    """The console over a backend; ``key`` signs the session cookie, ``authority`` is the box's, PEM.
+
+    ``api``: what the HTTP API asks; without one there is none.
+    """
     app = Flask(__name__)
     app.config.update(
         SECRET_KEY=key,
@@ -98,4 +105,6 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
     app.register_blueprint(me.blueprint(desk))
     for part in (admins.admins, admins.tokens, admins.audit):
         app.register_blueprint(part(desk))
+    if api is not None:
+        app.register_blueprint(blueprint(api))
     return app

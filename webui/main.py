@@ -51,7 +51,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no ty
 
     def load(self) -> Any:
         """The application; the cookie's key lives as long as the process: a restart signs out."""
-        return create_app(self._backend, secrets.token_bytes(32), self._authority)
+        return create_app(self._backend, secrets.token_bytes(32), self._authority, self._backend)
 
 
 def _tls(_config: Any, make_default: Any) -> ssl.SSLContext:

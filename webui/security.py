@@ -26,6 +26,8 @@ from appliance.config.roles import Role
 from appliance.control.client import ControlError
 from webui.access import least_of
 from webui.acting import act_for
+from webui.api.blueprint import of_http
+from webui.api.problems import ApiError, of_control
 from webui.backend import Backend
 from webui.hosts import is_ours
 from webui.signed_in import Session, Sessions
@@ -53,7 +55,6 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 POLLED = {"dashboard.live", "changes.state"}
-API = "api"
 _FREE = {None, "static", "account.authority", "account.set_theme", "metrics.page"}
 _SETUP = {"account.setup", "account.set_password"}
 _SIGN_IN = {"account.signin", "account.sign_in"}
@@ -127,6 +128,10 @@ def role() -> Role:
     return Role(g.admin["role"])
 
 
+def _is_api() -> bool:
+    return request.path.startswith("/api/")
+
+
 def problem(title: str, advice: str, detail: str = "") -> str:
     """A page that only says what is wrong."""
     return render_template("problem.html", title=title, advice=advice, detail=detail)
@@ -166,8 +171,12 @@ def guard(app: Flask, backend: Backend) -> None:
                 raise
             access = {"admin": None}
         if not is_ours(request.headers.get("Host", ""), names):
+            if _is_api():
+                raise ApiError(421, _("This is not the box’s name."), _(_MISDIRECTED))
             return problem(_("This is not the box’s name."), _(_MISDIRECTED)), 421
-        if request.blueprint == API:
+        if _is_api():
+            if not access.get("password_set", True):
+                raise ApiError(403, _("The box has no password yet."), _("Open its console, and set one."))
             return None
         admin = access["admin"]
         if mine is not None and admin is not None and admin["epoch"] == mine.epoch:
@@ -209,8 +218,14 @@ def guard(app: Flask, backend: Backend) -> None:
         url = request.full_path.rstrip("?")
         return {"csrf": token, "theme": _theme(), "here": request.path, "url": url, "me": g.get("admin")}
 
+    @app.errorhandler(ApiError)
+    def api_refused(error: ApiError) -> Response:
+        return error.response()
+
     @app.errorhandler(ControlError)
-    def control_failed(error: ControlError) -> tuple[str | Response, int]:
+    def control_failed(error: ControlError) -> Response | tuple[str | Response, int]:
+        if _is_api():
+            return of_control(error).response()
         if error.code.endswith(".PermissionDenied"):
             return problem(_(_WORDS[403][0]), error.message), 403
         if error.code != "unavailable":
@@ -223,7 +238,9 @@ def guard(app: Flask, backend: Backend) -> None:
         return problem(title, advice, error.message), 503
 
     @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> tuple[str, int]:
+    def http_error(error: HTTPException) -> Response | tuple[str, int]:
+        if _is_api():
+            return of_http(error)
         code = error.code or 500
         makes_no_sense = (
             later("This request makes no sense here."),

@@ -276,7 +276,8 @@ class FakeControl:
         self.calls.append(("audit", filters, cursor))
         entry = {
             "seq": 7, "time": 1.8e9, "who": "admin", "role": "admin", "via": "console",
-            "address": "fd00:1::2", "action": "commit", "about": "revision=2 comment=<b>no</b>", "outcome": "done",
+            "address": "fd00:1::2", "action": "commit", "about": "revision=2 comment=<b>no</b>",
+            "outcome": "done",
         }  # fmt: skip
         return [entry], 7
 
