@@ -11,6 +11,7 @@ from typing import Any
 
 from appliance import (
     __version__,
+    access_cli,
     accounts_cli,
     backup_cli,
     certificate_cli,
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     backup_cli.add_parsers(commands)
     accounts_cli.add_parsers(commands)
     certificate_cli.add_parsers(commands)
+    access_cli.add_parsers(commands)
     policy_cli.add_parsers(commands)
     policy_cli.add_limits(commands)
     requests_cli.add_parsers(commands)
@@ -129,6 +131,8 @@ def main(argv: list[str] | None = None) -> int:
             monitor_cli.run(options, client)
         elif options.command in ("user", "group"):
             accounts_cli.run(options, client)
+        elif options.command in access_cli.VERBS:
+            access_cli.run(options, client)
         elif options.command in requests_cli.VERBS:
             requests_cli.run(options, client)
         elif options.command == "certificate":

@@ -7,6 +7,8 @@ from typing import Any
 
 from flask import Flask
 
+from appliance.control.client import ControlClient
+from webui.api.blueprint import blueprint
 from webui.backend import Backend
 from webui.desk import Desk
 from webui.figures import FILTERS
@@ -17,7 +19,7 @@ from webui.leaving import Leavings
 from webui.links import link_of
 from webui.readable import readable
 from webui.security import MAX_REQUEST, guard
-from webui.views import account, changes, dashboard, metrics, requests, sections
+from webui.views import account, admins, changes, dashboard, me, metrics, requests, sections
 from webui.views.backup import Backup
 from webui.views.certificates import Certificates
 from webui.views.diagnostics import DiagnosticsPage
@@ -51,6 +53,9 @@ TABS = {
         (SYSTEM.key, SYSTEM.url, later("The box")),
         (TRAFFIC.key, TRAFFIC.url, TRAFFIC.title),
         ("certificates", "/system/certificates", later("Certificates")),
+        ("admins", "/system/admins", later("Admins")),
+        ("tokens", "/system/tokens", later("API tokens")),
+        ("audit", "/system/audit", later("Audit log")),
         ("history", "/history", later("History")),
         ("updates", "/system/updates", later("Updates")),
         ("backup", "/system/backup", later("Backup and reset")),
@@ -64,8 +69,13 @@ def _health(desk: Desk) -> dict[str, list[dict[str, Any]]]:
     return {service["name"]: service["targets"] for service in desk.status()["published"]}
 
 
-def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> Flask:
-    """The console over a backend; ``key`` signs the session cookie, ``authority`` is the box's, PEM."""
+def create_app(
+    backend: Backend, key: bytes, authority: Path | None = None, api: ControlClient | None = None
+) -> Flask:
+    """The console over a backend; ``key`` signs the session cookie, ``authority`` is the box's, PEM.
+
+    ``api``: what the HTTP API asks; without one there is none.
+    """
     app = Flask(__name__)
     app.config.update(
         SECRET_KEY=key,
@@ -101,4 +111,9 @@ def create_app(backend: Backend, key: bytes, authority: Path | None = None) -> F
     app.register_blueprint(Updates(desk).blueprint())
     app.register_blueprint(Backup(desk).blueprint())
     app.register_blueprint(DiagnosticsPage(desk).blueprint())
+    app.register_blueprint(me.blueprint(desk))
+    for part in (admins.admins, admins.tokens, admins.audit):
+        app.register_blueprint(part(desk))
+    if api is not None:
+        app.register_blueprint(blueprint(api))
     return app

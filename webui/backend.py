@@ -28,8 +28,57 @@ class Backend(Protocol):
     def set_first_password(self, password: str) -> None:
         """Set it once."""
 
-    def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
+    def access(self, name: str | None = None) -> dict[str, Any]:
+        """``password_set``, ``codes``, ``names``, ``admin``: type Admin of this name."""
+
+    def authenticate(self, user: str, password: str, address: str, code: str | None = None) -> dict[str, Any]:
+        """``ok``, ``retry_after``, ``code_wanted``, ``admin``."""
+
+    def change_password(self, name: str, old: str, new: str, address: str) -> tuple[bool, float | None]:
         """(right, seconds to wait)."""
+
+    def begin_totp(self, name: str) -> tuple[str, str]:
+        """(secret, URI)."""
+
+    def confirm_totp(self, name: str, code: str) -> list[str]:
+        """Codes for a lost phone; empty where the code is wrong."""
+
+    def end_totp(self, name: str, password: str, address: str) -> tuple[bool, float | None]:
+        """(right, seconds to wait)."""
+
+    def admins(self) -> list[dict[str, Any]]:
+        """Type Admin of each."""
+
+    def add_admin(self, name: str, password: str, role: str) -> None:
+        """Add one."""
+
+    def set_admin(
+        self, name: str, password: str | None = None, role: str | None = None, without_totp: bool = False
+    ) -> None:
+        """Change what is given."""
+
+    def remove_admin(self, name: str) -> None:
+        """Remove one."""
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """Type Token of each."""
+
+    def add_token(self, name: str, role: str, expires: float | None, author: str | None = None) -> str:
+        """The token, told this once."""
+
+    def remove_token(self, name: str) -> None:
+        """Remove one."""
+
+    def verify_token(self, digest: str, address: str) -> dict[str, Any] | None:
+        """Type Token whose SHA-256 this is."""
+
+    def audit(
+        self, filters: dict[str, Any], cursor: int | None = None, limit: int = 50
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Types AuditFilters and AuditEntry; the next page's cursor."""
+
+    def verify_audit(self) -> dict[str, Any]:
+        """``entries``, ``problem``, ``head``."""
 
     def active(self) -> dict[str, Any]:
         """``revision``, ``config`` and ``toml`` in force."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -74,7 +75,9 @@ class Leavings:
                 if self._known.get(author) is begun:
                     self._known[author] = Leaving(old, new, begun.started, True, error)
 
-        threading.Thread(target=run, name="commit", daemon=True).start()
+        # In the name of whoever asked.
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(run,), name="commit", daemon=True).start()
 
     def of(self, author: str) -> Leaving | None:
         """The author's, while the box has not answered."""

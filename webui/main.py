@@ -15,6 +15,7 @@ from gunicorn.app.base import BaseApplication
 from appliance.config import load
 from appliance.control.client import ControlClient
 from appliance.errors import ConfigError
+from webui.acting import actor
 from webui.app import create_app
 from webui.worker import BoundedWorker
 
@@ -50,7 +51,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no ty
 
     def load(self) -> Any:
         """The application; the cookie's key lives as long as the process: a restart signs out."""
-        return create_app(self._backend, secrets.token_bytes(32), self._authority)
+        return create_app(self._backend, secrets.token_bytes(32), self._authority, self._backend)
 
 
 def _tls(_config: Any, make_default: Any) -> ssl.SSLContext:
@@ -100,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         "proc_name": "isthmus-web",
         "loglevel": "warning",
     }
-    Server(settings, ControlClient(options.runtime), options.state / "tls" / "authority.crt").run()
+    Server(settings, ControlClient(options.runtime, actor), options.state / "tls" / "authority.crt").run()
     return 0
 
 

@@ -284,6 +284,11 @@ class Console(Section):
     # Who sends this token ("Authorization: Bearer TOKEN") reads /metrics, for Prometheus; without one nobody.
     # Its digest: "sha256:" and what `printf %s TOKEN | sha256sum` says.
     metrics_token: Digest | None = None
+    # Names of the DNS by which the console is reached, beside its addresses and the box's own name. Requests
+    # for any other are refused: a page elsewhere could have its name lead here (DNS rebinding).
+    names: Annotated[tuple[Domain, ...], Field(max_length=16)] = ()
+    # Whether admins and tokens with the role viewer see which client, user and device had a session.
+    viewers_see_clients: bool = True
 
 
 class Log(Section):

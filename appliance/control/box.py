@@ -28,7 +28,7 @@ from appliance.network import observe
 from appliance.network.apply import Applier, run_tool, write_atomically
 from appliance.network.plan import Facts, Step, plan, route_device
 from appliance.system import certificates, health
-from appliance.system.passwords import Passwords
+from appliance.system.principals import Principals
 
 GROUP_READABLE = 0o640
 # Who alone reads the users' hashes, beside root.
@@ -69,7 +69,7 @@ class Box:
         self.facts: Facts | None = None
         self.roles: observe.Roles | None = None
         self.network_problem: str | None = None  # why the plan is not in force, in words
-        self.passwords = Passwords(state / "console-users.json")
+        self.principals = Principals(state / "console-users.json")
         self.updates = Updates(state, runtime)
         self.sides = Sides(state)
         self._applier = Applier(runtime)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
@@ -33,13 +34,20 @@ class ControlError(IsthmusError):
 
 
 def call(
-    path: Path, method: str, parameters: dict[str, Any] | None = None, timeout: float = CALL_TIMEOUT
+    path: Path,
+    method: str,
+    parameters: dict[str, Any] | None = None,
+    timeout: float = CALL_TIMEOUT,
+    actor: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """One Varlink call on the Unix socket ``path``; the reply's parameters, or ControlError.
 
-    ``timeout`` is for the whole call, in seconds.
+    ``timeout`` is for the whole call, in seconds. ``actor``: in whose name, for control.
     """
-    message = json.dumps({"method": method, "parameters": parameters or {}}).encode() + b"\0"
+    asked: dict[str, Any] = {"method": method, "parameters": parameters or {}}
+    if actor is not None:
+        asked["actor"] = actor
+    message = json.dumps(asked).encode() + b"\0"
     answer = b""
     deadline = time.monotonic() + timeout
     try:
@@ -73,13 +81,17 @@ def call(
 
 
 class ControlClient:
-    """org.isthmus.control, method by method. ``runtime`` is the folder with control.sock."""
+    """org.isthmus.control, method by method. ``runtime`` is the folder with control.sock.
 
-    def __init__(self, runtime: Path) -> None:
+    ``actor`` says in whose name a call is made; without it, in that of the process's user.
+    """
+
+    def __init__(self, runtime: Path, actor: Callable[[], dict[str, str] | None] = lambda: None) -> None:
         self._path = runtime / "control.sock"
+        self._actor = actor
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        return call(self._path, f"org.isthmus.control.{method}", parameters)
+        return call(self._path, f"org.isthmus.control.{method}", parameters, actor=self._actor())
 
     def status(self) -> dict[str, Any]:
         """The type Status of the interface file."""
@@ -172,10 +184,80 @@ class ControlClient:
         """Set it whatever there was; for root. ControlError with the reason when it is refused."""
         self._call("ResetPassword", password=password)
 
-    def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
-        """(right, seconds to wait when throttled)."""
-        found = self._call("Authenticate", user=user, password=password, address=address)
+    def access(self, name: str | None = None) -> dict[str, Any]:
+        """``password_set``, ``codes``, ``names``, and ``admin``: the type Admin of this name, or None."""
+        return self._call("GetAccess", name=name)
+
+    def authenticate(self, user: str, password: str, address: str, code: str | None = None) -> dict[str, Any]:
+        """``ok``, ``retry_after`` (seconds to wait when throttled), ``code_wanted``, ``admin``."""
+        return self._call("Authenticate", user=user, password=password, address=address, code=code)
+
+    def change_password(self, name: str, old: str, new: str, address: str) -> tuple[bool, float | None]:
+        """One's own: (right, seconds to wait when throttled)."""
+        found = self._call("ChangePassword", name=name, old=old, new=new, address=address)
         return bool(found["ok"]), found.get("retry_after")
+
+    def begin_totp(self, name: str) -> tuple[str, str]:
+        """(secret, URI) of new one-time codes, which confirm_totp puts in force."""
+        found = self._call("BeginTotp", name=name)
+        return str(found["secret"]), str(found["uri"])
+
+    def confirm_totp(self, name: str, code: str) -> list[str]:
+        """Codes for a lost phone; empty where the code is wrong."""
+        return list(self._call("ConfirmTotp", name=name, code=code)["recovery"])
+
+    def end_totp(self, name: str, password: str, address: str) -> tuple[bool, float | None]:
+        """Switch them off: (right, seconds to wait when throttled)."""
+        found = self._call("EndTotp", name=name, password=password, address=address)
+        return bool(found["ok"]), found.get("retry_after")
+
+    def admins(self) -> list[dict[str, Any]]:
+        """The type Admin of each account."""
+        found: list[dict[str, Any]] = self._call("ListAdmins")["admins"]
+        return found
+
+    def add_admin(self, name: str, password: str, role: str) -> None:
+        """Add an account; ControlError with the reason when it is refused."""
+        self._call("AddAdmin", name=name, password=password, role=role)
+
+    def set_admin(
+        self, name: str, password: str | None = None, role: str | None = None, without_totp: bool = False
+    ) -> None:
+        """Change what is given; the account's sessions end."""
+        self._call("SetAdmin", name=name, password=password, role=role, without_totp=without_totp)
+
+    def remove_admin(self, name: str) -> None:
+        """Remove an account."""
+        self._call("RemoveAdmin", name=name)
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """The type Token of each."""
+        found: list[dict[str, Any]] = self._call("ListTokens")["tokens"]
+        return found
+
+    def add_token(self, name: str, role: str, expires: float | None, author: str | None = None) -> str:
+        """Make one; the token, told this once."""
+        return str(self._call("AddToken", name=name, role=role, expires=expires, author=author)["token"])
+
+    def remove_token(self, name: str) -> None:
+        """It counts no longer."""
+        self._call("RemoveToken", name=name)
+
+    def verify_token(self, digest: str, address: str) -> dict[str, Any] | None:
+        """The type Token whose SHA-256 this is, or None."""
+        found: dict[str, Any] | None = self._call("VerifyToken", digest=digest, address=address).get("token")
+        return found
+
+    def audit(
+        self, filters: dict[str, Any], cursor: int | None = None, limit: int = 50
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Types AuditFilters and AuditEntry, the newest first; the next page's cursor, or None."""
+        found = self._call("ListAudit", filters=filters, cursor=cursor, limit=limit)
+        return found["entries"], found.get("cursor")
+
+    def verify_audit(self) -> dict[str, Any]:
+        """``entries``, ``problem`` (or None) and ``head``."""
+        return self._call("VerifyAudit")
 
     def explain(
         self,

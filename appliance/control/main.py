@@ -13,6 +13,7 @@ from appliance.addressing import TranslationPrefix
 from appliance.config import dump
 from appliance.config.schema import lan_address
 from appliance.control.accounts import Accounts
+from appliance.control.audit import Audit
 from appliance.control.backup import Backups
 from appliance.control.box import Box, is_root
 from appliance.control.candidates import Candidates
@@ -27,6 +28,8 @@ from appliance.control.watchdog import alive
 from appliance.errors import ConfigError, IsthmusError
 from appliance.network.observe import has_networkd
 from appliance.session.tables import Tables
+from appliance.system.admins import Admins
+from appliance.system.tokens import Tokens
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
@@ -128,7 +131,9 @@ def _serve(box: Box, revisions: Revisions) -> int:
         lambda: box.config,
         box.status,
         box.sessions,
-        box.passwords,
+        Admins(box.principals),
+        Tokens(box.principals, box.state / "tokens-used.json"),
+        Audit(box.state / "audit"),
         box.end_console_sessions,
         Accounts(box.config_path, commits.change_file, commits.line),
         commits,

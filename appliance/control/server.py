@@ -6,7 +6,6 @@ import contextlib
 import grp
 import json
 import os
-import pwd
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,17 @@ from typing import Any
 import varlink
 
 from appliance.config import Config, dump, parse
+from appliance.config.roles import Role, for_admins
 from appliance.config.schema import without_passwords
+from appliance.control.access_verbs import AccessVerbs
 from appliance.control.accounts import Accounts
+from appliance.control.audit import Audit
 from appliance.control.backup import Backups
 from appliance.control.backup_verbs import BackupVerbs
 from appliance.control.certificate_verbs import CertificateVerbs
 from appliance.control.commits import Commits
 from appliance.control.diagnostic_verbs import DiagnosticVerbs
+from appliance.control.gate import GROUP, Actor, Gate, refused, write_down
 from appliance.control.monitoring import MonitoringVerbs
 from appliance.control.policy_verbs import PolicyVerbs
 from appliance.control.requests import RequestVerbs
@@ -28,62 +31,21 @@ from appliance.control.update_verbs import UpdateVerbs
 from appliance.control.updates import Updates
 from appliance.control.uploads import Certificates
 from appliance.control.verbs import INTERFACE, ROOT, ConfigurationVerbs, problems_plain, refusals, refuse
+from appliance.control.viewing import hides, without_clients, without_digests
 from appliance.errors import ConfigError
 from appliance.session.tables import Tables
-from appliance.system.passwords import PasswordAlreadySetError, Passwords, PasswordTooWeakError
+from appliance.system.admins import Admins
+from appliance.system.tokens import Tokens
 from appliance.varlink_socket import VarlinkServer
 
 MAX_MESSAGE = 24 << 20  # a candidate of the greatest size, quoted
 MAX_LISTED = 1_000
-GROUP = "isthmus"
-WEB_USER = "isthmus-web"
-# What only the console (and root) may ask: these decide who the admin is, who may use the proxy, and what
-# the box does.
-_WEB_ONLY = frozenset(
-    {
-        *("SetFirstPassword", "Authenticate"),
-        *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
-        *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
-        *("Commit", "Confirm", "Rollback", "Backup", "RestoreBackup"),
-        *("InstallUpdate", "UploadUpdate", "Restart", "FactoryReset"),
-        *("ListCertificates", "UploadCertificate", "RemoveCertificate", "RenewCertificates"),
-        *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession", "ResetLimit"),
-        *("ListRequests", "GrantRequest", "RefuseRequest"),
-        *("Ping", "Trace", "LookUpName", "StartCapture", "StopCapture", "GetCapture", "ReadCapture"),
-    }
-)
-# What only root may, who is at the box itself: the console must not be able to give itself a password.
-_ROOT_ONLY = frozenset({"ResetPassword"})
-
-
-class Gate:
-    """Who is who on the socket: root and the daemon's own user may all, the console its part."""
-
-    def __init__(self) -> None:
-        self._own = os.geteuid()
-        self._web = -1
-        self._members: set[int] = set()
-        with contextlib.suppress(KeyError):
-            self._web = pwd.getpwnam(WEB_USER).pw_uid
-        with contextlib.suppress(KeyError):
-            group = grp.getgrnam(GROUP)
-            self._members = {user.pw_uid for user in pwd.getpwall() if user.pw_gid == group.gr_gid}
-            for name in group.gr_mem:
-                with contextlib.suppress(KeyError):
-                    self._members.add(pwd.getpwnam(name).pw_uid)
-
-    def allows(self, uid: int, method: str) -> bool:
-        """True where the user may call the method."""
-        if uid in (0, self._own):
-            return True
-        if method in _ROOT_ONLY:
-            return False
-        if uid == self._web:
-            return True
-        return method not in _WEB_ONLY and uid in self._members
+# A reply in which something is left out of what viewers may see.
+_CONFIGURATIONS = frozenset({"GetActive", "GetCandidate", "GetRevision"})
 
 
 class Interface(
+    AccessVerbs,
     ConfigurationVerbs,
     PolicyVerbs,
     RequestVerbs,
@@ -100,7 +62,9 @@ class Interface(
         config: Callable[[], Config],
         status: Callable[[], dict[str, Any]],
         sessions: Callable[[int, str | None], dict[str, Any]],
-        passwords: Passwords,
+        admins: Admins,
+        tokens: Tokens,
+        audit: Audit,
         end_sessions: Callable[[], None],
         accounts: Accounts,
         commits: Commits,
@@ -110,6 +74,7 @@ class Interface(
         updates: Updates,
         certificates: Certificates,
     ) -> None:
+        AccessVerbs.__init__(self, config, admins, tokens, audit, end_sessions)
         ConfigurationVerbs.__init__(self, commits)
         PolicyVerbs.__init__(self, config, commits.drafting, tables, meters)
         RequestVerbs.__init__(self, commits)
@@ -119,8 +84,6 @@ class Interface(
         self._config = config
         self._status = status
         self._sessions = sessions
-        self._passwords = passwords
-        self._end_sessions = end_sessions
         self._accounts = accounts
 
     def GetStatus(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling, here and below
@@ -133,6 +96,10 @@ class Interface(
             raise refuse("InvalidArgument", name="limit", message=f"{limit} is not 1 to {MAX_LISTED}.")
         return self._sessions(limit, search)
 
+    def viewers_see_clients(self) -> bool:
+        """Whether the configuration in force lets them."""
+        return self._config().console.viewers_see_clients
+
     def GetConfig(self) -> dict[str, Any]:  # noqa: N802
         """The configuration in force, without the users' hashes."""
         return {"toml": dump(without_passwords(self._config()))}
@@ -144,34 +111,6 @@ class Interface(
         except ConfigError as error:
             return {"problems": problems_plain(error.problems)}
         return {"problems": []}
-
-    def GetSetup(self) -> dict[str, Any]:  # noqa: N802
-        """Whether the first boot is done."""
-        return {"password_set": self._passwords.is_set()}
-
-    def SetFirstPassword(self, password: str) -> dict[str, Any]:  # noqa: N802
-        """The first boot."""
-        try:
-            self._passwords.set_first(password)
-        except PasswordAlreadySetError:
-            raise refuse("PasswordAlreadySet") from None
-        except PasswordTooWeakError as error:
-            raise refuse("PasswordTooWeak", message=error.message) from None
-        return {}
-
-    def ResetPassword(self, password: str) -> dict[str, Any]:  # noqa: N802
-        """A lost password, or one that others know."""
-        try:
-            self._passwords.reset(password)
-        except PasswordTooWeakError as error:
-            raise refuse("PasswordTooWeak", message=error.message) from None
-        self._end_sessions()
-        return {}
-
-    def Authenticate(self, user: str, password: str, address: str) -> dict[str, Any]:  # noqa: N802
-        """Whether this is the user's password."""
-        right, wait = self._passwords.authenticate(user, password, address)
-        return {"ok": right, "retry_after": wait}
 
     def ListUsers(self) -> dict[str, Any]:  # noqa: N802
         """Users and groups of the proxy."""
@@ -206,7 +145,7 @@ class Interface(
 
 
 class ControlServer(VarlinkServer):
-    """control.sock, for those whom the gate lets through."""
+    """control.sock, for those whom the gate lets through. What changes the box is written down."""
 
     request_queue_size = 64
 
@@ -216,20 +155,60 @@ class ControlServer(VarlinkServer):
             os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
         path.chmod(0o660)
         self._gate = Gate()
+        self._interface = interface
 
     def answer(self, uid: int, message: bytes) -> Iterable[bytes]:
         """The replies to one message of the user's."""
-        method = _method_of(message)
-        if method and not self._gate.allows(uid, method):
-            error = refuse("PermissionDenied", message=f"User {uid} may not call {method}.")
-            return [varlink.VarlinkEncoder().encode(error).encode()]
-        return super().answer(uid, message)
+        asked = json.loads(message)
+        method = _method_of(asked)
+        if not method:
+            return super().answer(uid, message)
+        parameters = asked.get("parameters") or {}
+        actor = self._gate.actor(uid, asked.pop("actor", None), parameters)
+        if not self._gate.allows(uid, method):
+            return [_denied(f"User {uid} may not call {method}.")]
+        problem = refused(actor, method, parameters) or self._not_committed(actor, method, parameters)
+        if problem is None and self._hides_clients(actor) and hides(method, parameters):
+            problem = "A viewer does not see here who the clients are."
+        if problem is not None:
+            replies = [_denied(problem)]
+        else:
+            replies = list(super().answer(uid, json.dumps(asked).encode()))
+        reply = json.loads(replies[-1]) if replies else {}
+        write_down(self._interface.audit, actor, method, parameters, reply)
+        return [self._seen_by(actor, method, reply)] if problem is None and "error" not in reply else replies
+
+    def _not_committed(self, actor: Actor, method: str, parameters: dict[str, Any]) -> str | None:
+        """Why a commit has what this actor may not change; None where it may."""
+        if method != "Commit" or actor.role in (None, Role.ADMIN):
+            return None
+        paths = for_admins(self._interface.changed_paths(str(parameters.get("author"))))
+        return f"Only an admin changes {', '.join(paths)}." if paths else None
+
+    def _hides_clients(self, actor: Actor) -> bool:
+        return actor.role is Role.VIEWER and not self._interface.viewers_see_clients()
+
+    def _seen_by(self, actor: Actor, method: str, reply: dict[str, Any]) -> bytes:
+        """The reply, without what a viewer is not shown."""
+        if actor.role is Role.VIEWER and actor.via != "local":
+            answer = reply.get("parameters") or {}
+            if method in _CONFIGURATIONS:
+                reply["parameters"] = without_digests(answer)
+            elif self._hides_clients(actor):
+                reply["parameters"] = without_clients(method, answer)
+        return json.dumps(reply).encode()
 
 
-def _method_of(message: bytes) -> str:
+def _denied(words: str) -> bytes:
+    encoded: str = varlink.VarlinkEncoder().encode(refuse("PermissionDenied", message=words))
+    return encoded.encode()
+
+
+def _method_of(asked: object) -> str:
     """The method's name where the call is one of our interface; ValueError where it is no call."""
-    call = json.loads(message)
-    if not isinstance(call, dict) or not isinstance(call.get("method"), str):
+    if not isinstance(asked, dict) or not isinstance(asked.get("method"), str):
         raise ValueError("not a Varlink call")
-    interface, _, method = call["method"].rpartition(".")
+    if not isinstance(asked.get("parameters") or {}, dict):
+        raise ValueError("not a Varlink call")
+    interface, _, method = asked["method"].rpartition(".")
     return method if interface == INTERFACE else ""

@@ -146,6 +146,10 @@ class ConfigurationVerbs:
         self._commits = commits
         self._drafting = commits.drafting
 
+    def changed_paths(self, author: str) -> list[str]:
+        """What a commit of the author's candidate would change."""
+        return [change.path for change in self._drafting.view(author).changes]
+
     def GetActive(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling, here and below
         """What is in force."""
         number, plain = self._drafting.active()

@@ -253,6 +253,11 @@ SYSTEM = Page(
                   hint=later("On the LAN only. A change moves this page to another address.")),
             Field("metrics_token", later("Token for /metrics"), mono=True, placeholder="sha256:…",
                   hint=later("For Prometheus: the digest of a bearer token. None: nobody reads it.")),
+            Field("names", later("Names in the DNS"), mono=True, row=later("name"),
+                  placeholder="isthmus.example.net",
+                  hint=later("By which this console is reached too. Others are refused.")),
+            Field("viewers_see_clients", later("Viewers see who the clients are"),
+                  hint=later("Off: the role viewer sees sessions without client, user and device.")),
         ), root="console"),
         Part(later("New versions"), (
             Field("url", later("Where they are"), mono=True,

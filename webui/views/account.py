@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Blueprint, Response, redirect, render_template, request, session, url_for
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from appliance.control.client import ControlError
 from webui.backend import Backend
 from webui.figures import age
-from webui.security import THEMES, USER, begin, signed_in
+from webui.security import THEMES, begin, end, signed_in
 from webui.words import _
 
 MIN_PASSWORD = 10
+MAX_NAME = 64
+FIRST_ADMIN = "admin"
 
 
 def _local(target: str) -> str:
@@ -51,34 +53,45 @@ def blueprint(backend: Backend, certificate: Path | None) -> Blueprint:
 
     @pages.post("/setup")
     def set_password() -> BaseResponse | tuple[str, int]:
-        error = _refused_first(backend, request.form.get("password", ""), request.form.get("again", ""))
+        password = request.form.get("password", "")
+        error = _refused_first(backend, password, request.form.get("again", ""))
         if error is not None:
             return render_template("setup.html", error=error, minimum=MIN_PASSWORD), 422
-        begin()
+        begin(backend.access(FIRST_ADMIN)["admin"])
         return redirect(url_for("dashboard.dashboard"), 303)
+
+    def signin_page(error: str | None = None, name: str = FIRST_ADMIN, wanted: bool = False) -> str:
+        codes = wanted or backend.access()["codes"]
+        return render_template("signin.html", error=error, name=name, codes=codes, wanted=wanted)
 
     @pages.get("/signin")
     def signin() -> BaseResponse | str:
         if signed_in():
             return redirect(url_for("dashboard.dashboard"), 303)
-        return render_template("signin.html", error=None)
+        return signin_page()
 
     @pages.post("/signin")
     def sign_in() -> BaseResponse | tuple[str, int]:
-        right, wait = backend.authenticate(
-            USER, request.form.get("password", ""), request.remote_addr or "unknown"
-        )
-        if wait:
-            error = _("Too many wrong passwords. Try again in %(wait)s.", wait=age(wait + 1))
-            return render_template("signin.html", error=error), 429
-        if not right:
-            return render_template("signin.html", error=_("This is not the password.")), 422
-        begin()
+        name = request.form.get("username", FIRST_ADMIN).strip()[:MAX_NAME]
+        found = backend.authenticate(
+            name, request.form.get("password", ""), request.remote_addr or "unknown",
+            request.form.get("code", "").strip() or None,
+        )  # fmt: skip
+        if found["retry_after"]:
+            error = _("Too many wrong passwords. Try again in %(wait)s.", wait=age(found["retry_after"] + 1))
+            return signin_page(error, name), 429
+        if found["code_wanted"]:
+            error = _("This account wants a one-time code too. Type the password again, and the code.")
+            return signin_page(error, name, wanted=True), 422
+        if not found["ok"]:
+            return signin_page(_("This is not the password."), name), 422
+        end()
+        begin(found["admin"])
         return redirect(url_for("dashboard.dashboard"), 303)
 
     @pages.post("/signout")
     def sign_out() -> BaseResponse:
-        session.clear()
+        end()
         return redirect(url_for("account.signin"), 303)
 
     @pages.post("/theme")

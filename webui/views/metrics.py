@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import time
 
@@ -13,6 +12,7 @@ from werkzeug.exceptions import NotFound
 from appliance.control.client import ControlError
 from appliance.session.metrics import CONTENT_TYPE, MAX_RULES, exposition
 from webui.backend import Backend
+from webui.digests import digest_of
 
 # Rules are counted since the beginning of what the history keeps of them.
 SINCE = 400 * 86_400.0
@@ -47,5 +47,5 @@ def _is_right(header: str, wanted: str) -> bool:
     """``wanted``: the configuration's digest of the token."""
     if not header.startswith(_SCHEME):
         return False
-    given = "sha256:" + hashlib.sha256(header.removeprefix(_SCHEME).encode("utf-8", "replace")).hexdigest()
+    given = "sha256:" + digest_of(header.removeprefix(_SCHEME))
     return hmac.compare_digest(given, wanted)

@@ -15,6 +15,7 @@ import pytest
 
 from appliance.config import Config, parse
 from appliance.control.accounts import Accounts
+from appliance.control.audit import Audit
 from appliance.control.backup import Backups
 from appliance.control.candidates import Candidates
 from appliance.control.client import ControlClient, ControlError, call
@@ -25,7 +26,9 @@ from appliance.control.updates import Updates
 from appliance.control.uploads import Certificates
 from appliance.policy.throttle import FREE_FAILURES
 from appliance.session.tables import Tables
-from appliance.system.passwords import Passwords
+from appliance.system.admins import Admins
+from appliance.system.principals import Principals
+from appliance.system.tokens import Tokens
 
 STRANGER = 54_321
 
@@ -49,7 +52,9 @@ def server(tmp_path: Path) -> Iterator[ControlServer]:
         Config,
         no_status,
         lambda limit, search: {"sessions": [], "total": 0},
-        Passwords(tmp_path / "users"),
+        Admins(Principals(tmp_path / "users")),
+        Tokens(Principals(tmp_path / "users"), tmp_path / "used"),
+        Audit(tmp_path / "audit"),
         lambda: (tmp_path / "signed-out").touch(),
         Accounts(tmp_path / "config.toml", commits.change_file, commits.line),
         commits,
@@ -102,8 +107,8 @@ def test_the_client_end_to_end(server: ControlServer, tmp_path: Path) -> None:
     with pytest.raises(ControlError) as refused:
         client.set_first_password("another horse")
     assert refused.value.code == "org.isthmus.control.PasswordAlreadySet"
-    assert client.authenticate("admin", "correct horse", "::1") == (True, None)
-    assert client.authenticate("nobody", "correct horse", "::1") == (False, None)
+    assert client.authenticate("admin", "correct horse", "::1")["ok"] is True
+    assert client.authenticate("nobody", "correct horse", "::1")["ok"] is False
     assert parse(client.config()) == Config()
     (problem,) = client.check_config("[proxy]\nworkers = -1")
     assert problem["path"] == "proxy.workers"
@@ -115,14 +120,14 @@ def test_a_lost_password_is_roots_to_replace(server: ControlServer, tmp_path: Pa
     client = ControlClient(tmp_path)
     client.set_first_password("correct horse")
     for _ in range(FREE_FAILURES):
-        assert client.authenticate("admin", "wrong", "::2") == (False, None)
+        assert client.authenticate("admin", "wrong", "::2")["ok"] is False
     with pytest.raises(ControlError, match="at least 10"):
         client.reset_password("short")
     assert not (tmp_path / "signed-out").exists()
     client.reset_password("another horse")
     assert (tmp_path / "signed-out").exists()
-    assert client.authenticate("admin", "another horse", "::1") == (True, None)
-    assert client.authenticate("admin", "correct horse", "::1") == (False, None)
+    assert client.authenticate("admin", "another horse", "::1")["ok"] is True
+    assert client.authenticate("admin", "correct horse", "::1")["ok"] is False
 
 
 def test_the_web_console_may_not_replace_the_password(server: ControlServer) -> None:

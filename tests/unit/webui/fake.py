@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import asdict
 from typing import Any
 
@@ -109,6 +110,8 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.password: str | None = None
+        self.accounts: dict[str, dict[str, Any]] = {}
+        self.tokens_made: dict[str, dict[str, Any]] = {}
         self.down = False
         self.wait: float | None = None
         self.plain = masked(as_plain(parse(CONFIG)))
@@ -187,11 +190,110 @@ class FakeControl:
 
     def set_first_password(self, password: str) -> None:
         self.password = password
+        self.accounts["admin"] = {
+            "name": "admin", "role": "admin", "epoch": 1, "totp": False, "recovery_left": 0
+        }  # fmt: skip
 
-    def authenticate(self, user: str, password: str, address: str) -> tuple[bool, float | None]:
-        if self.wait:
-            return False, self.wait
-        return user == "admin" and password == self.password, None
+    # -- admins, tokens, the audit log ------------------------------------------------------------------
+
+    def access(self, name: str | None = None) -> dict[str, Any]:
+        self._up()
+        if self.password is not None and "admin" not in self.accounts:
+            self.set_first_password(self.password)
+        codes = any(one["totp"] for one in self.accounts.values())
+        return {
+            "password_set": self.password is not None, "codes": codes, "names": ["isthmus"],
+            "admin": self.accounts.get(name or ""),
+        }  # fmt: skip
+
+    def authenticate(self, user: str, password: str, address: str, code: str | None = None) -> dict[str, Any]:
+        self.access()
+        admin = self.accounts.get(user)
+        ok = admin is not None and password == self.password and not self.wait
+        wanted = ok and admin is not None and admin["totp"] and not code
+        if ok and admin is not None and admin["totp"] and code and code != "123456":
+            ok = False
+        return {
+            "ok": ok and not wanted, "retry_after": self.wait, "code_wanted": wanted,
+            "admin": admin if ok and not wanted else None,
+        }  # fmt: skip
+
+    def change_password(self, name: str, old: str, new: str, address: str) -> tuple[bool, float | None]:
+        if old != self.password:
+            return False, None
+        self.password = new
+        self.accounts[name]["epoch"] += 1
+        return True, None
+
+    def begin_totp(self, name: str) -> tuple[str, str]:
+        return "JBSWY3DPEHPK3PXP", f"otpauth://totp/Isthmus:{name}?secret=JBSWY3DPEHPK3PXP"
+
+    def confirm_totp(self, name: str, code: str) -> list[str]:
+        if code != "123456":
+            return []
+        self.accounts[name].update(totp=True, recovery_left=2)
+        return ["aaaaa-bbbbb", "ccccc-ddddd"]
+
+    def end_totp(self, name: str, password: str, address: str) -> tuple[bool, float | None]:
+        if password != self.password:
+            return False, None
+        self.accounts[name].update(totp=False, recovery_left=0)
+        return True, None
+
+    def admins(self) -> list[dict[str, Any]]:
+        return list(self.accounts.values())
+
+    def add_admin(self, name: str, password: str, role: str) -> None:
+        if name in self.accounts:
+            raise ControlError(f"{NAME}Refused", f"There is an admin “{name}” already.")
+        self.accounts[name] = {"name": name, "role": role, "epoch": 1, "totp": False, "recovery_left": 0}
+
+    def set_admin(
+        self, name: str, password: str | None = None, role: str | None = None, without_totp: bool = False
+    ) -> None:
+        if name == "admin" and role != "admin":
+            raise ControlError(f"{NAME}Refused", "“admin” is the last account with the role admin.")
+        self.accounts[name].update(role=role, epoch=self.accounts[name]["epoch"] + 1)
+
+    def remove_admin(self, name: str) -> None:
+        if name == "admin":
+            raise ControlError(f"{NAME}Refused", "“admin” is the last account with the role admin.")
+        del self.accounts[name]
+
+    def tokens(self) -> list[dict[str, Any]]:
+        return list(self.tokens_made.values())
+
+    def add_token(self, name: str, role: str, expires: float | None, author: str | None = None) -> str:
+        if name in self.tokens_made:
+            raise ControlError(f"{NAME}Refused", f"There is a token “{name}” already.")
+        self.tokens_made[name] = {
+            "name": name, "role": role, "created": 1.8e9, "expires": expires, "last_used": None,
+            "by": author,
+        }  # fmt: skip
+        return f"isthmus_{name}"
+
+    def remove_token(self, name: str) -> None:
+        del self.tokens_made[name]
+
+    def verify_token(self, digest: str, address: str) -> dict[str, Any] | None:
+        for name, token in self.tokens_made.items():
+            if hashlib.sha256(f"isthmus_{name}".encode()).hexdigest() == digest:
+                return token
+        return None
+
+    def audit(
+        self, filters: dict[str, Any], cursor: int | None = None, limit: int = 50
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        self.calls.append(("audit", filters, cursor))
+        entry = {
+            "seq": 7, "time": 1.8e9, "who": "admin", "role": "admin", "via": "console",
+            "address": "fd00:1::2", "action": "commit", "about": "revision=2 comment=<b>no</b>",
+            "outcome": "done",
+        }  # fmt: skip
+        return [entry], 7
+
+    def verify_audit(self) -> dict[str, Any]:
+        return {"entries": 7, "problem": None, "head": "0" * 64}
 
     # -- the configuration ------------------------------------------------------------------------------
 
