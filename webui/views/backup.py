@@ -9,13 +9,13 @@ from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from appliance.control.client import ControlError
-from appliance.system.passwords import MIN_LENGTH
 from webui.desk import Desk, done, told
 from webui.security import author
 from webui.words import _, n_
 
 BASE = "/system/backup"
 MAX_TYPED = 1_024
+MIN_LENGTH = 10  # as control asks for
 # What is typed to erase the box; the same word as at the command line.
 ERASE = "erase"
 

@@ -7,13 +7,16 @@ from typing import Any
 from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from appliance.control.capture import MAX_OCTETS, MAX_SECONDS
 from appliance.control.client import ControlError
-from appliance.control.diagnostics import MAX_TARGET, TYPES
 from webui.desk import Desk, refused, told
 from webui.words import _
 
 BASE = "/system/diagnostics"
+# As control has them.
+MAX_TARGET = 253
+TYPES = ("AAAA", "A", "PTR", "MX", "NS", "TXT", "HTTPS")
+MAX_SECONDS = 60
+MAX_OCTETS = 8 << 20
 
 
 class DiagnosticsPage:

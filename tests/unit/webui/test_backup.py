@@ -7,9 +7,11 @@ import io
 from flask.testing import FlaskClient
 
 from appliance.control.backup import MAX_BACKUP
+from appliance.system import passwords
 from tests.unit.webui.conftest import get, post, signed_in
 from tests.unit.webui.fake import FakeControl
 from webui.security import LARGER, MAX_REQUEST
+from webui.views.backup import MIN_LENGTH
 
 PAGE = "/system/backup"
 PASSPHRASE = "a long enough one"
@@ -59,7 +61,8 @@ def test_a_wrong_passphrase_is_told_and_not_shown_again(client: FlaskClient, con
     assert 'id="b-opens-e"' in answer.text
 
 
-def test_every_backup_has_room_in_the_form() -> None:
+def test_the_pages_limits_are_controls() -> None:
+    assert MIN_LENGTH == passwords.MIN_LENGTH
     assert LARGER["backup.restore"] >= MAX_BACKUP + MAX_REQUEST
 
 

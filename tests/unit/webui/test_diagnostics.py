@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from flask.testing import FlaskClient
 
+from appliance.control import capture, diagnostics
 from tests.unit.webui.conftest import get, post, signed_in
 from tests.unit.webui.fake import FakeControl
+from webui.views import diagnostics as page
 
 PAGE = "/system/diagnostics"
 
@@ -64,3 +66,8 @@ def test_a_captures_mistakes_stand_at_their_fields(client: FlaskClient, control:
     assert answer.status_code == 422
     assert "“x” is no address. Write it otherwise." in answer.text
     assert not control.captured["busy"]
+
+
+def test_the_pages_limits_are_controls() -> None:
+    assert (diagnostics.MAX_TARGET, tuple(diagnostics.TYPES)) == (page.MAX_TARGET, page.TYPES)
+    assert (page.MAX_SECONDS, page.MAX_OCTETS) == (capture.MAX_SECONDS, capture.MAX_OCTETS)
