@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.control.disk import PRIVATE, PRIVATE_FOLDER
+from appliance.files import PRIVATE, PRIVATE_FOLDER
 
 # Octets of one file, and how many are kept: some 40,000 lines. Less forgets who did it before anybody asks;
 # more is a slow search, and room that the box's state has better uses for.

@@ -20,10 +20,10 @@ from appliance.config import parse
 from appliance.config.codec import MAX_CONFIG_BYTES
 from appliance.config.paths import Plain
 from appliance.config.schema import as_plain
-from appliance.control.disk import PRIVATE_FOLDER, put
 from appliance.control.drafting import Drafting, View
 from appliance.control.sides import Sides
 from appliance.errors import IsthmusError
+from appliance.files import PRIVATE_FOLDER, put
 from appliance.system.passwords import MIN_LENGTH, PasswordTooWeakError
 
 MAGIC = b"isthmus-backup-1\n"

@@ -19,18 +19,17 @@ from appliance.config import Config, dump, load
 from appliance.config.schema import lan_address, resolved, without_passwords
 from appliance.config.sides import device_name
 from appliance.control.client import ControlError, call
-from appliance.control.disk import PRIVATE, put
 from appliance.control.sides import Sides, absent, lan_states, role_of, vlans
 from appliance.control.updates import Updates
 from appliance.dataplane import worker_count
 from appliance.errors import ConfigError, IsthmusError, Problem
+from appliance.files import GROUP_READABLE, PRIVATE, put
 from appliance.network import observe
 from appliance.network.apply import Applier, run_tool, write_atomically
 from appliance.network.plan import Facts, Step, plan, route_device
 from appliance.system import certificates, health
 from appliance.system.principals import Principals
 
-GROUP_READABLE = 0o640
 # Who alone reads the users' hashes, beside root.
 PROXY_GROUP = "isthmus-proxy"
 # For the proxy's answer. A proxy that hangs must be shown as down, so this and the DNS checks stay

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from appliance.config.codec import MAX_CONFIG_BYTES, MAX_KEY_LEVELS
 from appliance.config.paths import Plain
-from appliance.control.disk import PRIVATE_FOLDER, put, sync_folder
 from appliance.errors import IsthmusError
+from appliance.files import PRIVATE_FOLDER, put, sync_folder
 
 # Admins that work on the configuration. Fewer would refuse some; each costs up to two configurations on disk.
 MAX_CANDIDATES = 32

@@ -26,7 +26,7 @@ from appliance.config.transaction import (
     repair,
     to_plain,
 )
-from appliance.control.disk import PRIVATE_FOLDER, put
+from appliance.files import PRIVATE_FOLDER, put
 
 # Who made what somebody changed in the file itself.
 BY_HAND = "file"

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from appliance.files import show
 from appliance.network.apply import run_tool
 from appliance.system.console import RENEW_UNIT, RESET_MARKER
 from appliance.system.health import is_in_memory
@@ -25,7 +26,6 @@ UPLOAD = "upload.update"
 _STARTING = 3.0
 # What the data partition must keep for logs while an upload is on it.
 _RESERVE = 64 << 20
-_GROUP_READABLE = 0o640
 _BUSY = frozenset({"starting", "fetching", "verifying", "writing"})
 _IDLE = {"phase": "idle", "version": "", "done": 0, "total": 0, "code": "", "message": "", "hint": ""}
 
@@ -89,11 +89,7 @@ class Updates:
 
     def _write(self, name: str, text: str) -> None:
         self._shown.mkdir(mode=0o750, exist_ok=True)
-        path = self._shown / name
-        fresh = path.with_name(f".{name}.new")
-        fresh.write_text(text)
-        fresh.chmod(_GROUP_READABLE)
-        fresh.replace(path)
+        show(self._shown / name, text)
 
     def upload(self, offset: int, data: bytes) -> int:
         """Take the next part of a bundle, from ``offset`` 0 on; how much there is now. UpdateError."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance.config import Config
-from appliance.control.disk import put, sync_folder
 from appliance.errors import ConfigError, IsthmusError, Problem
+from appliance.files import put, sync_folder
 from appliance.system import certificates
 
 # Characters of a chain or a key in PEM. A chain of ten RSA certificates has some 20,000.

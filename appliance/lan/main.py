@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from socket import if_nametoindex
 
+from appliance.files import show
 from appliance.lan.listener import Listener
 from appliance.lan.settings import FILE, Link, read
 from appliance.lan.strangers import Strangers
@@ -103,11 +104,8 @@ class Daemon:
         text = json.dumps({"strangers": self._strangers.plain()}, indent=1) + "\n"
         if text == self._shown:
             return
-        fresh = self._status.with_name(f".{STATUS}.new")
         try:
-            fresh.write_text(text)
-            fresh.chmod(0o640)
-            fresh.replace(self._status)
+            show(self._status, text)
             self._shown = text
         except OSError as error:
             self._say(f"{self._status} cannot be written: {error.strerror}")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from appliance.config import Config, load
 from appliance.errors import ConfigError
+from appliance.files import show
 from appliance.lists.keeper import Folders, Keeper
 
 EXIT_CONFIG = 2
@@ -89,11 +90,8 @@ class Lists:
         text = json.dumps({"lists": lists}, indent=1) + "\n"
         if text == self._shown:
             return
-        fresh = self._status_path.with_name(f".{STATUS}.new")
         try:
-            fresh.write_text(text)
-            fresh.chmod(0o640)
-            fresh.replace(self._status_path)
+            show(self._status_path, text)
         except OSError as error:
             print(
                 f"isthmus-lists: the status cannot be written: {error.strerror}", file=sys.stderr, flush=True

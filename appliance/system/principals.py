@@ -7,7 +7,6 @@ changed, or a token that was removed.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from appliance.config.roles import Role
+from appliance.files import put
 
 FIRST_ADMIN = "admin"
-_PRIVATE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +113,4 @@ class Principals:
     def change(self, how: Callable[[Known], Known]) -> None:
         """Put the file in its changed form; whole, and on the disk when this returns."""
         with self.line:
-            text = written(how(self.known()))
-            fresh = self._path.with_name(f".{self._path.name}.new")
-            fresh.unlink(missing_ok=True)  # of a run that was cut off; its mode need not be ours
-            fresh.touch(mode=_PRIVATE)
-            with fresh.open("w") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())  # a box is switched off by its plug, right after the first boot too
-            fresh.replace(self._path)
+            put(self._path, written(how(self.known())))  # a box is switched off by its plug

@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from appliance.control.disk import sync_folder
+from appliance.files import sync_folder
 from appliance.update import state
 from appliance.update.kernels import Kernels
 from appliance.update.state import Outcome, State

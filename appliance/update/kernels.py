@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from appliance.files import sync_folder
+
 # Boots that a version may fail. One would give a good version up for a power cut; ten would take an hour.
 TRIES = 3
 _NAME = re.compile(r"isthmus_([0-9.]+?)(?:\+([0-9]+)(?:-([0-9]+))?)?\.efi")
@@ -80,9 +82,5 @@ class Kernels:
         self._sync()
 
     def _sync(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(self._folder)
         os.sync()

@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from appliance.control.disk import put
+from appliance import files
 
 STATE = "state.json"
 STATUS = "status.json"
 REQUEST = "request.json"
 # A row is a hundred octets, and a box sees a dozen updates a year.
 MAX_HISTORY = 100
-GROUP_READABLE = 0o640
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def read(folder: Path) -> State:
 def write(folder: Path, state: State) -> None:
     """Keep it, whole also after a power cut; OSError."""
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    put(folder / STATE, json.dumps(asdict(state), indent=1))
+    files.put(folder / STATE, json.dumps(asdict(state), indent=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,4 @@ class Status:
 def show(runtime: Path, status: Status) -> None:
     """For all that may look into ``runtime``; OSError."""
     runtime.mkdir(mode=0o750, exist_ok=True)
-    fresh = runtime / f".{STATUS}.new"
-    fresh.write_text(json.dumps(asdict(status)))
-    fresh.chmod(GROUP_READABLE)
-    fresh.replace(runtime / STATUS)
+    files.show(runtime / STATUS, json.dumps(asdict(status)))

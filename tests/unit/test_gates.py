@@ -20,6 +20,7 @@ SHARED = {
     "appliance.addressing",
     "appliance.dataplane",
     "appliance.engine",
+    "appliance.files",
     "appliance.varlink_socket",
 }
 MAY_IMPORT = {

@@ -13,7 +13,7 @@ import pytest
 
 from appliance.config import load, parse
 from appliance.config.transaction import Phase
-from appliance.control.disk import put
+from appliance.files import put
 from tests.unit.control.crash import OLD, WAITING, die_at, do, made, prepare
 
 VERBS = ("final", "pending", "candidate", *WAITING)

@@ -1,4 +1,4 @@
-"""Files that are whole after a power cut: the old text or the new one."""
+"""Files that are put in the place of older ones, whole: whoever reads finds the old text or the new one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 # The users' hashes are in them.
 PRIVATE = 0o600
 PRIVATE_FOLDER = 0o700
+# What the box's daemons show each other.
+GROUP_READABLE = 0o640
 
 
 def put(path: Path, text: str) -> None:
@@ -28,6 +30,14 @@ def put(path: Path, text: str) -> None:
         os.close(descriptor)
     os.replace(fresh, path)  # noqa: PTH105 - one system call, as the tests count them
     sync_folder(path.parent)
+
+
+def show(path: Path, text: str) -> None:
+    """Write a file that only tells of now, for the box's daemons; OSError. A power cut may take it along."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text)
+    fresh.chmod(GROUP_READABLE)
+    fresh.replace(path)
 
 
 def sync_folder(folder: Path) -> None:
