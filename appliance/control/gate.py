@@ -155,11 +155,20 @@ _DRAFTS = {
 }
 
 
+def _audited(actor: Actor, method: str) -> tuple[str, tuple[str, ...]] | None:
+    return AUDITED.get(method) or (_DRAFTS.get(method) if actor.via == "api" else None)
+
+
+def is_audited(actor: Actor, method: str) -> bool:
+    """Whether the call is written down."""
+    return _audited(actor, method) is not None
+
+
 def write_down(
     audit: Audit, actor: Actor, method: str, parameters: Mapping[str, Any], reply: Mapping[str, Any]
 ) -> None:
     """What became of a call; nothing where it only looked."""
-    known = AUDITED.get(method) or (_DRAFTS.get(method) if actor.via == "api" else None)
+    known = _audited(actor, method)
     if known is None:
         return
     action, names = known

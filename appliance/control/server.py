@@ -23,7 +23,7 @@ from appliance.control.backup_verbs import BackupVerbs
 from appliance.control.certificate_verbs import CertificateVerbs
 from appliance.control.commits import Commits
 from appliance.control.diagnostic_verbs import DiagnosticVerbs
-from appliance.control.gate import GROUP, Actor, Gate, refused, write_down
+from appliance.control.gate import GROUP, Actor, Gate, is_audited, refused, write_down
 from appliance.control.monitoring import MonitoringVerbs
 from appliance.control.policy_verbs import PolicyVerbs
 from appliance.control.requests import RequestVerbs
@@ -164,7 +164,8 @@ class ControlServer(VarlinkServer):
         if not method:
             return super().answer(uid, message)
         parameters = asked.get("parameters") or {}
-        actor = self._gate.actor(uid, asked.pop("actor", None), parameters)
+        carried = asked.pop("actor", None)
+        actor = self._gate.actor(uid, carried, parameters)
         if not self._gate.allows(uid, method):
             return [_denied(f"User {uid} may not call {method}.")]
         problem = refused(actor, method, parameters) or self._not_committed(actor, method, parameters)
@@ -173,10 +174,15 @@ class ControlServer(VarlinkServer):
         if problem is not None:
             replies = [_denied(problem)]
         else:
-            replies = list(super().answer(uid, json.dumps(asked).encode()))
+            replies = list(super().answer(uid, message if carried is None else json.dumps(asked).encode()))
+        is_partial = actor.role is Role.VIEWER and actor.via != "local"
+        if not (is_partial or is_audited(actor, method)):
+            return replies  # megabytes, some of them: read by nobody here
         reply = json.loads(replies[-1]) if replies else {}
         write_down(self._interface.audit, actor, method, parameters, reply)
-        return [self._seen_by(actor, method, reply)] if problem is None and "error" not in reply else replies
+        if not is_partial or problem is not None or "error" in reply:
+            return replies
+        return [json.dumps(self._seen_by_viewer(method, reply)).encode()]
 
     def _not_committed(self, actor: Actor, method: str, parameters: dict[str, Any]) -> str | None:
         """Why a commit has what this actor may not change; None where it may."""
@@ -188,15 +194,14 @@ class ControlServer(VarlinkServer):
     def _hides_clients(self, actor: Actor) -> bool:
         return actor.role is Role.VIEWER and not self._interface.viewers_see_clients()
 
-    def _seen_by(self, actor: Actor, method: str, reply: dict[str, Any]) -> bytes:
+    def _seen_by_viewer(self, method: str, reply: dict[str, Any]) -> dict[str, Any]:
         """The reply, without what a viewer is not shown."""
-        if actor.role is Role.VIEWER and actor.via != "local":
-            answer = reply.get("parameters") or {}
-            if method in _CONFIGURATIONS:
-                reply["parameters"] = without_digests(answer)
-            elif self._hides_clients(actor):
-                reply["parameters"] = without_clients(method, answer)
-        return json.dumps(reply).encode()
+        answer = reply.get("parameters") or {}
+        if method in _CONFIGURATIONS:
+            reply["parameters"] = without_digests(answer)
+        elif not self._interface.viewers_see_clients():
+            reply["parameters"] = without_clients(method, answer)
+        return reply
 
 
 def _denied(words: str) -> bytes:
