@@ -163,8 +163,8 @@ class Admins:
         """Whether name, password and, where the account has one, code are right."""
         with self._line:
             now = time.monotonic()
-            keys = (f"user {name[:64]}", f"address {address[:64]}")
-            wait = max(self._throttle.wait(key, now) for key in keys)
+            keys = _throttled_by(name, address)
+            wait = self._wait(keys, now)
             if wait > 0:
                 return SignIn(wait=wait)
             admin = self.find(name)
@@ -196,19 +196,29 @@ class Admins:
 
     def change_password(self, name: str, old: str, new: str, address: str) -> SignIn:
         """One's own; other sessions end. PasswordTooWeakError where the new one is not to be taken."""
+        return self._change_own(
+            name, old, address, lambda admin: replace(admin, password=hashed(new), epoch=admin.epoch + 1)
+        )
+
+    def _change_own(self, name: str, password: str, address: str, how: Callable[[Admin], Admin]) -> SignIn:
+        """Change the account for whoever knows its password; a wrong one counts as at the sign-in, a right
+        one does not make up for wrong ones."""
         with self._line:
             now = time.monotonic()
-            keys = (f"user {name[:64]}", f"address {address[:64]}")
-            wait = max(self._throttle.wait(key, now) for key in keys)
+            keys = _throttled_by(name, address)
+            wait = self._wait(keys, now)
             if wait > 0:
                 return SignIn(wait=wait)
             admin = self._get(name)
-            if not verified(admin.password, old):
+            if not verified(admin.password, password):
                 for key in keys:
                     self._throttle.failed(key, now)
                 return SignIn()
-            self._keep(replace(admin, password=hashed(new), epoch=admin.epoch + 1))
+            self._keep(how(admin))
             return SignIn(right=True)
+
+    def _wait(self, keys: tuple[str, str], now: float) -> float:
+        return max(self._throttle.wait(key, now) for key in keys)
 
     # -- one-time codes --------------------------------------------------------------------------
 
@@ -243,19 +253,14 @@ class Admins:
 
     def end_totp(self, name: str, password: str, address: str) -> SignIn:
         """Switch them off; takes the password, for a session that was left open must not do."""
-        with self._line:
-            now = time.monotonic()
-            keys = (f"user {name[:64]}", f"address {address[:64]}")
-            wait = max(self._throttle.wait(key, now) for key in keys)
-            if wait > 0:
-                return SignIn(wait=wait)
-            admin = self._get(name)
-            if not verified(admin.password, password):
-                for key in keys:
-                    self._throttle.failed(key, now)
-                return SignIn()
-            self._keep(replace(admin, totp=None, totp_step=0, recovery=()))
-            return SignIn(right=True)
+        return self._change_own(
+            name, password, address, lambda admin: replace(admin, totp=None, totp_step=0, recovery=())
+        )
+
+
+def _throttled_by(name: str, address: str) -> tuple[str, str]:
+    """What wrong passwords are counted by."""
+    return f"user {name[:64]}", f"address {address[:64]}"
 
 
 def _recovery_code() -> str:
