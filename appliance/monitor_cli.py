@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.control.client import ControlClient
 from appliance.errors import IsthmusError
-from appliance.session.row import Outcome, Row
+from appliance.session.row import MAYBE, Outcome, Row
 from appliance.session.squid import squid_line
 
 VERBS = frozenset({"sessions", "log", "top"})
@@ -281,20 +281,8 @@ def _line(row: dict[str, Any], options: argparse.Namespace) -> str:
 
 def _as_row(row: dict[str, Any]) -> Row:
     given = ("kind", "reason", "client", "client_port", "server_port", "origin_port")
-    texts = (
-        "server",
-        "origin",
-        "service",
-        "name",
-        "named_by",
-        "user",
-        "rule",
-        "device",
-        "dns_name",
-        "reference",
-    )
     values: dict[str, Any] = {key: row[key] for key in given}
-    values.update({key: row.get(key) or "" for key in texts})
+    values.update({key: row.get(key) or "" for key in MAYBE})
     return Row(
         time=round(row["time"] * 1000),
         outcome=Outcome(row["outcome"]),

@@ -17,6 +17,20 @@ MAX_TEXT = 512
 MAX_NUMBER = 1 << 50
 _MAX_PORT = 65_535
 
+# Texts of a row that may be empty: null outside.
+MAYBE = (
+    "server",
+    "origin",
+    "service",
+    "name",
+    "named_by",
+    "user",
+    "rule",
+    "device",
+    "dns_name",
+    "reference",
+)
+
 
 class Outcome(StrEnum):
     """What became of a session."""

@@ -14,23 +14,12 @@ from varlink.error import VarlinkError
 from appliance.session.history import open_reader
 from appliance.session.keeper import Keeper
 from appliance.session.queries import Filters, QueryError, bounded, search
+from appliance.session.row import MAYBE
 from appliance.session.sums import series, top
 from appliance.varlink_socket import VarlinkServer
 
 INTERFACE = "org.isthmus.history"
 MAX_QUESTION = 65_536
-_TEXTS = (
-    "server",
-    "origin",
-    "service",
-    "name",
-    "named_by",
-    "user",
-    "rule",
-    "device",
-    "dns_name",
-    "reference",
-)
 
 
 def _refused(message: str, hint: str) -> VarlinkError:
@@ -107,7 +96,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     made = _named(row)
     made["time"] /= 1000
     made["age"] /= 1000
-    for name in _TEXTS:
+    for name in MAYBE:
         made[name] = made[name] or None
     return made
 
