@@ -147,13 +147,12 @@ class Captures:
     def _read(
         self, sock: socket.socket, wanted: Filter, deadline: float, octets: int, stop: threading.Event
     ) -> None:
-        data = bytearray(HEAD)
+        data, frame = bytearray(HEAD), bytearray(SNAP)
         with sock:
             sock.settimeout(_POLL)
             while not stop.is_set() and time.monotonic() < deadline:
                 try:
                     # The flag has the whole length told of a frame that is cut.
-                    frame = bytearray(SNAP)
                     length = sock.recv_into(frame, SNAP, socket.MSG_TRUNC)
                 except TimeoutError:
                     continue

@@ -19,6 +19,19 @@ SINCE = 400 * 86_400.0
 _SCHEME = "Bearer "
 
 
+def exposed(backend: Backend) -> str:
+    """All figures, as Prometheus reads them; ControlError without control."""
+    now = time.time()
+    rules, history = [], None
+    with contextlib.suppress(ControlError):  # without the history the other figures are there
+        rules = backend.top_history("rule", now - SINCE, now, "sessions", MAX_RULES)
+        history = backend.history_status()
+    hits = []
+    with contextlib.suppress(ControlError):
+        hits = backend.hits()
+    return exposition(backend.status(), rules, history, hits)
+
+
 def blueprint(backend: Backend) -> Blueprint:
     """The page; there is none where the configuration has no token."""
     pages = Blueprint("metrics", __name__)
@@ -30,15 +43,7 @@ def blueprint(backend: Backend) -> Blueprint:
             raise NotFound
         if not _is_right(request.headers.get("Authorization", ""), wanted):
             return Response("The token is missing or wrong.\n", 401, {"WWW-Authenticate": "Bearer"})
-        now = time.time()
-        rules, history = [], None
-        with contextlib.suppress(ControlError):  # without the history the other figures are there
-            rules = backend.top_history("rule", now - SINCE, now, "sessions", MAX_RULES)
-            history = backend.history_status()
-        hits = []
-        with contextlib.suppress(ControlError):
-            hits = backend.hits()
-        return Response(exposition(backend.status(), rules, history, hits), content_type=CONTENT_TYPE)
+        return Response(exposed(backend), content_type=CONTENT_TYPE)
 
     return pages
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
+import base64
 from typing import Any
 
-from appliance.config.schema import Config
-from appliance.control.client import ControlError
-from appliance.session.metrics import MAX_RULES, exposition
 from webui.api.bodies import (
     Grant,
     Install,
@@ -24,9 +20,8 @@ from webui.api.bodies import (
 from webui.api.problems import ApiError
 from webui.api.route import MAX_LARGE_BODY, TEXT, Answer, Call, Route
 from webui.api.schemas import REF, reply_of
+from webui.views.metrics import exposed
 
-# Rules are counted since the beginning of what the history keeps of them.
-_SINCE = 400 * 86_400.0
 _EMPTY: dict[str, Any] = {"type": "object"}
 
 
@@ -53,15 +48,7 @@ def list_devices(call: Call) -> Answer:
 
 
 def get_metrics(call: Call) -> Answer:
-    now = time.time()
-    rules: list[dict[str, Any]] = []
-    history, hits = None, []
-    with contextlib.suppress(ControlError):  # without the history the other figures are there
-        rules = call.backend.top_history("rule", now - _SINCE, now, "sessions", MAX_RULES)
-        history = call.backend.history_status()
-    with contextlib.suppress(ControlError):
-        hits = call.backend.hits()
-    return Answer(exposition(call.backend.status(), rules, history, hits).encode())
+    return Answer(exposed(call.backend).encode())
 
 
 def list_sessions(call: Call) -> Answer:
@@ -153,8 +140,6 @@ def install_update(call: Call) -> Answer:
 
 
 def upload_update(call: Call) -> Answer:
-    import base64
-
     try:
         data = base64.b64decode(call.body.data, validate=True)
     except ValueError:
@@ -172,17 +157,12 @@ def factory_reset(call: Call) -> Answer:
     return Answer(status=202)
 
 
-_DEVICES = {
-    "type": "object", "required": ["devices"],
-    "properties": {"devices": {"type": "array", "items": {"$ref": f"{REF}Device"}}},
-}  # fmt: skip
 _HEALTH = {
     "type": "object", "required": ["ok", "checks"],
     "properties": {
         "ok": {"type": "boolean"}, "checks": {"type": "array", "items": {"$ref": f"{REF}Check"}}
     },
 }  # fmt: skip
-assert "device" in Config.model_fields
 ROUTES = (
     Route("GET", "/status", "getStatus", "box", "The box at a glance", "GetStatus", get_status,
           {"$ref": f"{REF}Status"}),
@@ -191,8 +171,7 @@ ROUTES = (
     Route("GET", "/published", "listPublished", "box", "Published services, and whether their targets answer",
           "GetStatus", list_published, _list("published", "Service")),
     Route("GET", "/devices", "listDevices", "box", "Devices that are known by name", "GetActive",
-          list_devices,
-          _DEVICES),
+          list_devices, _list("devices", "Device")),
     Route("GET", "/metrics", "getMetrics", "box", "Figures for Prometheus", "GetStatus", get_metrics,
           {"type": "string"}, media=TEXT),
     Route("GET", "/sessions", "listSessions", "sessions", "Open sessions, the newest first", "ListSessions",
