@@ -160,6 +160,9 @@ def syslog_target(text: str) -> tuple[bool, str, int]:
     return scheme == "tls", host.strip("[]"), int(port)
 
 
+# Of a password or a passphrase. Shorter ones are guessed from a stolen hash.
+MIN_PASSWORD = 10
+
 AccountName = Annotated[str, AfterValidator(account_name)]
 LabelName = Annotated[str, AfterValidator(_label_name)]
 Digest = Annotated[str, AfterValidator(_digest)]

@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from appliance import __version__
 from appliance.config import parse
 from appliance.config.codec import MAX_CONFIG_BYTES
+from appliance.config.fields import MIN_PASSWORD
 from appliance.config.paths import Plain
 from appliance.config.schema import as_plain
 from appliance.control.drafting import Drafting, View
 from appliance.control.sides import Sides
 from appliance.errors import IsthmusError
 from appliance.files import PRIVATE_FOLDER, put
-from appliance.system.passwords import MIN_LENGTH, PasswordTooWeakError
+from appliance.system.passwords import PasswordTooWeakError
 
 MAGIC = b"isthmus-backup-1\n"
 _SALT, _NONCE = 16, 12
@@ -55,9 +56,9 @@ def _key(passphrase: str, salt: bytes) -> bytes:
 
 def seal(content: Plain, passphrase: str) -> bytes:
     """``content`` as a backup; PasswordTooWeakError."""
-    if len(passphrase) < MIN_LENGTH:
+    if len(passphrase) < MIN_PASSWORD:
         raise PasswordTooWeakError(
-            f"The passphrase has {len(passphrase)} characters. It needs at least {MIN_LENGTH}."
+            f"The passphrase has {len(passphrase)} characters. It needs at least {MIN_PASSWORD}."
         )
     salt, nonce = os.urandom(_SALT), os.urandom(_NONCE)
     head = MAGIC + salt + nonce

@@ -5,9 +5,9 @@ from __future__ import annotations
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHash, VerificationError
 
+from appliance.config.fields import MIN_PASSWORD
 from appliance.errors import IsthmusError
 
-MIN_LENGTH = 10
 # Longer input would only make hashing a lever for whoever sends it.
 MAX_LENGTH = 1024
 # RFC 9106's second recommendation, on one lane: 64 MiB, three passes, some 140 ms.
@@ -22,9 +22,9 @@ class PasswordTooWeakError(IsthmusError):
 
 def hashed(password: str) -> str:
     """The argon2id hash of a new password; PasswordTooWeakError where it is not to be taken."""
-    if len(password) < MIN_LENGTH:
+    if len(password) < MIN_PASSWORD:
         raise PasswordTooWeakError(
-            f"The password has {len(password)} characters. It needs at least {MIN_LENGTH}."
+            f"The password has {len(password)} characters. It needs at least {MIN_PASSWORD}."
         )
     if len(password) > MAX_LENGTH:
         raise PasswordTooWeakError(f"The password is longer than {MAX_LENGTH} characters.")

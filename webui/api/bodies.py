@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from appliance.config.fields import MIN_PASSWORD
+
 # What control takes as a name; the rest is for it to judge.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"
 # No control characters: a comment stands in lists and logs.
@@ -46,7 +48,7 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Moment = Annotated[float, BeforeValidator(_number), Field(ge=0, le=MAX_TIME)]
 Line = Annotated[str, Field(max_length=256, pattern=LINE)]
 Name = Annotated[str, Field(pattern=NAME)]
-Password = Annotated[str, Field(min_length=10, max_length=1024)]
+Password = Annotated[str, Field(min_length=MIN_PASSWORD, max_length=1024)]
 RoleName = Literal["viewer", "operator", "admin"]
 
 

@@ -8,13 +8,13 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
+from appliance.config.fields import MIN_PASSWORD
 from appliance.control.client import ControlError
 from webui.backend import Backend
 from webui.figures import age
 from webui.security import THEMES, begin, end, signed_in
 from webui.words import _
 
-MIN_PASSWORD = 10
 MAX_NAME = 64
 FIRST_ADMIN = "admin"
 

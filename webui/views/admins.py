@@ -9,10 +9,11 @@ from urllib.parse import quote
 from flask import Blueprint, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from appliance.config.fields import MIN_PASSWORD
 from appliance.control.client import ControlError
 from webui.desk import Desk, done, refused
 from webui.security import author, registry
-from webui.views.account import MAX_NAME, MIN_PASSWORD
+from webui.views.account import MAX_NAME
 from webui.words import _, later, n_
 
 ROLES = {

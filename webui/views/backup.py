@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from appliance.config.fields import MIN_PASSWORD
 from appliance.control.client import ControlError
 from webui.desk import Desk, done, told
 from webui.security import author
@@ -15,7 +16,6 @@ from webui.words import _, n_
 
 BASE = "/system/backup"
 MAX_TYPED = 1_024
-MIN_LENGTH = 10  # as control asks for
 # What is typed to erase the box; the same word as at the command line.
 ERASE = "erase"
 
@@ -29,7 +29,7 @@ class Backup:
 
     def _page(self, errors: dict[str, str] | None = None, identity: bool = False) -> str:
         return self.desk.page(
-            "backup.html", area="system", key="backup", errors=errors or {}, minimum=MIN_LENGTH, word=ERASE,
+            "backup.html", area="system", key="backup", errors=errors or {}, minimum=MIN_PASSWORD, word=ERASE,
             identity=identity,
         )  # fmt: skip
 
@@ -42,8 +42,8 @@ class Backup:
         passphrase = request.form.get("passphrase", "")[:MAX_TYPED]
         if passphrase != request.form.get("again", "")[:MAX_TYPED]:
             return self._page({"again": _("The two differ. Type the same passphrase twice.")}), 422
-        if len(passphrase) < MIN_LENGTH:
-            words = _("The passphrase needs at least %(num)s characters.", num=MIN_LENGTH)
+        if len(passphrase) < MIN_PASSWORD:
+            words = _("The passphrase needs at least %(num)s characters.", num=MIN_PASSWORD)
             return self._page({"passphrase": words}), 422
         try:
             data = self.backend.backup(passphrase)

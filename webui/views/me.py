@@ -7,11 +7,11 @@ from flask import Blueprint, g, redirect, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
+from appliance.config.fields import MIN_PASSWORD
 from appliance.control.client import ControlError
 from webui.desk import Desk, done, refused
 from webui.figures import age
 from webui.security import author, registry
-from webui.views.account import MIN_PASSWORD
 from webui.words import _, n_
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from flask import Blueprint, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from appliance.config.fields import MIN_PASSWORD
 from appliance.control.client import ControlError
 from webui.desk import Desk, done, refused
 from webui.security import author
@@ -16,7 +17,6 @@ from webui.words import _, n_
 # Rows of a page; a search finds the others.
 USERS_SHOWN = 200
 MAX_SEARCH = 64
-MIN_PASSWORD = 10
 
 
 class Users:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from flask.testing import FlaskClient
 
+from appliance.config.fields import MIN_PASSWORD
 from appliance.control.backup import MAX_BACKUP
 from appliance.system import passwords
 from tests.unit.webui.conftest import get, post, signed_in
 from tests.unit.webui.fake import FakeControl
 from webui.security import LARGER, MAX_REQUEST
-from webui.views.backup import MIN_LENGTH
 
 PAGE = "/system/backup"
 PASSPHRASE = "a long enough one"
@@ -62,7 +63,9 @@ def test_a_wrong_passphrase_is_told_and_not_shown_again(client: FlaskClient, con
 
 
 def test_the_pages_limits_are_controls() -> None:
-    assert MIN_LENGTH == passwords.MIN_LENGTH
+    with pytest.raises(passwords.PasswordTooWeakError):
+        passwords.hashed("x" * (MIN_PASSWORD - 1))
+    passwords.hashed("x" * MIN_PASSWORD)
     assert LARGER["backup.restore"] >= MAX_BACKUP + MAX_REQUEST
 
 
