@@ -1,0 +1,50 @@
+"""The short form, for make test: an update that is cut off twice on its way, and that is no good.
+
+The new version panics as soon as its kernel runs. Wherever the power goes, the old one comes back, with its
+configuration. What else there is to show takes hours: make test-firmware.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.firmware.conftest import ADDRESS, NAME, READY, Say, machine
+from tests.firmware.cuts import Updating, moments, pull_and_mend, take
+from tests.firmware.wares import NEW, OLD, OLD_IMAGE, kernel, slot_a, take_apart
+from tests.lab.box import BOOT_TIMEOUT
+
+pytestmark = pytest.mark.image
+
+CUTS = int(os.environ.get("SHORT_CUTS", "2"))
+# From the request to the restart, emulated on two free cores.
+SPAN = 40.0
+FALL_BACK_TIMEOUT = 3 * BOOT_TIMEOUT
+
+
+def test_cuts_and_a_fall_back(say: Say, bundles: Path, base: Path, tmp_path: Path) -> None:
+    parts = take_apart()
+    parts.pieces["kernel"] = kernel("rdinit=/usr/bin/false", "panic=1")
+    parts.write(bundles / "panics.update")
+    with machine(say, bundles, base) as box:
+        box.see(READY, BOOT_TIMEOUT)
+        update = Updating(box, f"{ADDRESS}/panics.update", rf"isthmus-update: {re.escape(NEW)} fell-back")
+        cuts = take(box.lab.box, moments(CUTS, SPAN, 0), tmp_path, update, kill=False)
+        deadline = time.monotonic() + FALL_BACK_TIMEOUT
+        while not update():
+            assert time.monotonic() < deadline, box.console[-3000:]
+            time.sleep(0.5)
+        assert len(re.findall(r"Linux version [0-9]", box.console)) <= 5  # the old, three tries, the old
+        state = box.off()
+        assert state["history"][-1]["result"] == "fell-back" and state["booted"] == OLD
+    assert len(cuts) == CUTS
+    for cut in cuts:
+        with machine(say, bundles, cut.disk) as box:
+            assert box.await_screen() == (NAME, OLD)
+            pull_and_mend(box.lab.box)
+            assert slot_a(box.lab.box.disk) == slot_a(OLD_IMAGE)
+        say(f"cut after {cut.moment:.1f} s: {OLD}")
