@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.firmware.conftest import Machine
-from tests.lab.box import Box, data_partition
+from tests.lab.box import Box
 from tests.lab.lab import copy_machine
 
 SEED = int(os.environ.get("SEED", str(time.time_ns() % 1_000_000)))
 # Copies that wait for their boot, at 700 MB each.
-MAX_COPIES = 10
+MAX_COPIES = 25
 _POLL = 0.2
 
 
@@ -69,14 +68,6 @@ def take(
         started += time.monotonic() - began
         found.append(Cut(moment, where / box.disk.name, killed))
     return found
-
-
-def pull_and_mend(box: Box) -> None:
-    """The power goes; the data partition's journal is played, as a start does, so that it can be read."""
-    box.cut_power()
-    words = ["e2fsck", "-fp", data_partition(box.disk)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 1), done.stdout
 
 
 class Updating:

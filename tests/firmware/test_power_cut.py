@@ -1,10 +1,12 @@
 """The plug is pulled at random moments: of an update, of the first boot, of a factory reset.
 
-CUTS and FIRST_CUTS say how often; cuts.py says how.
+CUTS and FIRST_CUTS say how often; cuts.py says how. After a cut of an update the disk is examined, and then
+started: BOOT_EVERY=5 starts each fifth only, where a boot is dear.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -14,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.config import parse
 from tests.firmware.conftest import ADDRESS, NAME, READY, Machine, Say, machine
-from tests.firmware.cuts import MAX_COPIES, SEED, Cut, Updating, moments, pull_and_mend, take
-from tests.firmware.wares import FIRMWARE, NEW, OLD, OLD_IMAGE, Parts, slot_a, take_apart, write_to
+from tests.firmware.cuts import MAX_COPIES, SEED, Cut, Updating, moments, take
+from tests.firmware.examine import examine, read
+from tests.firmware.wares import FIRMWARE, NEW, OLD, OLD_IMAGE, Parts, take_apart, write_to
 from tests.lab.box import BOOT_TIMEOUT
 from tests.lab.lab import Lab
 
@@ -24,10 +28,13 @@ pytestmark = pytest.mark.firmware
 
 CUTS = int(os.environ.get("CUTS", "50"))
 FIRST_CUTS = int(os.environ.get("FIRST_CUTS", "20"))
-# From the request to the end of the new version's health check, emulated; cuts are spread over all of it.
-UPDATE_SPAN = 200.0
-# From the power button, or the word that erases, to a screen.
-FIRST_SPAN = 60.0
+BOOT_EVERY = int(os.environ.get("BOOT_EVERY", "1"))
+# Cuts are spread over all of it, in boots, for how long one takes hangs on the machine and its load: from the
+# request for an update to the end of the new version's health check; from the word that erases to a screen.
+UPDATE_SPAN = 2.6
+RESET_SPAN = 1.2
+# Seconds, where no boot has been seen yet.
+BOOT_TIME = 60.0
 KEPT_TIMEOUT = 180.0
 
 
@@ -59,22 +66,29 @@ def _look_at_all(say: Say, cuts: list[Cut], salt: int, look: Callable[[Cut], str
     assert not wrong, "\n\n".join(wrong)
 
 
-def _after_an_update(say: Say, bundles: Path, cut: Cut, parts: Parts, scratch: Path) -> str:
-    """Exactly one of the two versions, with the configuration; the old one can be updated then."""
+# How long the boots of this run took.
+_seen = [BOOT_TIME]
+
+
+def _up(box: Machine) -> float:
+    """Wait until it is; the seconds that it took."""
+    started = time.monotonic()
+    box.see(READY, BOOT_TIMEOUT)
+    _seen.append(time.monotonic() - started)
+    return _seen[-1]
+
+
+def _boots(say: Say, bundles: Path, cut: Cut) -> str:
+    """The version that comes up, with the configuration; a new one is kept."""
     with machine(say, bundles, cut.disk) as box:
         name, version = box.await_screen()
         assert name == NAME
         if version == NEW:
             # one that was kept before the cut has nothing more to say
             box.see(rf"isthmus-update: {NEW} kept|isthmus-update-settle.service: Skipped", KEPT_TIMEOUT)
-        pull_and_mend(box.lab.box)
-        disk = box.lab.box.disk
-        state = box.state()
-        if version == NEW:
-            assert state["trial"] is None and state["floor"] == NEW, state
-        else:
-            assert version == OLD and slot_a(disk) == slot_a(OLD_IMAGE)
-            write_to(disk, parts, scratch)
+        box.lab.box.cut_power()
+        state = json.loads(read(box.lab.box.disk, "/lib/isthmus/update/state.json") or "{}")
+        assert version == OLD or (state["trial"] is None and state["floor"] == NEW), state
         return version
 
 
@@ -82,14 +96,25 @@ def _after_an_update(say: Say, bundles: Path, cut: Cut, parts: Parts, scratch: P
 def test_during_an_update(
     run: int, say: Say, bundles: Path, base: Path, parts: Parts, tmp_path: Path
 ) -> None:
-    """Exactly the old or the new version boots, with its configuration."""
-    at = moments(min(MAX_COPIES, CUTS - run * MAX_COPIES), UPDATE_SPAN, run)
+    """Exactly the old or the new version is there, with its configuration; the old one takes updates then."""
     with machine(say, bundles, base) as box:
-        box.see(READY, BOOT_TIMEOUT)
+        took = _up(box)
+        at = moments(min(MAX_COPIES, CUTS - run * MAX_COPIES), UPDATE_SPAN * took, run)
         update = Updating(box, f"{ADDRESS}/isthmus.update", rf"isthmus-update: {NEW} kept")
         cuts = take(box.lab.box, at, tmp_path, update)
     assert cuts
-    _look_at_all(say, cuts, run, lambda cut: _after_an_update(say, bundles, cut, parts, tmp_path / "esp"))
+
+    def look(cut: Cut) -> str:
+        # The boot has a copy of its own; examining changes this one.
+        booted = _boots(say, bundles, cut) if cuts.index(cut) % BOOT_EVERY == 0 else ""
+        version, text = examine(cut.disk, parts, tmp_path)
+        assert version == booted or not booted
+        assert parse(text).system.hostname == NAME
+        if version == OLD:
+            write_to(cut.disk, parts, tmp_path)
+        return f"{version}{', booted' * bool(booted)}"
+
+    _look_at_all(say, cuts, run, look)
 
 
 def _as_new(say: Say, cut: Cut) -> str:
@@ -99,23 +124,22 @@ def _as_new(say: Say, cut: Cut) -> str:
         name, version = box.await_screen()
         assert version == OLD
         lab.await_resolver(lab.await_client())
-        pull_and_mend(lab.box)
-        assert not lab.box.read_state("/.factory-reset")
-        assert (NAME in lab.box.read_state("/lib/isthmus/config.toml")) == (name == NAME)
+        lab.box.cut_power()
+        assert not read(lab.box.disk, "/.factory-reset")
+        assert (NAME in read(lab.box.disk, "/lib/isthmus/config.toml")) == (name == NAME)
         return "not begun" if name == NAME else "as new"
 
 
 def test_during_the_first_boot(say: Say, tmp_path: Path) -> None:
-    at = moments(-(-FIRST_CUTS // 2), FIRST_SPAN, 100)
+    at = moments(-(-FIRST_CUTS // 2), _seen[-1], 100)
     with Lab(say, firmware="uefi", image=OLD_IMAGE) as lab:
         cuts = take(lab.box, at, tmp_path, lambda: False)
     _look_at_all(say, cuts, 100, lambda cut: _as_new(say, cut))
 
 
 def test_during_a_factory_reset(say: Say, base: Path, bundles: Path, tmp_path: Path) -> None:
-    at = moments(FIRST_CUTS // 2, FIRST_SPAN, 200)
     with machine(say, bundles, base) as box:
-        box.see(READY, BOOT_TIMEOUT)
+        at = moments(FIRST_CUTS // 2, RESET_SPAN * _up(box), 200)
         box.ask("4", "nothing: back", 60)
         box.lab.box.type("erase")
         cuts = take(box.lab.box, at, tmp_path, lambda: False)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.firmware.conftest import ADDRESS, NAME, READY, Say, machine
-from tests.firmware.cuts import Updating, moments, pull_and_mend, take
+from tests.firmware.cuts import Updating, moments, take
 from tests.firmware.wares import NEW, OLD, OLD_IMAGE, kernel, slot_a, take_apart
 from tests.lab.box import BOOT_TIMEOUT
 
@@ -45,6 +45,6 @@ def test_cuts_and_a_fall_back(say: Say, bundles: Path, base: Path, tmp_path: Pat
     for cut in cuts:
         with machine(say, bundles, cut.disk) as box:
             assert box.await_screen() == (NAME, OLD)
-            pull_and_mend(box.lab.box)
+            box.lab.box.cut_power()
             assert slot_a(box.lab.box.disk) == slot_a(OLD_IMAGE)
         say(f"cut after {cut.moment:.1f} s: {OLD}")
