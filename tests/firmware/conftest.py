@@ -49,7 +49,7 @@ def see(box: Box, expected: str, timeout: float, after: int = 0) -> str:
 def await_screen(box: Box) -> tuple[str, str]:
     """The box's name and its version, once its screen is there; of one that has just been started."""
     said = see(box, rf"(\S+), Isthmus [0-9.]+[\s\S]*{SCREEN}", 2 * BOOT_TIMEOUT)
-    found = set(re.findall(r"(\S+), Isthmus ([0-9.]+)\r", said))
+    found = set(re.findall(r"(\S+), Isthmus ([0-9.]+)\n", said))
     assert len(found) == 1, (found, said[-2000:])
     ((name, version),) = found
     return re.sub(r".*\x1b\[[0-9;]*[A-Za-z]", "", name), version

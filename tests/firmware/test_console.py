@@ -74,4 +74,4 @@ def test_an_upload_and_a_backup_onto_a_blank_box(box: Machine, say: Say, tmp_pat
         assert _authority(blank, admin) == authority
         assert admin.send("/changes", "/changes") == "303"
         admin.close()
-        Machine(blank, tmp_path).see(rf"{NAME}, Isthmus {OLD}\r", 60)
+        Machine(blank, tmp_path).see(rf"{NAME}, Isthmus {OLD}\n", 60)
