@@ -16,7 +16,7 @@ from appliance.config import parse
 from appliance.update.kernels import Kernel, Kernels
 from appliance.update.slots import Disk, root_uuids, slots
 from appliance.update.versions import order
-from tests.firmware.wares import NEW, NEW_BOOT, OLD, OLD_BOOT, OLD_IMAGE, Parts, mtools, slot_a
+from tests.firmware.wares import NEW, OLD, OLD_BOOT, OLD_IMAGE, Parts, mtools, slot_a
 from tests.lab.box import data_partition
 
 
@@ -35,24 +35,29 @@ def _root_hash(kernel: Path) -> str:
 
 
 def examine(disk: Path, parts: Parts, folder: Path) -> tuple[str, str]:
-    """The version that would start, whole, and its configuration as text. The disk's journal is played."""
+    """The version that would start, whole, and its configuration as text. The disk's journal is played.
+
+    ``parts``: of the bundle that was written, with its own manifest.
+    """
     loader = folder / "esp/EFI"
     loader.mkdir(parents=True)
     try:
         mtools(disk, "mcopy", "-s", "-n", "::/EFI/Linux", loader)
         kernel = chosen(Kernels(folder / "esp", "").found())
         digest = hashlib.sha256(kernel.path.read_bytes()).hexdigest()
-        signed = {OLD: OLD_BOOT, NEW: NEW_BOOT}[kernel.version] / "kernel.efi"
-        assert digest == hashlib.sha256(signed.read_bytes()).hexdigest(), f"{kernel.path.name} is not whole"
+        signed = {piece.name: piece.sha256 for piece in parts.manifest.pieces}["kernel"]
+        if kernel.version == OLD:
+            signed = hashlib.sha256((OLD_BOOT / "kernel.efi").read_bytes()).hexdigest()
+        assert digest == signed, f"{kernel.path.name} is not whole"
         uuids = root_uuids(_root_hash(kernel.path))
     finally:
         shutil.rmtree(folder / "esp")
     with Disk(disk) as opened:
         (slot,) = [one for one in slots(opened.table()) if (one.root.uuid, one.verity.uuid) == uuids]
-        if kernel.version == NEW:
-            for piece in parts.manifest.pieces:
-                part = slot.parts.get(piece.name)
-                found = piece.sha256 if part is None else opened.digest(part.start, piece.length)
+        for piece in parts.manifest.pieces:
+            part = slot.parts.get(piece.name)
+            if kernel.version == NEW and part is not None:
+                found = opened.digest(part.start, piece.length)
                 assert found == piece.sha256, f"the slot's {piece.name} is not what was signed"
     if kernel.version == OLD:
         assert slot_a(disk) == slot_a(OLD_IMAGE)
