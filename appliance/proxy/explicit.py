@@ -33,7 +33,7 @@ from appliance.config.schema import Config, Listener
 from appliance.errors import Failure
 from appliance.protocol.proxy_sniff import Told, tell
 from appliance.proxy.context import Context
-from appliance.proxy.gatekeeper import Client, Gatekeeper
+from appliance.proxy.gatekeeper import Client, Gatekeeper, Terms
 from appliance.proxy.http_client import HttpClient
 from appliance.proxy.loop import Handler
 from appliance.proxy.published import steer
@@ -81,7 +81,7 @@ class Port(Handler):
     """One listener."""
 
     def __init__(self, explicit: Explicit, settings: Listener) -> None:
-        self.settings = settings
+        self._terms = Terms(settings, pages_only=settings.name == _PAC_NAME)
         self._explicit = explicit
         self._kernel = explicit.context.kernel
         with socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC) as sock:
@@ -102,7 +102,7 @@ class Port(Handler):
             fd = self._kernel.accept(self.fd)
             if fd < 0:
                 return
-            self._explicit.take_up(self.settings, fd, self._kernel.endpoints)
+            self._explicit.take_up(self._terms, fd, self._kernel.endpoints)
 
 
 class ClientStream(Stream):
@@ -172,14 +172,14 @@ class Greeting(Owner):
 
     def on_secured(self, stream: Stream) -> None:
         """A certificate says who it is; one of nobody we know says nothing."""
-        if stream.tls is not None and "certificate" in self._client.settings.authentication:
+        if stream.tls is not None and self._client.terms.by_certificate:
             name = common_name(stream.tls.engine.getpeercert() or {})
             if self._explicit.gate.is_user(name):
                 self._client.user = name
 
     def on_data(self, stream: Stream, data: bytes) -> None:
         """First octets."""
-        mode = self._client.settings.mode
+        mode = self._client.terms.mode
         if mode == "http":
             told = Told.HTTP
         elif mode == "socks":
@@ -283,7 +283,7 @@ class Explicit:
             self._close(port)
         self._ports.clear()
 
-    def take_up(self, settings: Listener, fd: int, endpoints: bytes) -> None:
+    def take_up(self, terms: Terms, fd: int, endpoints: bytes) -> None:
         """An accepted connection."""
         context = self.context
         failure = None
@@ -292,15 +292,15 @@ class Explicit:
         elif self._connections.get(endpoints[:16], 0) >= self._most:
             failure = Failure.CONNECTIONS
         if failure is not None:
-            context.refused("tcp", endpoints[:16], f"listener {settings.name}", settings.port, failure)
+            context.refused("tcp", endpoints[:16], f"listener {terms.name}", terms.port, failure)
             context.kernel.reset_on_close(fd)
             context.kernel.close(fd)
             return
-        client = Client(endpoints, settings, pages_only=settings.name == _PAC_NAME)
+        client = Client(endpoints, terms)
         stream = ClientStream(context, fd, endpoints[:16], self._connections)
         stream.owner = Greeting(self, client, stream)
-        if settings.tls:
-            asks = "certificate" in settings.authentication and self._asking is not None
+        if terms.tls:
+            asks = terms.by_certificate and self._asking is not None
             certificate = self._asking if asks else self.certificate
             assert certificate is not None
             stream.tls = Tls(certificate)

@@ -31,15 +31,32 @@ _SPEAKS = {
 }
 
 
+class Terms:
+    """A listener as its clients meet it: fields of the configuration's models take long to read."""
+
+    __slots__ = ("asks_user", "by_certificate", "by_password", "mode", "name", "pages_only", "port", "tls")
+
+    def __init__(self, listener: Listener, pages_only: bool = False) -> None:
+        self.name = listener.name
+        self.port = listener.port
+        self.mode = listener.mode
+        self.tls = listener.tls
+        self.asks_user = bool(listener.authentication)
+        self.by_certificate = "certificate" in listener.authentication
+        # A password crosses the LAN in the clear only where the configuration says that it may.
+        safe = listener.tls or listener.plaintext_passwords
+        self.by_password = safe and "password" in listener.authentication
+        self.pages_only = pages_only  # nothing is carried for its clients: they come for the PAC file
+
+
 class Client:
     """Who is at the other end of a connection. ``endpoints`` as of ``Kernel.accept``."""
 
-    __slots__ = ("endpoints", "pages_only", "settings", "user")
+    __slots__ = ("endpoints", "terms", "user")
 
-    def __init__(self, endpoints: bytes, settings: Listener, pages_only: bool = False) -> None:
+    def __init__(self, endpoints: bytes, terms: Terms) -> None:
         self.endpoints = endpoints
-        self.settings = settings
-        self.pages_only = pages_only  # nothing is carried for it: it came for the PAC file
+        self.terms = terms
         self.user = ""  # once it is known
 
     @property
@@ -55,7 +72,7 @@ class Client:
     @property
     def listener(self) -> str:
         """The listener's name."""
-        return self.settings.name
+        return self.terms.name
 
 
 class Verifier(Protocol):
@@ -110,7 +127,7 @@ class Gatekeeper:
 
     def needs_user(self, client: Client) -> bool:
         """Whether the client has to say who it is, and has not yet."""
-        return bool(client.settings.authentication) and not client.user
+        return client.terms.asks_user and not client.user
 
     def is_user(self, name: str) -> bool:
         """Whether the configuration has this user."""
@@ -118,8 +135,7 @@ class Gatekeeper:
 
     def may_ask_password(self, client: Client) -> bool:
         """Whether a password may cross this connection."""
-        settings = client.settings
-        return "password" in settings.authentication and (settings.tls or settings.plaintext_passwords)
+        return client.terms.by_password
 
     def verify(self, user: str, password: bytes, client: Client, done: Callable[[bool], None]) -> None:
         """Ask whether it is the user's password."""

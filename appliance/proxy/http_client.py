@@ -199,7 +199,7 @@ class HttpClient(Asker):
         self._heard = self._context.now
         if request.kind is _PAGE:
             self._own_page(request)
-        elif self.client.pages_only:
+        elif self.client.terms.pages_only:
             why = "This port has the PAC file alone."
             status = ("Proxy-Status", proxy_status("http_request_denied", why))
             self._answer(Page(403, [("Content-Type", "text/plain"), status], why.encode() + b"\n"))
