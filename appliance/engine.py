@@ -26,6 +26,7 @@ MODULES = (
     "session.asked",
     "proxy.kernel",
     "proxy.loop",
+    "proxy.tally",
     "proxy.context",
     "proxy.relay",
     "proxy.transparent",

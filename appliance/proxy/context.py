@@ -20,6 +20,7 @@ from appliance.proxy.arbiter import Arbiter
 from appliance.proxy.batch import send_packet
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
+from appliance.proxy.tally import NEW, SECOND, SESSIONS, Tally, shared_words
 from appliance.proxy.timers import Timers
 from appliance.session.record import KILLED, Session, address_text
 
@@ -37,6 +38,8 @@ BALLAST = 4 << 20
 # What ended sessions leave serves new ones, but Python seldom gives it back to the system.
 SIXTEENTHS = 15
 NO_CAP = 1 << 62
+
+_SESSIONS, _NEW, _SECOND = SESSIONS, NEW, SECOND
 
 _SO_BINDTODEVICE = 25
 _SO_MARK = 36
@@ -157,6 +160,7 @@ class Context(Loop):
         super().__init__(kernel)
         self.config = config
         self.ways: tuple[Way, ...] = ()
+        self.tally = Tally(shared_words())  # until the worker says which one it has with others
         self.published: set[tuple[str, int]] = set()  # protocols and ports that lead back to the LAN
         self.tun = tun
         self.raw = -1  # a raw socket to the LAN, once the worker has one
@@ -180,12 +184,14 @@ class Context(Loop):
         self._memory_for = NO_CAP  # sessions, while memory is short
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._own: dict[str, bool] = {}
+        self.descriptors = 0  # sessions that this worker has descriptors for
         self.max_sessions = 0
         self.max_sessions_per_client = 0
         self.max_new = 0
         self.max_new_per_client = 0
         self._new_sessions: dict[bytes, int] = {}  # by client, in this second
         self._new_in_all = 0
+        self._second = int(self.now)  # that they are of
         self._limits_seen: dict[str, int] = {}
         self._limit_hit: dict[str, float] = {}  # when, by the limit's name
         self._limited: set[bytes] = set()  # clients whose limit was logged in this second
@@ -202,7 +208,8 @@ class Context(Loop):
             )
             for entry in config.translation
         )
-        self.max_sessions = min(config.proxy.max_sessions, descriptors)
+        self.descriptors = descriptors
+        self.max_sessions = config.proxy.max_sessions
         self.max_sessions_per_client = config.proxy.max_sessions_per_client
         self.max_new = config.proxy.max_new
         self.max_new_per_client = config.proxy.max_new_per_client
@@ -286,6 +293,9 @@ class Context(Loop):
         self._errors_left = MAX_ERRORS_PER_SECOND
         self._new_sessions.clear()
         self._new_in_all = 0
+        self._second = int(self.now)
+        self.tally.tell(_NEW, 0)
+        self.tally.tell(_SECOND, self._second)
         self._limited.clear()
         self._own.clear()
         if self._spare < 0:
@@ -356,13 +366,17 @@ class Context(Loop):
         ``user``: who it has said it is.
         """
         tried = self._new_sessions.get(client, 0)
-        if tried >= self.max_new_per_client or self._new_in_all >= self.max_new:
+        tally = self.tally
+        others = tally.others_new(self._second)
+        if tried >= self.max_new_per_client or self._new_in_all + others >= self.max_new:
             return Failure.RATE
-        if len(self.sessions) >= self._memory_for:
+        open_here = len(self.sessions)
+        if open_here >= self._memory_for:
             return Failure.MEMORY
         self._new_sessions[client] = tried + 1
         self._new_in_all += 1
-        if len(self.sessions) >= self.max_sessions:
+        tally.tell(_NEW, self._new_in_all)
+        if open_here >= self.descriptors or open_here + tally.others(_SESSIONS) >= self.max_sessions:
             return Failure.SESSIONS
         if self.by_client.get(client, 0) >= self.max_sessions_per_client:
             return Failure.SESSIONS
@@ -427,6 +441,7 @@ class Context(Loop):
             self._numbers, kind, endpoints, origin, self.now if started is None else started, state
         )
         self.sessions[session.number] = session
+        self.tally.tell(_SESSIONS, len(self.sessions))
         client = session.client
         if self.arbiter.knows_devices:
             session.device = self.arbiter.device_of(client)
@@ -443,6 +458,7 @@ class Context(Loop):
         """Take a session out of the table without a line in the log: another worker goes on with it."""
         if self.sessions.pop(session.number, None) is None:
             return False
+        self.tally.tell(_SESSIONS, len(self.sessions))
         left = self.by_client[session.client] - 1
         if left:
             self.by_client[session.client] = left

@@ -29,6 +29,7 @@ from appliance.errors import IsthmusError
 from appliance.proxy.denials import Denials
 from appliance.proxy.passwords import Helper
 from appliance.proxy.seat import ANSWER_TIMEOUT, Process, Seat
+from appliance.proxy.tally import Places, Tally
 from appliance.proxy.verifier import COUNTS
 from appliance.proxy.worker import MAX_LISTED, READY, run_worker
 from appliance.session.access import FILE as ACCESS
@@ -99,6 +100,7 @@ class Supervisor:
         self._draining: list[Process] = []
         self._poll = select.poll()
         self._signals: set[int] = set()
+        self._places = Places()  # workers of a program before are not in it, while they drain
         self._clients: dict[int, tuple[socket, bytes]] = {}
         self.access = AccessRequests(certificates.parent / "proxy" / ACCESS)
         self._service = varlink.Service(
@@ -228,6 +230,7 @@ class Supervisor:
         before = seat.process
         estate, heir = socketpair(AF_UNIX, SOCK_SEQPACKET) if before is not None else (None, None)
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+        place = self._places.take()
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -248,6 +251,7 @@ class Supervisor:
                     self._runtime / HELPER_SOCKET,
                     self._runtime.parent,
                     self._certificates.parent / METERS,
+                    Tally(self._places.words, place),
                     heir,
                 )
                 code = 0
@@ -257,7 +261,7 @@ class Supervisor:
                 sys.stderr.flush()
                 os._exit(code)
         theirs.close()
-        seat.process = Process(seat.index, pid, ours, time.time())
+        seat.process = Process(seat.index, pid, ours, time.time(), place)
         self._poll.register(seat.process.pidfd, select.POLLIN)
         if before is not None and heir is not None and estate is not None:
             heir.close()
@@ -296,6 +300,7 @@ class Supervisor:
             if process.pidfd == pidfd:
                 self._poll.unregister(pidfd)
                 self._wait(process)
+                self._places.give_back(process.place)
                 process.close()
                 self._draining.remove(process)
                 return
@@ -305,6 +310,7 @@ class Supervisor:
                 continue
             self._poll.unregister(pidfd)
             end = self._wait(process_here)
+            self._places.give_back(process_here.place)
             seat.vacate()
             how = f"signal {-end}" if end < 0 else f"exit status {end}"
             print(f"worker {seat.index} ended ({how}); a new one takes over", file=sys.stderr)

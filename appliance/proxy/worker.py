@@ -6,6 +6,7 @@ import contextlib
 import gc
 import itertools
 import json
+import math
 import os
 import resource
 import signal
@@ -32,6 +33,7 @@ from appliance.proxy.published_udp import PublishedUdp
 from appliance.proxy.quotas import Quotas
 from appliance.proxy.relay import EPOLLIN, READ_SIZE, Pipes, RelayContext
 from appliance.proxy.resolver import Resolver
+from appliance.proxy.tally import Tally
 from appliance.proxy.targets import Targets
 from appliance.proxy.transparent import Transparent
 from appliance.proxy.verifier import Verifier
@@ -80,6 +82,7 @@ class Worker:
         helper: Path,
         runtime: Path,
         meters: Path,
+        tally: Tally,
     ) -> None:
         self.index = index
         self._uncounted: list[str] = []
@@ -91,6 +94,7 @@ class Worker:
         kernel = Kernel(READ_SIZE)
         pipes = Pipes(kernel, usable // PIPE_SHARE // 2)
         self.context = Context(kernel, config, tun, self._log)
+        self.context.tally = tally
         self._tables = Tables(runtime / "lists" / "tables")
         self.context.arbiter.lists = self._tables
         self.context.arbiter.names = AskedNames(runtime / "dns64" / NAMES)
@@ -149,7 +153,8 @@ class Worker:
         """Serve until the supervisor says stop or goes away."""
         context, relay = self.context, self.relay
         out_of_memory = context.out_of_memory  # bound while there is memory to bind it
-        next_tick = context.now + TICK
+        # By whole seconds, as all workers: what each admits in one is added up.
+        next_tick = math.floor(context.now) + TICK
         next_sweep = context.now + context.config.proxy.timers.tcp_established
         context.timers.add(1, lambda second: 0)
         gc.collect()
@@ -161,7 +166,7 @@ class Worker:
                 if context.now >= next_tick:
                     # The supervisor makes a new worker of one whose TUN is gone.
                     self._stop = self._stop or self._packets.broken
-                    next_tick = context.now + TICK
+                    next_tick = math.floor(context.now) + TICK
                     self._every_second()
                 if context.now >= next_sweep:
                     next_sweep = context.now + context.config.proxy.timers.tcp_established
@@ -412,13 +417,14 @@ def run_worker(
     helper: Path,
     runtime: Path,
     meters: Path,
+    tally: Tally,
     estate: socket | None,
 ) -> None:
     """Be a worker; returns when it is to end.
 
     ``certificates``: the folder with the box's own; ``helper``: the password helper's socket; ``runtime``:
-    the daemons' common folder; ``meters``: the file of the limits' counters; ``estate``: from which a worker
-    before hands over.
+    the daemons' common folder; ``meters``: the file of the limits' counters; ``tally``: what all workers
+    have; ``estate``: from which a worker before hands over.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -439,6 +445,7 @@ def run_worker(
         helper,
         runtime,
         meters,
+        tally,
     )
     if estate is not None:
         # The listeners stand: the one before may close its own, and nobody is refused in between.
