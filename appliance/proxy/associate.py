@@ -24,6 +24,7 @@ from socket import (
     socket,
 )
 
+from appliance.config.rules import DEFAULT_RULE
 from appliance.dataplane import MARK_WAN
 from appliance.errors import Failure, failure_of
 from appliance.protocol.socks import datagram_header, parse_datagram
@@ -145,25 +146,34 @@ class Association(Handler):
             literal = ipaddress.ip_address(key[0]).packed
         except ValueError:
             found: list[bytes] = []
+            aliases: tuple[str, ...] = ()
             answers = 0
             failed: Failure = Failure.NO_NAME
 
             def answered(answer: Answer) -> None:
-                nonlocal answers, failed
+                nonlocal answers, failed, aliases
                 answers += 1
                 found.extend(answer.addresses)
                 failed = answer.failure or failed
+                aliases += answer.aliases
                 if answers == 2:
                     # IPv4 first: no datagram tells whether a box has IPv6 beyond its own LAN.
-                    self._found(key, sorted(found, key=len), failed)
+                    self._found(key, sorted(found, key=len), failed, aliases)
 
             self._gate.dialer.resolver.resolve(key[0], answered)
             return
         self._found(key, [literal], Failure.NO_ROUTE)
 
-    def _found(self, key: tuple[str, int], addresses: list[bytes], failure: Failure) -> None:
+    def _found(
+        self,
+        key: tuple[str, int],
+        addresses: list[bytes],
+        failure: Failure,
+        aliases: tuple[str, ...] = (),
+    ) -> None:
         """Connect to the first address that may be reached, and send what waits."""
         waiting = self._waiting.pop(key, [])
+        rule = ""
         if self._closed:
             return
         judge = self._gate.judge(self._client, "socks", key[0], key[1], kind="udp")
@@ -174,18 +184,18 @@ class Association(Handler):
             if isinstance(route, Failure):
                 failure = route
                 continue
-            if judge is not None and not judge.allows_address(address):
-                failure = Failure.DENIED
+            if judge is not None and not judge.allows_address(address, aliases):
+                failure, rule = Failure.DENIED, judge.verdict.rule
                 continue
             try:
                 sock = _connect(route, key[1])
             except OSError as error:
                 failure = failure_of(error.errno or 0)
                 continue
-            rule = judge.verdict.rule if judge is not None else ""
-            self._enter(Peer(self, key, sock, route), route, waiting, rule)
+            allowed_by = judge.verdict.rule if judge is not None else DEFAULT_RULE
+            self._enter(Peer(self, key, sock, route), route, waiting, allowed_by)
             return
-        self._refused(key, failure)
+        self._refused(key, failure, rule if failure is Failure.DENIED else "")
 
     def _enter(self, peer: Peer, route: Route, waiting: list[bytes], rule: str) -> None:
         context = self._context
@@ -221,11 +231,11 @@ class Association(Handler):
 
         self._context.timers.add(int(peer.last) + lifetime, idle)
 
-    def _refused(self, key: tuple[str, int], failure: Failure) -> None:
+    def _refused(self, key: tuple[str, int], failure: Failure, rule: str = "") -> None:
         """A datagram has no answer that would say so; the log does."""
         client = self._client
         self._context.refused(
-            "udp", client.address, key[0], key[1], failure, user=client.user, service=client.listener
+            "udp", client.address, key[0], key[1], failure, rule, user=client.user, service=client.listener
         )
 
     # -- from the peers --------------------------------------------------------------------------

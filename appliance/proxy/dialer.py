@@ -153,7 +153,7 @@ class Dial(Handler):
             self._awaited = {AF_INET6, AF_INET}
             self._dialer.resolver.resolve(self._host, self._answered)
         else:
-            self._consider(literal, "")
+            self._consider(literal, "", ())
             self._advance()
         self._starting = False
 
@@ -166,7 +166,7 @@ class Dial(Handler):
         if answer.failure is not None:
             self._failures.add(answer.failure)
         for address in answer.addresses:
-            self._consider(address, self._host)
+            self._consider(address, self._host, answer.aliases)
         if answer.family == AF_INET6:
             self._stop_waiting()
         elif (
@@ -178,11 +178,11 @@ class Dial(Handler):
             self._resolution = self._dialer.context.at(RESOLUTION_DELAY, self._waited_enough)
         self._advance()
 
-    def _consider(self, address: bytes, host: str) -> None:
+    def _consider(self, address: bytes, host: str, aliases: tuple[str, ...]) -> None:
         found = self._dialer.routes.route(address, host, self._port, self._client, self._own)
         if isinstance(found, Failure):
             self._failures.add(found)
-        elif self._judge is not None and not self._judge.allows_address(address):
+        elif self._judge is not None and not self._judge.allows_address(address, aliases):
             self._failures.add(Failure.DENIED)
         else:
             self._candidates.add(found)

@@ -38,6 +38,7 @@ from appliance.proxy.body import MIN_LENGTH
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.exchange import Asker, Exchange
 from appliance.proxy.gatekeeper import Client, Gatekeeper
+from appliance.proxy.inside import carry
 from appliance.proxy.lingering import Lingering
 from appliance.proxy.stream import MAX_UNSENT, NOBODY, Stream
 from appliance.proxy.tunnel import tunnel
@@ -364,9 +365,13 @@ class HttpClient(Asker):
             origin.abort()
             self._context.ended(session, "reset")
             return
+        connects = self.request is not None and self.request.kind is _TUNNELS
         self._origin = self.request = None
         session.to_lan += len(first)
-        tunnel(self._context, self.gate.relay, self.stream, origin, early, session)
+        if connects:
+            carry(self.gate, self.judge, self.stream, origin, early, session)
+        else:
+            tunnel(self._context, self.gate.relay, self.stream, origin, early, session)
 
     # -- the exchange's way back ------------------------------------------------------------------
 

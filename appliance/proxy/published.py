@@ -45,10 +45,9 @@ from appliance.proxy.relay import (
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
-    EPOLLRDHUP,
     LEG_EVENTS,
     RelayContext,
-    join,
+    relay_on,
 )
 from appliance.proxy.targets import Target, Targets
 from appliance.session.record import DIALLING, OPEN, Session, address_text
@@ -375,14 +374,8 @@ class PublishedTcp:
         if incoming.service.settings.reveal == "proxy-v2":
             ends = session.client[12:], session.client_port, session.server[12:], session.server_port
             header = version_2(*ends)
-        server_leg, client_leg = join(self._relay, server, incoming.client, session)
-        context.hand_to(client_leg.fd, client_leg)
-        context.hand_to(server_leg.fd, server_leg)
-        client_leg.pending = header + incoming.data
-        incoming.data = b""
-        client_leg.pump(EPOLLRDHUP)
-        if not server_leg.closed:
-            server_leg.pump(EPOLLRDHUP)
+        data, incoming.data = header + incoming.data, b""
+        relay_on(self._relay, server, incoming.client, session, to_lan=data)
 
     def give_up(self, incoming: Incoming, failure: Failure) -> None:
         """Reset the client, with the reason in the log."""

@@ -381,3 +381,17 @@ def join(context: RelayContext, lan: int, wan: int, session: Session) -> tuple[L
     context.legs[session.number] = lan_leg
     context.registry.opened(session)
     return lan_leg, wan_leg
+
+
+def relay_on(
+    context: RelayContext, lan: int, wan: int, session: Session, to_wan: bytes = b"", to_lan: bytes = b""
+) -> None:
+    """Relay two sockets that the loop watches already, each after what waits for it."""
+    lan_leg, wan_leg = join(context, lan, wan, session)
+    lan_leg.pending = to_wan
+    wan_leg.pending = to_lan
+    context.loop.hand_to(lan, lan_leg)
+    context.loop.hand_to(wan, wan_leg)
+    # What was reported before there were legs is not reported again.
+    lan_leg.pump(_RDHUP)
+    wan_leg.pump(_RDHUP)

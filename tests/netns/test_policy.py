@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import time
@@ -16,7 +18,7 @@ import pytest
 
 from tests.netns.conftest import BIN, SERVER6, Box, needs_root, wait_for
 from tests.netns.explicit import BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, raw, running
-from tests.netns.hosts import connect, udp_socket
+from tests.netns.hosts import connect, read_all, udp_socket
 from tests.unit.protocol.quic import crypto, initial
 from tests.unit.protocol.test_sniff import client_hello
 
@@ -26,6 +28,8 @@ FILES6 = "64:ff9b::c01f:c451"
 KID = "fd00:1::4"
 
 RULES = f"""
+[policy]
+aliases = "all"
 [[rule]]
 name = "homework"
 action = "deny"
@@ -317,6 +321,137 @@ class TestExplicit:
     def test_a_row_names_the_rule_that_allowed(self, own: Box) -> None:
         assert asked(own, f"http://{NAME}/")[0] == 200
         assert last_row(own, name=NAME, named_by="asked", service="http")["rule"] == "default"
+
+
+def inside(box: Box, listener: str, target: str, words: bytes, *, early: bool = False) -> tuple[bytes, bytes]:
+    """What a listener says to a client that wants a tunnel, and what comes back by it for ``words``."""
+    host, port = target.rsplit(":", 1)
+
+    def ask() -> tuple[bytes, bytes]:
+        sock = socket.create_connection(("fd00:1::1", PORTS[listener]), 10)
+        if listener == "https":
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            sock = context.wrap_socket(sock)
+        with sock:
+            sock.settimeout(10)
+            if listener == "socks":
+                name = host.encode()
+                opening = b"\5\1\0\5\1\0\3" + bytes([len(name)]) + name + struct.pack("!H", int(port))
+            else:
+                opening = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode()
+            sock.sendall(opening + words if early else opening)
+            granted = b""
+            while (len(granted) < 12) if listener == "socks" else (b"\r\n\r\n" not in granted):
+                granted += sock.recv(12 - len(granted) if listener == "socks" else 1)
+            found = b""
+            with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+                if not early:
+                    sock.sendall(words)
+                found = sock.recv(100)
+            return granted, found
+
+    return box.client.call(ask)
+
+
+PORTS = {"http": 3128, "https": 3129, "socks": 1080}
+WEB = "192.31.196.80"
+
+
+class TestInsideTunnels:
+    """What a client says in its tunnel is judged beside the name that it asked for."""
+
+    @pytest.mark.parametrize("early", [False, True])
+    @pytest.mark.parametrize("listener", PORTS)
+    def test_another_name_than_the_one_asked_for(self, own: Box, listener: str, early: bool) -> None:
+        for name, goes in (("a.blocked.example", False), ("else.example", True), (NAME, True)):
+            granted, answer = inside(own, listener, f"{NAME}:443", client_hello(name), early=early)
+            assert b"200" in granted or granted[2:4] == b"\5\0", granted
+            assert bool(answer) is goes, name
+            row = last_row(own, name=name, service=listener, origin_port=443)
+            if name == NAME:
+                assert row["named_by"] == "asked" and "dns_name" not in row
+                continue
+            assert (row["dns_name"], row["named_by"]) == (NAME, "sni"), "a mismatch is told"
+            assert (row["end"] == "denied") is not goes
+            assert row["rule"] == ("default" if goes else "no-name")
+
+    @pytest.mark.parametrize("listener", PORTS)
+    def test_a_tunnel_to_an_address_is_judged_by_what_is_said_in_it(self, own: Box, listener: str) -> None:
+        for name, goes in (("b.blocked.example", False), ("good.blocked.example", True)):
+            answer = inside(own, listener, f"{WEB}:443", client_hello(name))[1]
+            assert bool(answer) is goes
+            row = last_row(own, name=name, service=listener, origin=WEB)
+            assert "dns_name" not in row, "an address is no other name"
+            assert row["rule"] == ("this-one" if goes else "no-name")
+
+    def test_the_host_of_plain_http(self, own: Box) -> None:
+        """What is asked for by its address is heard on any port."""
+        words = b"GET / HTTP/1.1\r\nHost: www.blocked.example\r\n\r\n"
+        assert inside(own, "socks", f"{WEB}:80", words)[1] == b""
+        assert last_row(own, name="www.blocked.example", service="socks")["named_by"] == "host"
+        assert inside(own, "socks", f"{WEB}:7004", words)[1] == b""
+        assert inside(own, "socks", f"{WEB}:7004", words.replace(b"blocked", b"free"))[1]
+
+    def test_a_server_that_speaks_first(self, own: Box) -> None:
+        begun = time.monotonic()
+        assert inside(own, "socks", f"{WEB}:7001", b"")[1] == b"203.0.113.2"
+        assert time.monotonic() - begun < 3
+
+    def test_an_end_before_any_word_is_passed_on(self, own: Box) -> None:
+        """The digest of nothing, by a tunnel whose client half-closes at once."""
+        with connect(own, 1080, "fd00:1::1") as sock:
+            sock.sendall(b"\5\1\0\5\1\0\1" + socket.inet_aton(WEB) + struct.pack("!H", 7002))
+            granted = b""
+            while len(granted) < 12:
+                granted += sock.recv(12 - len(granted))
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock) == hashlib.sha256().hexdigest().encode()
+
+
+@pytest.mark.parametrize("way", ["http", "connect", "socks", "datagrams"])
+def test_a_name_that_leads_to_a_denied_one(own: Box, way: str) -> None:
+    """``policy.aliases``: the CNAME is seen whoever resolves it."""
+    name = "cloak.example"
+    if way == "http":
+        status, text = asked(own, f"http://{name}/", "-H", "Accept: text/html")
+        assert (status, "Rule: no-name" in text) == (403, True)
+    elif way == "connect":
+        head = raw(own, 3128, f"CONNECT {name}:443 HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+        assert head.startswith(b"HTTP/1.1 403") and b"rule no-name" in head
+    elif way == "socks":
+        words = b"\5\1\0\5\1\0\3" + bytes([len(name)]) + name.encode() + struct.pack("!H", 443)
+        assert raw(own, 1080, words, end=False)[2:4] == b"\5\2"
+    else:
+        assert not associated(own, name, 7101)
+        assert last_row(own, kind="udp", origin=name)["rule"] == "no-name"
+        assert associated(own, NAME, 7101)
+    if way != "datagrams":
+        assert last_row(own, name=name, end="denied")["rule"] == "no-name"
+        assert asked(own, "http://alias.example/")[0] == 200, "one that leads to an allowed name"
+
+
+def associated(box: Box, name: str, port: int) -> bool:
+    """Whether the echo answers a datagram by SOCKS."""
+
+    def ask() -> bool:
+        with (
+            socket.create_connection(("fd00:1::1", 1080), 10) as control,
+            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock,
+        ):
+            control.sendall(b"\5\1\0")
+            control.recv(2)
+            control.sendall(b"\5\3\0\4" + bytes(16) + b"\0\0")
+            (at,) = struct.unpack("!H", control.recv(100)[20:22])
+            place = b"\3" + bytes([len(name)]) + name.encode() + struct.pack("!H", port)
+            sock.settimeout(2)
+            sock.sendto(b"\0\0\0" + place + b"hello", ("fd00:1::1", at))
+            try:
+                return sock.recv(2_000).endswith(b"hello")
+            except TimeoutError:
+                return False
+
+    return box.client.call(ask)
 
 
 def explained(box: Box, *words: str) -> dict[str, Any]:
