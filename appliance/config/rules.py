@@ -227,7 +227,7 @@ class Limit(_Subjects):
     # What passes in a day, both ways together, by the box's time zone.
     mib_per_day: Annotated[int, Field(ge=1, le=1 << 40)] | None = None
     mib_per_month: Annotated[int, Field(ge=1, le=1 << 40)] | None = None  # the same, in a calendar month
-    # Kilobits a second, for each direction.
+    # Kilobits a second, for each direction. TCP is slowed down to them; datagrams that are more are dropped.
     kbit_per_second: Annotated[int, Field(ge=64, le=100_000_000)] | None = None
 
     @model_validator(mode="after")

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 from typing import Any
 
 from appliance.config import Config
 from appliance.errors import IsthmusError
+from appliance.own_address import is_own_address
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import forbidden_of, unmapped
@@ -119,11 +119,4 @@ def _plain(found: Explanation) -> dict[str, Any]:
 
 
 def _is_own(address: bytes) -> bool:
-    """Whether it is the box's: whether a socket can be bound to it."""
-    text = str(ip_address(address))
-    try:
-        with socket(AF_INET if len(address) == 4 else AF_INET6, SOCK_DGRAM) as probe:
-            probe.bind((text, 0))
-    except OSError:
-        return False
-    return True
+    return is_own_address(str(ip_address(address)))

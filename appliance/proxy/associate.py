@@ -28,12 +28,13 @@ from appliance.config.rules import DEFAULT_RULE
 from appliance.dataplane import MARK_WAN
 from appliance.errors import Failure, failure_of
 from appliance.protocol.socks import datagram_header, parse_datagram
+from appliance.proxy.bucket import Bucket
 from appliance.proxy.eyeballs import Route
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.loop import Handler
 from appliance.proxy.relay import EPOLLIN
 from appliance.proxy.resolver import Answer
-from appliance.session.record import KILLED, OPEN, Session
+from appliance.session.record import OPEN, Session
 
 # Peers of one association; the one that was silent longest makes room. Each is a descriptor.
 MAX_PEERS = 64
@@ -56,16 +57,22 @@ class Peer(Handler):
         self.header = datagram_header(route.address, key[1])
         self.session: Session | None = None
         self.last = association.now
+        self.bucket = Bucket(self.last)
 
     def on_event(self, events: int) -> None:
         """Answers, or an error about what was sent."""
         self._association.answers(self)
 
-    def kill(self, session: object) -> bool:
+    def passes(self, to_wan: bool, size: int) -> bool:
+        """Whether a datagram is within the rate that a limit leaves the session; what is not is lost."""
+        rate = self.session.rate if self.session is not None else 0
+        return not rate or self.bucket.passes(rate, to_wan, size, self.last)
+
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one; the client's next datagram begins another."""
         if self.session is None or session is not self.session:
             return False
-        self._association.end(self, KILLED)
+        self._association.end(self, reason)
         return True
 
 
@@ -126,6 +133,8 @@ class Association(Handler):
             self._open(key, payload)
             return
         peer.last = self.now
+        if not peer.passes(True, len(payload)):
+            return
         try:
             peer.sock.send(payload)
         except BlockingIOError:
@@ -212,6 +221,8 @@ class Association(Handler):
         session.service, session.origin_port = self._client.listener, peer.key[1]
         peer.session = session
         context.counters.opened += 1
+        if context.quotas is not None:
+            context.quotas.opened(session)
         self._peers[peer.key] = peer
         self._watch_idle(peer)
         for payload in waiting:
@@ -250,6 +261,8 @@ class Association(Handler):
             except OSError:
                 continue  # the error of an earlier datagram; there may be answers behind it
             peer.last = self.now
+            if not peer.passes(False, len(payload)):
+                continue
             if peer.session is not None:
                 peer.session.to_lan += len(payload)
             try:

@@ -42,7 +42,7 @@ from appliance.proxy.inside import carry
 from appliance.proxy.lingering import Lingering
 from appliance.proxy.stream import MAX_UNSENT, NOBODY, Stream
 from appliance.proxy.tunnel import tunnel
-from appliance.session.record import DIALLING, KILLED, OPEN, Session, literal_address
+from appliance.session.record import DIALLING, OPEN, Session, literal_address
 
 # Seconds for a head to come whole, and for the next request to begin. Shorter cuts people on poor links,
 # longer holds a descriptor for each client that only wants to hold one.
@@ -184,12 +184,12 @@ class HttpClient(Asker):
         if origin is not None:
             origin.stream.resume()
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End the request that is under way, and the connection with it."""
         if self._session is None or session is not self._session:
             return False
         self._unwatch()
-        self._end(KILLED)
+        self._end(reason)
         self.stream.abort()
         return True
 

@@ -16,7 +16,7 @@ from appliance.proxy.gatekeeper import Gatekeeper
 from appliance.proxy.listening import LISTEN_TIMEOUT, NAMED_PORTS
 from appliance.proxy.stream import Owner, Stream
 from appliance.proxy.tunnel import tunnel
-from appliance.session.record import KILLED, Session, literal_address
+from appliance.session.record import Session, literal_address
 
 
 def carry(
@@ -81,11 +81,11 @@ class Inside(Owner):
         """One of the two is gone."""
         self._end(why)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one."""
         if session is not self._session or self._over:
             return False
-        self._end(KILLED)
+        self._end(reason)
         return True
 
     def _in_time(self) -> None:

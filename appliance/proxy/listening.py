@@ -18,7 +18,7 @@ from appliance.protocol.sniff import MAX_HEAD, Sniff, said_by, said_name
 from appliance.proxy.context import Context, Destination
 from appliance.proxy.loop import Handler
 from appliance.proxy.relay import LEG_EVENTS, RelayContext, relay_on
-from appliance.session.record import KILLED, OPEN, Session
+from appliance.session.record import OPEN, Session
 
 # Seconds in which a client that speaks first has spoken, measured from its last octets. Longer would hold up
 # protocols whose server speaks first (mail, SSH); shorter would miss the names of clients far away.
@@ -98,11 +98,11 @@ class Listening(Handler):
             self._timer.cancel()
             self._timer = self._context.at(LISTEN_TIMEOUT, self._in_time)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one."""
         if session is not self._session or self._over:
             return False
-        self._end(KILLED)
+        self._end(reason)
         return True
 
     def abandon(self) -> None:

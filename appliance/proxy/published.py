@@ -170,7 +170,7 @@ class Incoming(Handler):
         elif events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
             self.owner.dialled(self)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one."""
         if session is not self.session or self.over:
             return False

@@ -22,7 +22,7 @@ from typing import cast
 from appliance.errors import Failure
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
-from appliance.session.record import CLOSING, KILLED, Session
+from appliance.session.record import CLOSING, Session
 
 # One recv. Smaller costs system calls, larger cache misses; bulk goes by splice anyway.
 READ_SIZE = 65_536
@@ -337,11 +337,11 @@ class Leg(Handler):
         """Out of memory: octets may be lost, so both ends are told."""
         self.abort(Failure.MEMORY.value)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one."""
         if session is not self.session or self.closed:
             return False
-        self.abort(KILLED)
+        self.abort(reason)
         return True
 
     def abort(self, reason: str) -> None:

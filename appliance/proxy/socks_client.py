@@ -9,7 +9,7 @@ from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.inside import carry
 from appliance.proxy.stream import NOBODY, Owner, Stream
-from appliance.session.record import DIALLING, KILLED, OPEN, Session
+from appliance.session.record import DIALLING, OPEN, Session
 
 _CLOSED = State.CLOSED
 
@@ -76,11 +76,11 @@ class SocksClient(Owner):
         """It is gone."""
         self._fail(why)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """A session that is being dialled; those of an association are its own."""
         if self._session is None or session is not self._session:
             return False
-        self._fail(KILLED)
+        self._fail(reason)
         return True
 
     def _refused(self) -> None:

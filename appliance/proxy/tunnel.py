@@ -9,7 +9,7 @@ from __future__ import annotations
 from appliance.proxy.context import Context
 from appliance.proxy.relay import RelayContext, relay_on
 from appliance.proxy.stream import Owner, Stream
-from appliance.session.record import CLOSING, KILLED, Session
+from appliance.session.record import CLOSING, Session
 
 
 def tunnel(
@@ -106,11 +106,11 @@ class CopiedTunnel(Owner):
         self._other(stream).abort()
         self._over(why)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one."""
         if session is not self._session:
             return False
-        self.abort(KILLED)
+        self.abort(reason)
         return True
 
     def abort(self, reason: str) -> None:
