@@ -10,7 +10,7 @@ from typing import Any
 
 from appliance.config import Config
 from appliance.errors import IsthmusError
-from appliance.own_address import is_own_address
+from appliance.host import is_own_address
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import forbidden_of, unmapped

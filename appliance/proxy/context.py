@@ -14,7 +14,7 @@ from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config
 from appliance.dataplane import MARK_WAN
 from appliance.errors import CAPS, SHORTAGES, WIRE, Failure
-from appliance.own_address import is_own_address
+from appliance.host import is_own_address
 from appliance.policy.forbidden import is_metadata
 from appliance.protocol.packet import icmpv6_error
 from appliance.proxy.arbiter import Arbiter

@@ -1,8 +1,8 @@
-"""Whether an address is the box's own: the data path refuses it as an origin, and "why?" says so."""
+"""What the kernel says of this host's own addresses and devices, for whoever asks in passing."""
 
 from __future__ import annotations
 
-from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
+from socket import AF_INET, AF_INET6, SOCK_DGRAM, if_nametoindex, socket
 
 
 def is_own_address(address: str) -> bool:
@@ -20,3 +20,11 @@ def is_own_address(address: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def device_index(name: str) -> int:
+    """The network device's index; 0 where there is none of that name."""
+    try:
+        return if_nametoindex(name)
+    except OSError:
+        return 0
