@@ -12,13 +12,15 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.netns.conftest import BIN, SERVER6, Box, needs_root, wait_for
 from tests.netns.explicit import BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, raw, running
-from tests.netns.hosts import connect, read_all, udp_socket
+from tests.netns.hosts import connect, read_all, sessions, udp_socket
+from tests.netns.test_lifecycle import replaced, workers
 from tests.unit.protocol.quic import crypto, initial
 from tests.unit.protocol.test_sniff import client_hello
 
@@ -26,6 +28,7 @@ pytestmark = [pytest.mark.netns, needs_root]
 
 FILES6 = "64:ff9b::c01f:c451"
 KID = "fd00:1::4"
+WEB = "192.31.196.80"
 
 RULES = f"""
 [policy]
@@ -241,6 +244,60 @@ class TestNamesOfTheDns:
         row = last_row(own, refused="denied", origin_port=7002)
         assert (row["rule"], row["name"]) == ("not-that-port", NAME)
 
+    def test_a_client_that_makes_ipv6_of_ipv4_itself(self, own: Box, address: str) -> None:
+        """464XLAT (RFC 6877): what it was told is an IPv4 address, what it writes to the prefix's."""
+        source = "fd00:1::3"
+        told = own.client.run("dig", "+short", "-b", source, "A", NAME, "@fd00:1::1").stdout.split()
+        assert told == [WEB]
+        with connect(own, 7004, f"64:ff9b::{WEB}", source=source) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+        row = last_row(own, client=source, origin_port=7004)
+        assert (row["name"], row["named_by"]) == (NAME, "dns")
+        with pytest.raises(PermissionError):
+            connect(own, 7002, f"64:ff9b::{WEB}", source=source)
+        assert last_row(own, client=source, refused="denied", origin_port=7002)["rule"] == "not-that-port"
+        with udp_socket(own, source) as datagrams:
+            datagrams.sendto(b"x", (f"64:ff9b::{WEB}", 7101))
+            assert datagrams.recv(100).endswith(b"x")
+            assert NAME in {one["name"] for one in sessions(own, "--search", source)["sessions"]}
+        assert address
+
+    def test_a_name_in_quic_that_is_another_than_the_one_asked_for(self, own: Box, address: str) -> None:
+        """Both are judged, and the record has both."""
+        source = self.ask(own)
+
+        def server() -> socket.socket:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind((WEB, 443))
+            sock.settimeout(3)
+            return sock
+
+        with own.server.call(server) as origin:
+            for name, goes in (("c.blocked.example", False), ("else.example", True), (NAME, True)):
+                with udp_socket(own, source) as sock:
+                    sock.connect((address, 443))
+                    port = sock.getsockname()[1]
+                    sock.send(initial(crypto(0, client_hello(name)[5:]).ljust(1162, b"\0")))
+                    if not goes:
+                        with pytest.raises(PermissionError):
+                            sock.recv(100)
+                        row = last_row(own, kind="udp", client_port=port)
+                        assert (row["end"], row["rule"]) == ("denied", "no-name")
+                        assert (row["name"], row["dns_name"], row["named_by"]) == (name, NAME, "sni")
+                        continue
+                    data, peer = origin.recvfrom(2_000)
+                    assert len(data) >= 1_200
+                    origin.sendto(b"answer", peer)
+                    assert sock.recv(100) == b"answer"
+                    (found,) = [
+                        one
+                        for one in sessions(own, "--search", source)["sessions"]
+                        if one["client_port"] == port
+                    ]
+                    assert found["name"] == name
+                    assert found["dns_name"] == (NAME if name != NAME else None)
+
     def test_a_denied_name_has_no_address(self, own: Box, address: str) -> None:
         for kind in ("A", "AAAA", "HTTPS"):
             answer = own.client.run("dig", kind, "www.blocked.example", "@fd00:1::1").stdout
@@ -355,7 +412,6 @@ def inside(box: Box, listener: str, target: str, words: bytes, *, early: bool = 
 
 
 PORTS = {"http": 3128, "https": 3129, "socks": 1080}
-WEB = "192.31.196.80"
 
 
 class TestInsideTunnels:
@@ -535,6 +591,30 @@ def test_more_rules_than_a_worker_may_be_told_of(own: Box) -> None:
         own.config.write_text(before)
         own.processes["control"].send_signal(signal.SIGHUP)
         time.sleep(0.2)
+
+
+def test_what_is_known_of_a_flow_goes_to_the_next_worker(own: Box) -> None:
+    """A new program takes flows over with their names and the rules that allowed them."""
+
+    def known(port: int) -> tuple[str, str, str]:
+        for one in sessions(own, "--search", "7101")["sessions"]:
+            if one["client_port"] == port:
+                return one["name"], one["named_by"], one["rule"]
+        return "", "", ""
+
+    with udp_socket(own, KID) as sock:  # who has asked the DNS for nothing
+        sock.connect((SERVER6, 7101))
+        port = sock.getsockname()[1]
+        sock.send(initial(crypto(0, client_hello("good.blocked.example")[5:]).ljust(1162, b"\0")))
+        assert sock.recv(2_000)
+        expected = ("good.blocked.example", "sni", "this-one")
+        assert known(port) == expected
+        old = {worker["pid"] for worker in workers(own)}
+        own.processes["proxy"].send_signal(signal.SIGUSR2)
+        wait_for(partial(replaced, own, old), "new workers")
+        wait_for(lambda: known(port) == expected, "the flow in its new worker", 10)
+        sock.send(b"more")
+        assert sock.recv(2_000).endswith(b"more")
 
 
 def test_the_box_itself_stays_out_of_reach_whatever_the_rules_say(own: Box) -> None:
