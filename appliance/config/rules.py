@@ -125,8 +125,9 @@ class Policy(Section):
 
     # For sessions from the LAN; published services are allowed by being there.
     default: Literal["allow", "deny"] = "allow"
-    # Names that lead to a denied one (by CNAME): the DNS and the proxy deny them too where a list has that one
-    # ("lists"), where any rule denies it ("all"), or not ("off"). A name that a rule of its own allows goes.
+    # Names that lead to a denied one (by CNAME): the DNS and the proxy deny them too where a list has that
+    # one ("lists"), where any rule denies it ("all"), or not ("off"). A name that a rule of its own allows
+    # is not denied for that.
     aliases: Literal["lists", "all", "off"] = "lists"
     # TLS whose real server name is encrypted (ECH): rules see the name of the front only.
     ech: Literal["allow", "block"] = "allow"

@@ -102,6 +102,7 @@ class Gatekeeper:
             self._authority = b""
         self._config = config
         self.dialer.configure()
+        self.pool.empty()
         self.hop = Hop(config.explicit.pseudonym or None)
         # Each costs a tunnel the reading of its ClientHello: for the policy's sake, and the log's.
         self.hears_names = config.policy.privacy == "full" or self.context.arbiter.asks_names

@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.netns, needs_root]
 
 FILES6 = "64:ff9b::c01f:c451"
 KID = "fd00:1::4"
+READER = "fd00:1::5"
 WEB = "192.31.196.80"
 
 RULES = f"""
@@ -72,6 +73,15 @@ name = "no-path"
 action = "deny"
 urls = ["{FILES}/secret*"]
 [[rule]]
+name = "texts"
+action = "allow"
+sources = ["{READER}/128"]
+content_types = ["text/*"]
+[[rule]]
+name = "nothing-else"
+action = "deny"
+sources = ["{READER}/128"]
+[[rule]]
 name = "no-films"
 action = "deny"
 content_types = ["video/*"]
@@ -89,7 +99,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     folder = tmp_path_factory.mktemp("policy")
     with running(folder, RULES) as box:
         # Deprecated: used by nobody who does not ask for it.
-        box.client.run("ip", "addr", "add", f"{KID}/64", "dev", "eth0", "nodad", "preferred_lft", "0")
+        for address in (KID, READER):
+            box.client.run("ip", "addr", "add", f"{address}/64", "dev", "eth0", "nodad", "preferred_lft", "0")
         www = folder / "www"
         (www / "film.mp4").write_bytes(b"film")
         (www / "small.txt").write_bytes(b"small")
@@ -374,6 +385,15 @@ class TestExplicit:
         assert rule in text
         assert last_row(own, name=FILES, end="denied", rule=rule)
         assert asked(own, f"http://{FILES}/small.txt")[0] == 200, "the client goes on"
+
+    def test_content_that_a_rule_allows_where_all_else_is_denied(self, own: Box) -> None:
+        status, text = asked(own, f"http://{FILES}/small.txt", "--interface", READER)
+        assert (status, text[-5:]) == (200, "small")
+        status, text = asked(own, f"http://{FILES}/film.mp4", "--interface", READER)
+        assert status == 403
+        assert "nothing-else" in text
+        head = curl(own, "--interface", READER, "-x", SCHEMES["http"], "-k", f"https://{NAME}/")
+        assert "403" in head.stderr, "a tunnel has no content that could be looked at"
 
     def test_a_row_names_the_rule_that_allowed(self, own: Box) -> None:
         assert asked(own, f"http://{NAME}/")[0] == 200
