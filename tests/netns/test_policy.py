@@ -393,7 +393,7 @@ class TestExplicit:
         assert status == 403
         assert "nothing-else" in text
         head = curl(own, "--interface", READER, "-x", SCHEMES["http"], "-k", f"https://{NAME}/")
-        assert "403" in head.stderr, "a tunnel has no content that could be looked at"
+        assert "403" in head.stdout, "a tunnel has no content that could be looked at"
 
     def test_a_row_names_the_rule_that_allowed(self, own: Box) -> None:
         assert asked(own, f"http://{NAME}/")[0] == 200
@@ -488,7 +488,7 @@ class TestInsideTunnels:
 @pytest.mark.parametrize("way", ["http", "connect", "socks", "datagrams"])
 def test_a_name_that_leads_to_a_denied_one(own: Box, way: str) -> None:
     """``policy.aliases``: the CNAME is seen whoever resolves it."""
-    name = "cloak.example"
+    name = "veil.example"
     if way == "http":
         status, text = asked(own, f"http://{name}/", "-H", "Accept: text/html")
         assert (status, "Rule: no-name" in text) == (403, True)
