@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from appliance.control.updates import Updates
 from appliance.dataplane import worker_count
 from appliance.errors import ConfigError, IsthmusError, Problem
 from appliance.files import GROUP_READABLE, PRIVATE, put
+from appliance.host import device_index
 from appliance.network import observe
 from appliance.network.apply import Applier, run_tool, write_atomically
 from appliance.network.plan import Facts, Step, plan, route_device
@@ -136,7 +136,7 @@ class Box:
 
     @staticmethod
     def _lease_dns(wan: str) -> Any:
-        return observe.lease_dns(_index(wan))
+        return observe.lease_dns(device_index(wan))
 
     def apply(self, leaving: Mapping[str, object] = NOTHING, strict: bool = False) -> None:
         """Make the network what the configuration says; IsthmusError when that fails.
@@ -153,11 +153,11 @@ class Box:
         self._missing = missing
         # A port that was pulled and put back has a new index, and has lost what was set on it.
         devices = sorted({self.facts.wan, *(lan.device for lan in self.facts.lans), *self.roles.lans})
-        if (steps, [_index(name) for name in devices]) != self._applied:
+        if (steps, [device_index(name) for name in devices]) != self._applied:
             self._applied = None
             self._applier.apply(steps)
             # VLANs are there only now.
-            self._applied = steps, [_index(name) for name in devices]
+            self._applied = steps, [device_index(name) for name in devices]
             self.sides.applied(self.config, self.facts, time.monotonic())
             self._kept = False
             if "unbound.conf" in self._applier.changed and self.networkd:
@@ -378,14 +378,6 @@ def _published(config: Config, targets: list[dict[str, Any]]) -> list[dict[str, 
         }
         for service in config.published
     ]
-
-
-def _index(name: str) -> int:
-    """The device's index; 0 where there is none of that name."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return 0
 
 
 def _uptime() -> float:

@@ -16,6 +16,8 @@ from appliance.errors import IsthmusError
 CALL_TIMEOUT = 15.0
 # A candidate of the greatest size, as an object and as text.
 MAX_ANSWER = 64 << 20
+# An update's phases in which it is at work.
+UPDATING = frozenset({"starting", "fetching", "verifying", "writing"})
 
 
 class ControlError(IsthmusError):

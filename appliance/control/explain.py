@@ -6,15 +6,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 from typing import Any
 
 from appliance.config import Config
 from appliance.errors import IsthmusError
+from appliance.host import is_own_address
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import forbidden_of, unmapped
-from appliance.policy.request import DNS, Explanation, Names, Request, Step, Verdict
+from appliance.policy.request import DNS, PUBLISHED, Explanation, Names, Request, Step, Verdict
+from appliance.policy.services import TargetsByName
 from appliance.session.neighbours import Neighbours
 
 # What may be asked for: the way that a session comes by, and what it is.
@@ -26,6 +27,7 @@ PROTOCOLS = {
     "connect": ("connect", "tcp"),
     "socks": ("socks", "tcp"),
     "dns": (DNS, "udp"),
+    "published": (PUBLISHED, "tcp"),  # a client of the WAN, and a service at the port
 }
 _DEFAULT_PORTS = {"http": 80, "dns": 53, "icmp": 0}
 ALWAYS = "always"  # what is refused whatever the rules say
@@ -81,6 +83,8 @@ def _target(target: str, protocol: str) -> tuple[str, int]:
 
 def explain(config: Config, asked: Question, lists: Mapping[str, Names]) -> dict[str, Any]:
     """The varlink type ``Explanation``."""
+    if asked.protocol == PUBLISHED:
+        return _plain(_of_service(config, asked, lists))
     try:
         literal: IPv4Address | IPv6Address | None = ip_address(asked.host)
     except ValueError:
@@ -114,16 +118,33 @@ def explain(config: Config, asked: Question, lists: Mapping[str, Names]) -> dict
     return _plain(policy.explain(request, moment, lists))
 
 
+def _of_service(config: Config, asked: Question, lists: Mapping[str, Names]) -> Explanation:
+    """What a client of the WAN is told that says this host at this port."""
+    service = next((one for one in config.published if one.port == asked.port), None)
+    if service is None:
+        raise QuestionError(f"Nothing is published at port {asked.port}.", "Ask for the port of a service.")
+    name = "" if service.route == "none" else asked.host
+    targets = TargetsByName(service).find(name)
+    if not targets:
+        words = f"service “{service.name}” leads nowhere for {name}"
+        return Explanation(Verdict(False, ALWAYS), [Step(ALWAYS, True, words)])
+    # The first that answers serves, and this is the first that is tried.
+    target = ip_address(targets[0].rpartition(":")[0].strip("[]"))
+    request = Request(
+        PUBLISHED,
+        service.protocol,
+        bytes(16) if asked.client is None else unmapped(asked.client.packed),
+        asked.port,
+        name=name,
+        readings=forbidden_of(config).readings(target.packed),
+    )
+    moment = Clock(config.schedule, config.system.timezone).at(time.time())
+    return CompiledPolicy(config).explain(request, moment, lists)
+
+
 def _plain(found: Explanation) -> dict[str, Any]:
     return {**found.verdict._asdict(), "steps": [step._asdict() for step in found.steps]}
 
 
 def _is_own(address: bytes) -> bool:
-    """Whether it is the box's: whether a socket can be bound to it."""
-    text = str(ip_address(address))
-    try:
-        with socket(AF_INET if len(address) == 4 else AF_INET6, SOCK_DGRAM) as probe:
-            probe.bind((text, 0))
-    except OSError:
-        return False
-    return True
+    return is_own_address(str(ip_address(address)))

@@ -11,9 +11,9 @@ import signal
 import sys
 import time
 from pathlib import Path
-from socket import if_nametoindex
 
 from appliance.files import show
+from appliance.host import device_index
 from appliance.lan.listener import Listener
 from appliance.lan.settings import FILE, Link, read
 from appliance.lan.strangers import Strangers
@@ -70,10 +70,10 @@ class Daemon:
             self._say(str(error))
         wanted = {link.name: link for link in self._links}
         for name, listener in list(self._listeners.items()):
-            if wanted.get(name) != listener.link or listener.index != _index(listener.link.device):
+            if wanted.get(name) != listener.link or listener.index != device_index(listener.link.device):
                 self._leave(name)
         for name, link in wanted.items():
-            if name not in self._listeners and _index(link.device):
+            if name not in self._listeners and device_index(link.device):
                 try:
                     self._listeners[name] = Listener(link)
                 except OSError as error:
@@ -114,13 +114,6 @@ class Daemon:
         if problem and problem != self._problem:
             print(f"isthmus-lan: {problem}", file=sys.stderr, flush=True)
         self._problem = problem
-
-
-def _index(device: str) -> int:
-    try:
-        return if_nametoindex(device)
-    except OSError:
-        return 0
 
 
 def main(argv: list[str] | None = None) -> int:

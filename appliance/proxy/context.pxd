@@ -48,7 +48,6 @@ cdef class Context(Loop):
     cdef public object arbiter
     cdef public object quotas
     cdef public dict streams
-    cdef public str kill_reason
     cdef public Counters counters
     cdef public object timers
     cdef public object recorder

@@ -6,7 +6,7 @@ import os
 import resource
 from ipaddress import IPv4Address, IPv4Network
 from mmap import mmap
-from socket import AF_INET, AF_INET6, IPPROTO_IP, SOCK_DGRAM, SOL_SOCKET, inet_ntop, socket
+from socket import AF_INET, IPPROTO_IP, SOL_SOCKET, inet_ntop, socket
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -14,6 +14,7 @@ from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config
 from appliance.dataplane import MARK_WAN
 from appliance.errors import CAPS, SHORTAGES, WIRE, Failure
+from appliance.host import is_own_address
 from appliance.policy.forbidden import is_metadata
 from appliance.protocol.packet import icmpv6_error
 from appliance.proxy.arbiter import Arbiter
@@ -22,7 +23,7 @@ from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
 from appliance.proxy.tally import NEW, SECOND, SESSIONS, Tally, shared_words
 from appliance.proxy.timers import Timers
-from appliance.session.record import KILLED, Session, address_text
+from appliance.session.record import Session, address_text
 
 # ICMPv6 errors a worker sends each second (RFC 4443 section 2.4 (f)): enough for a busy LAN, too few
 # to make the box an amplifier of somebody's scan.
@@ -173,7 +174,6 @@ class Context(Loop):
         self.by_client: dict[bytes, int] = {}
         # By a session's number, where it has no legs: the sockets of its two streams, for who paces them.
         self.streams: dict[int, tuple[int, int]] = {}
-        self.kill_reason = KILLED  # what the log says of those that are being killed
         self._numbers = 0
         self._destinations: dict[bytes, Destination | None] = {}
         self._errors_left = MAX_ERRORS_PER_SECOND
@@ -338,24 +338,13 @@ class Context(Loop):
         return found
 
     def is_own(self, origin: str) -> bool:
-        """True where ``origin`` (IPv4 or IPv6) is an address of this box: one that a socket can be bound to.
+        """True where ``origin`` (IPv4 or IPv6) is an address of this box.
 
         Remembered for the second: an address does not come and go between two sessions.
         """
         known = self._own.get(origin)
         if known is None:
-            try:
-                probe = socket(AF_INET6 if ":" in origin else AF_INET, SOCK_DGRAM)
-            except OSError:
-                return True  # no descriptor: what cannot be told is refused
-            # A connected socket's name would not do: of several addresses of one network it says the first.
-            try:
-                probe.bind((origin, 0))
-                known = True
-            except OSError:
-                known = False
-            probe.close()
-            self._own[origin] = known
+            known = self._own[origin] = is_own_address(origin)
         return known
 
     # -- sessions ------------------------------------------------------------------------------
@@ -470,8 +459,6 @@ class Context(Loop):
         """Take a session out of the table and into the log."""
         if not self.drop(session):
             return
-        if reason == KILLED:
-            reason = self.kill_reason
         if self.quotas is not None:
             self.quotas.ended(session)
         self.streams.pop(session.number, None)

@@ -44,7 +44,7 @@ cdef class Dial(Handler):
     cpdef object cancel(self)
     cpdef object abandon(self)
     cpdef object begin(self)
-    cdef object _route_to(self, bytes address, str host)
+    cdef object _route_to(self, bytes address, str host, tuple aliases)
     cdef object _drop_candidates(self)
     cdef object _stop_waiting(self)
     @cython.locals(context=Context)

@@ -154,7 +154,7 @@ class Dial(Handler):
             self._awaited = {AF_INET6, AF_INET}
             self._dialer.resolver.resolve(self._host, self._answered)
         else:
-            route = self._route_to(literal, "")
+            route = self._route_to(literal, "", ())
             if route is not None:
                 self._attempt(route)
             self._advance()
@@ -171,7 +171,7 @@ class Dial(Handler):
         if self._candidates is None:
             self._candidates = Candidates()
         for address in answer.addresses:
-            route = self._route_to(address, self._host)
+            route = self._route_to(address, self._host, answer.aliases)
             if route is not None:
                 self._candidates.add(route)
         if answer.family == AF_INET6:
@@ -185,12 +185,12 @@ class Dial(Handler):
             self._resolution = self._dialer.context.at(RESOLUTION_DELAY, self._waited_enough)
         self._advance()
 
-    def _route_to(self, address: bytes, host: str) -> Route | None:
+    def _route_to(self, address: bytes, host: str, aliases: tuple[str, ...]) -> Route | None:
         found = self._dialer.routes.route(address, host, self._port, self._client, self._own)
         if isinstance(found, Failure):
             self._failures.add(found)
             return None
-        if self._judge is not None and not self._judge.allows_address(address):
+        if self._judge is not None and not self._judge.allows_address(address, aliases):
             self._failures.add(Failure.DENIED)
             return None
         return found

@@ -29,6 +29,7 @@ cdef class Gatekeeper:
     cdef public object access
     cdef public Pool pool
     cdef public object hop
+    cdef public bint hears_names
     cdef public bint draining
     cdef object _config
     cdef frozenset _connect_ports

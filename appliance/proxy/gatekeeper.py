@@ -103,6 +103,7 @@ class Gatekeeper:
         self.access = access
         self.pool = Pool(context)
         self.hop = Hop(None)
+        self.hears_names = False  # whether it matters what name a client says inside its tunnel
         self.draining = False  # another worker has taken over: connections end after their next answer
         self._config: Config = context.config
         self._connect_ports: frozenset[int] = frozenset()
@@ -118,7 +119,10 @@ class Gatekeeper:
             self._authority = b""
         self._config = config
         self.dialer.configure()
+        self.pool.empty()
         self.hop = Hop(config.explicit.pseudonym or None)
+        # Each costs a tunnel the reading of its ClientHello: for the policy's sake, and the log's.
+        self.hears_names = config.policy.privacy == "full" or self.context.arbiter.asks_names
         self._users = frozenset(user.name for user in config.user)
         self._connect_ports = frozenset(config.explicit.connect_ports)
         self._socks_ports = frozenset(config.explicit.socks_ports)

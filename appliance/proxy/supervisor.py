@@ -59,6 +59,8 @@ HELPER_SOCKET = "verify.sock"
 # The limits' counters, in the proxy's own part of the state folder.
 METERS = "proxy/meters"
 # Environment variable by which one program's descriptors reach the next.
+# Seconds between two looks for requests for access that have expired, which keep for days.
+REQUESTS_INTERVAL = 600.0
 _HEIRLOOMS = "ISTHMUS_HEIRLOOMS"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
@@ -103,6 +105,7 @@ class Supervisor:
         self._places = Places()  # workers of a program before are not in it, while they drain
         self._clients: dict[int, tuple[socket, bytes]] = {}
         self.access = AccessRequests(certificates.parent / "proxy" / ACCESS)
+        self._look_at_requests = 0.0
         self._service = varlink.Service(
             vendor="Isthmus",
             product="isthmus-proxy",
@@ -218,6 +221,10 @@ class Supervisor:
         if self._helper.process is None and self._helper.start_at <= now:
             self._start_helper()
         self._rotate_log()
+        if self._look_at_requests <= now:
+            self._look_at_requests = now + REQUESTS_INTERVAL
+            with contextlib.suppress(OSError):  # a broken disk: they go with the next change
+                self.access.drop_expired(time.time())
 
     def _start_helper(self) -> None:
         """Start the process that verifies passwords."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from errno import EMFILE, ENFILE
 from functools import partial
-from ipaddress import IPv4Address
 from typing import Any
 
 from appliance.errors import WIRE, Failure, failure_of
@@ -82,7 +81,7 @@ class Held(Handler):
         """Out of memory."""
         self.owner.give_up(self, Failure.MEMORY)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """The client is told that it may not, as by a rule."""
         return session is self.session and self.owner.give_up(self, Failure.DENIED)
 
@@ -329,7 +328,7 @@ class Transparent(Handler):
                     "syn": held.syn.hex(),
                     "released": held.released,
                     "origin": session.origin,
-                    "started": session.started,
+                    **session.heirloom(),
                 },
                 held.fd,
             )
@@ -344,9 +343,7 @@ class Transparent(Handler):
         self._kernel.adopt(fd)
         syn = bytes.fromhex(entry["syn"])
         session = context.open("tcp", syn[8:44], entry["origin"], DIALLING, entry["started"])
-        name = context.arbiter.name_of(syn[8:24], syn[24:40], IPv4Address(entry["origin"]).packed)
-        if name:
-            session.name, session.named_by = name, "dns"
+        session.inherit(entry)
         wait = ACCEPT_TIMEOUT if entry["released"] else self._dial_timeout
         held = Held(self, syn, fd, session, _NONE, context.now + wait)
         held.released = entry["released"]

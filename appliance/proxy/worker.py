@@ -44,7 +44,7 @@ from appliance.session.asked import AskedNames
 from appliance.session.hits import FILE as HITS
 from appliance.session.hits import LIST, RULE, Hits
 from appliance.session.log import Log
-from appliance.session.record import Session, address_text
+from appliance.session.record import KILLED, Session, address_text
 from appliance.session.tables import Tables
 
 TICK = 1.0
@@ -363,7 +363,7 @@ class Worker:
 
     def _kill(self, number: int) -> bool:
         session = self.context.sessions.get(number)
-        if session is None or not self.context.kill(session):
+        if session is None or not self.context.kill(session, KILLED):
             return False
         self.context.close_buried()
         return True

@@ -149,7 +149,7 @@ class Question(Body):
     target: Annotated[str, Field(min_length=1, max_length=300, pattern=LINE)]
     client: Line | None = None
     user: Line | None = None
-    protocol: Literal["tcp", "udp", "icmp", "http", "connect", "socks", "dns"] = "tcp"
+    protocol: Literal["tcp", "udp", "icmp", "http", "connect", "socks", "dns", "published"] = "tcp"
     addresses: Annotated[list[Line] | None, Field(max_length=64)] = None
     candidate: bool = False
 

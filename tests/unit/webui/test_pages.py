@@ -26,7 +26,7 @@ PAGES = {
     "/policy/limits": "20 GiB a day",
     "/policy/limits/new": "New limit",
     "/policy/requests": "games.example",
-    "/log": "the DNS was asked for shop.example",
+    "/log": "it had asked for shop.example",
     "/policy/default": "Where no rule matches",
     "/network/lans": "More LANs",
     "/network/lans/new": "New LAN",
