@@ -29,6 +29,7 @@ MODULES = (
     "proxy.tally",
     "proxy.context",
     "proxy.relay",
+    "proxy.listening",
     "proxy.transparent",
     "proxy.batch",
     "proxy.datagram",
