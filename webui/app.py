@@ -24,6 +24,7 @@ from webui.views.backup import Backup
 from webui.views.certificates import Certificates
 from webui.views.diagnostics import DiagnosticsPage
 from webui.views.entries import Entries
+from webui.views.first import First
 from webui.views.policy import around_rules
 from webui.views.sections import Page
 from webui.views.updates import Updates
@@ -95,6 +96,7 @@ def create_app(
     app.register_blueprint(metrics.blueprint(backend))
     app.register_blueprint(dashboard.blueprint(backend, desk))
     app.register_blueprint(requests.blueprint(desk))
+    app.register_blueprint(First(desk).blueprint())
     app.register_blueprint(changes.blueprint(desk, Leavings()))
     for page in (NETWORK, EXPLICIT, SYSTEM, TRAFFIC, POLICY_DEFAULT):
         app.register_blueprint(sections.blueprint(page, desk))

@@ -42,7 +42,7 @@ _VIEWER = (
 _OPERATOR = (
     *("PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore", "Commit", "Confirm", "Rollback"),
     *("SetUser", "RemoveUser", "AddGroup", "RemoveGroup", "KillSession", "EraseHistory", "ResetLimit"),
-    *("GrantRequest", "RefuseRequest", "Ping", "Trace", "LookUpName"),
+    *("GrantRequest", "RefuseRequest", "Ping", "Trace", "LookUpName", "Cross"),
 )
 _ADMIN = (
     *("ListAdmins", "AddAdmin", "SetAdmin", "RemoveAdmin", "ListTokens", "AddToken", "RemoveToken"),

@@ -275,10 +275,10 @@ class Box:
         except ControlError:
             return None
 
-    def sessions(self, limit: int, search: str | None) -> dict[str, Any]:
+    def sessions(self, limit: int, search: str | None, cursor: str | None = None) -> dict[str, Any]:
         """ListSessions: the proxy's answer, or none."""
-        found = self.ask_proxy("ListSessions", limit=limit, search=search)
-        return found if found is not None else {"sessions": [], "total": 0}
+        found = self.ask_proxy("ListSessions", limit=limit, search=search, cursor=cursor)
+        return found if found is not None else {"sessions": [], "total": 0, "cursor": ""}
 
     def status(self) -> dict[str, Any]:
         """GetStatus: everything that the dashboard shows."""

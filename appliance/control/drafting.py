@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ class View:
     changes: tuple[Change, ...]
     problems: tuple[Problem, ...]
     effects: tuple[Effect, ...]
+    mark: str  # no other view has it
 
     @property
     def cuts(self) -> bool:
@@ -69,6 +71,9 @@ class Drafting:
         # What every page of the console asks for again: the last revision's configuration, views by author.
         self._last: tuple[int, Plain] = (0, {})
         self._views: dict[str, tuple[object, View]] = {}
+        # Marks of another process's views are none of ours.
+        self._process = secrets.token_hex(8)
+        self._judged = 0
 
     def active(self) -> tuple[int, Plain]:
         """The active revision's number and configuration, with hashes."""
@@ -77,17 +82,30 @@ class Drafting:
             self._last = (number, self.plain(number))
         return number, self._last[1]
 
+    def active_mark(self) -> str:
+        """Of the active revision, as a view has one: a revision never changes."""
+        return f"{self._process}-r{self._revisions.ledger.active}"
+
     def view(self, author: str) -> View:
         """The author's candidate; the active configuration where there is none."""
         with self.line:
             candidate = self.candidate(author)
-            seen = (candidate.version, candidate.touched, self._revisions.ledger.active, self._generated())
             known = self._views.get(author)
-            if known is None or known[0] != seen:
-                if len(self._views) >= MAX_CANDIDATES:
-                    self._views.clear()
-                self._views[author] = known = (seen, self.judge(candidate))
+            if known is None or known[0] != self._seen(candidate):
+                return self._judge_and_remember(candidate)
             return known[1]
+
+    def _seen(self, candidate: Candidate) -> object:
+        """All that a view is made from."""
+        return (candidate.version, candidate.touched, self._revisions.ledger.active, self._generated())
+
+    def _judge_and_remember(self, candidate: Candidate) -> View:
+        seen = self._seen(candidate)
+        view = self.judge(candidate)
+        if len(self._views) >= MAX_CANDIDATES:
+            self._views.clear()
+        self._views[candidate.author] = (seen, view)
+        return view
 
     def drafts(self) -> list[tuple[Candidate, int]]:
         """Every candidate with the number of its changes."""
@@ -134,6 +152,7 @@ class Drafting:
         except ConfigError as error:
             known = {problem.path for problem in problems}
             problems += [problem for problem in error.problems if problem.path not in known]
+        self._judged += 1
         return View(
             candidate,
             masked(candidate.config),
@@ -142,6 +161,7 @@ class Drafting:
             tuple(changes(active, merged.plain)),
             tuple(problems),
             tuple(told),
+            f"{self._process}-{self._judged}",
         )
 
     def put(self, author: str, config: Plain, based_on: int, version: int | None) -> View:
@@ -171,7 +191,7 @@ class Drafting:
         version = max(old.version + 1, int(touched * 1000))
         candidate = replace(old, config=config, version=version, touched=touched)
         self._candidates.put(candidate)
-        return self.judge(candidate)
+        return self._judge_and_remember(candidate)
 
     def merge(self, author: str, mine: Collection[str]) -> View:
         """The author's candidate, on top of the active configuration; where both clash, see ``mine``."""

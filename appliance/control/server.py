@@ -61,7 +61,7 @@ class Interface(
         self,
         config: Callable[[], Config],
         status: Callable[[], dict[str, Any]],
-        sessions: Callable[[int, str | None], dict[str, Any]],
+        sessions: Callable[[int, str | None, str | None], dict[str, Any]],
         admins: Admins,
         tokens: Tokens,
         audit: Audit,
@@ -90,11 +90,13 @@ class Interface(
         """The box at a glance."""
         return {"status": self._status()}
 
-    def ListSessions(self, limit: int, search: str | None) -> dict[str, Any]:  # noqa: N802
+    def ListSessions(  # noqa: N802
+        self, limit: int, search: str | None, cursor: str | None
+    ) -> dict[str, Any]:
         """The newest sessions."""
         if not 1 <= limit <= MAX_LISTED:
             raise refuse("InvalidArgument", name="limit", message=f"{limit} is not 1 to {MAX_LISTED}.")
-        return self._sessions(limit, search)
+        return self._sessions(limit, search, cursor)
 
     def viewers_see_clients(self) -> bool:
         """Whether the configuration in force lets them."""

@@ -120,6 +120,7 @@ def view_plain(view: View) -> dict[str, Any]:
             "problems": problems_plain(view.problems),
             "effects": [asdict(effect) for effect in view.effects],
             "needs_confirmation": view.cuts,
+            "mark": view.mark,
         }
     }
 
@@ -150,16 +151,20 @@ class ConfigurationVerbs:
         """What a commit of the author's candidate would change."""
         return [change.path for change in self._drafting.view(author).changes]
 
-    def GetActive(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling, here and below
+    def GetActive(self, known: str | None) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling, and below
         """What is in force."""
+        mark = self._drafting.active_mark()
         number, plain = self._drafting.active()
+        if known == mark:
+            return {"revision": number, "config": None, "toml": None, "mark": mark}
         plain = masked(plain)
-        return {"revision": number, "config": plain, "toml": _toml(plain)}
+        return {"revision": number, "config": plain, "toml": _toml(plain), "mark": mark}
 
-    def GetCandidate(self, author: str) -> dict[str, Any]:  # noqa: N802
+    def GetCandidate(self, author: str, known: str | None) -> dict[str, Any]:  # noqa: N802
         """Somebody's."""
         with committing():
-            return view_plain(self._drafting.view(author))
+            view = self._drafting.view(author)
+        return {"candidate": None} if known == view.mark else view_plain(view)
 
     def ListCandidates(self) -> dict[str, Any]:  # noqa: N802
         """Everybody's."""

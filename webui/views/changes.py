@@ -13,6 +13,7 @@ from appliance.control.client import ControlError
 from webui.desk import Desk, done, refused
 from webui.leaving import Leavings, addresses, moves
 from webui.security import author
+from webui.views.first import after_commit
 from webui.words import _, n_
 
 MAX_COMMENT = 500
@@ -79,7 +80,7 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
         if made["pending"]:
             return redirect(url_for("changes.wait"), 303)
         done(_("Applied as revision %(number)s.", number=made["revision"]))
-        return redirect(url_for("changes.history"), 303)
+        return redirect(after_commit(), 303)
 
     @pages.post("/changes/discard")
     def discard() -> BaseResponse:
@@ -111,7 +112,7 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
             refused(failed)
             return redirect(url_for("changes.review"), 303)
         if backend.pending() is None:
-            return redirect(url_for("changes.history"), 303)
+            return redirect(after_commit(), 303)
         return desk.page("wait.html", area="changes")
 
     @pages.get("/changes/state.json")
@@ -136,7 +137,7 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
                 raise
             refused(_told(failed))
         desk.forget_status()
-        return redirect(url_for("changes.history"), 303)
+        return redirect(after_commit(), 303)
 
     @pages.get("/history")
     def history() -> str:

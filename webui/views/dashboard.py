@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, render_template, request
+from flask import Blueprint, Response, jsonify, render_template, request, session
 
 from webui.backend import Backend
 from webui.desk import Desk
@@ -12,8 +12,10 @@ from webui.figures import age, milliseconds
 from webui.words import _, later
 
 SESSIONS_SHOWN = 50
-SESSIONS_LISTED = 1000  # as many as control hands out at once
+# Rows of a page. Fewer hides what belongs together; more takes longer to draw than to read.
+SESSIONS_LISTED = 100
 MAX_SEARCH = 128
+MAX_CURSOR = 64
 KINDS = {"tcp": later("TCP"), "udp": later("UDP and QUIC"), "icmp": later("Ping")}
 REGIONS = ("state", "health", "workers", "ports", "sessions")
 
@@ -56,13 +58,17 @@ def blueprint(backend: Backend, desk: Desk) -> Blueprint:
 
     @pages.get("/")
     def dashboard() -> str:
+        session.pop("first", None)  # who comes here is done with the set-up, or skips it
         return desk.page("dashboard.html", **_view(backend))
 
     @pages.get("/sessions")
     def sessions() -> str:
         search = request.args.get("q", "").strip()[:MAX_SEARCH]
-        found, total = backend.sessions(SESSIONS_LISTED, search or None)
-        return desk.page("sessions.html", sessions=found, total=total, search=search)
+        before = request.args.get("cursor", "")[:MAX_CURSOR]
+        found, total, cursor = backend.sessions_page(SESSIONS_LISTED, search or None, before)
+        return desk.page(
+            "sessions.html", sessions=found, total=total, search=search, cursor=cursor, first=not before
+        )
 
     @pages.get("/live.json")
     def live() -> Response:

@@ -184,6 +184,11 @@ class FakeControl:
         self._up()
         return ([SESSION], 1) if not search or search in SESSION["origin"] else ([], 0)  # type: ignore[operator]
 
+    def sessions_page(
+        self, limit: int, search: str | None = None, cursor: str = ""
+    ) -> tuple[list[dict[str, Any]], int, str]:
+        return (*self.sessions(limit, search), "" if cursor else "1-1")
+
     def password_set(self) -> bool:
         self._up()
         return self.password is not None
@@ -299,7 +304,16 @@ class FakeControl:
 
     def active(self) -> dict[str, Any]:
         config = copy.deepcopy(self.plain)
-        return {"revision": self.number, "config": config, "toml": tomli_w.dumps(config)}
+        return {
+            "revision": self.number, "config": config, "toml": tomli_w.dumps(config), "mark": str(self.number),
+        }  # fmt: skip
+
+    def active_unless(self, known: str) -> dict[str, Any] | None:
+        return None if known == str(self.number) else self.active()
+
+    def candidate_unless(self, author: str, known: str) -> dict[str, Any] | None:
+        found = self.candidate(author)
+        return None if found["mark"] == known else found
 
     def candidate(self, author: str) -> dict[str, Any]:
         self._up()
@@ -314,13 +328,14 @@ class FakeControl:
         effects = [{"text": "reloads the proxy: sessions stay", "cut": False}] if found else []
         if self.cuts and found:
             effects.append({"text": "the console moves to https://[fd00:2::1]/", "cut": True})
-        return {
+        made = {
             "author": author, "version": kept["version"] if kept else 0, "touched": None, "config": config,
             "toml": tomli_w.dumps(config), "based_on": kept["based_on"] if kept else self.number,
             "active": self.number, "stale": bool(kept and kept["based_on"] != self.number),
             "conflicts": list(self.clashes), "changes": found, "problems": problems, "effects": effects,
             "needs_confirmation": self.cuts and bool(found),
         }  # fmt: skip
+        return {**made, "mark": hashlib.sha256(repr(made).encode()).hexdigest()}
 
     def put_candidate(
         self, author: str, config: dict[str, Any], based_on: int, version: int | None = None
@@ -551,6 +566,18 @@ class FakeControl:
         self.calls.append(("look_up", name, kind))
         record = {"name": name, "type": kind, "ttl": 60, "data": "64:ff9b::c000:201", "made_of": "192.0.2.1"}
         return {"server": "fd00:1::1", "code": "NOERROR", "truncated": False, "records": [record]}
+
+    def cross(self, target: str, port: int = 80) -> dict[str, Any]:
+        self._up()
+        if "." not in target:
+            raise ControlError(f"{NAME}Refused", "That is no address and no name.", "Write it otherwise.")
+        self.calls.append(("cross", target, port))
+        ok = target != "denied.example"
+        return {
+            "ok": ok, "client": "fd00:1::1", "address": "64:ff9b::c000:250", "origin": "192.0.2.80",
+            "milliseconds": 12.5 if ok else 0.0, "said": "HTTP/1.1 200 <OK>" if ok else "",
+            "problem": "" if ok else "The session was refused: by a rule, or by the server.",
+        }  # fmt: skip
 
     def start_capture(self, device: str, host: str, port: int | None, seconds: int, octets: int) -> None:
         if "x" in host:

@@ -52,8 +52,9 @@ def get_metrics(call: Call) -> Answer:
 
 
 def list_sessions(call: Call) -> Answer:
-    sessions, total = call.backend.sessions(call.query.limit, call.query.search)
-    return Answer({"sessions": sessions, "total": total})
+    q = call.query
+    sessions, total, cursor = call.backend.sessions_page(q.limit, q.search, q.cursor or "")
+    return Answer({"sessions": sessions, "total": total, "cursor": cursor})
 
 
 def kill_session(call: Call) -> Answer:

@@ -104,7 +104,7 @@ class Served:
         self.interface = Interface(
             lambda: parse(self.file.read_text()),
             lambda: {**STATUS, "lans": []},
-            lambda limit, search: {"sessions": [self.session()], "total": 1},
+            lambda limit, search, cursor: {"sessions": [self.session()], "total": 1, "cursor": ""},
             Admins(principals),
             Tokens(principals, folder / "tokens-used.json"),
             self.audit,
