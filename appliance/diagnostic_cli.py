@@ -28,8 +28,8 @@ where there is no such name or no such record. Needs root.
 
 
 _CROSS = """\
-Opens a session from the box's LAN address to an IPv4 host, by the way that a client's takes: name, policy, proxy,
-WAN. Exit status 1 where none comes about. Needs root.
+Opens a session from the box's LAN address to an IPv4 host, by the way that a client's takes: name, policy,
+proxy, WAN. Exit status 1 where none comes about. Needs root.
 """
 
 

@@ -25,7 +25,7 @@ from webui.views.certificates import Certificates
 from webui.views.diagnostics import DiagnosticsPage
 from webui.views.entries import Entries
 from webui.views.first import First
-from webui.views.policy import around_rules
+from webui.views.policy import around_rules, hits
 from webui.views.sections import Page
 from webui.views.updates import Updates
 from webui.views.users import Users
@@ -102,7 +102,8 @@ def create_app(
         app.register_blueprint(sections.blueprint(page, desk))
     app.register_blueprint(Entries(RULES, desk, lambda: around_rules(desk)).blueprint())
     app.register_blueprint(Entries(PUBLISHED, desk, lambda: {"health": _health(desk)}).blueprint())
-    for table in (LISTS, SCHEDULES, LIMITS, DEVICES, LISTENERS):
+    app.register_blueprint(Entries(LISTS, desk, lambda: {"hits": hits(desk, "list")}).blueprint())
+    for table in (SCHEDULES, LIMITS, DEVICES, LISTENERS):
         app.register_blueprint(Entries(table, desk).blueprint())
     ports = NETWORK.suggested["@ports"]
     for table in (SEGMENTS, ROUTES, TRANSLATION):

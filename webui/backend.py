@@ -11,6 +11,17 @@ class Backend(Protocol):
     def status(self) -> dict[str, Any]:
         """Type Status of org.isthmus.control."""
 
+    def traffic(self) -> list[dict[str, Any]]:
+        """Type Traffic: the last half hour, the oldest first."""
+
+    def history_series(
+        self, by: str | None, key: str | None, since: float, until: float, step: int
+    ) -> list[dict[str, Any]]:
+        """Type HistoryPoint."""
+
+    def kill_session(self, number: str) -> bool:
+        """End an open session by its ``id``; False where there is none."""
+
     def top_history(
         self, by: str, since: float, until: float, measure: str = "octets", limit: int = 10
     ) -> list[dict[str, Any]]:

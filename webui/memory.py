@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-# Admins at work at once; each costs some ten MB with thousands of rules. One more asks for the whole each time.
+# Of admins at work at once; each costs some ten MB with thousands of rules. More ask for the whole each time.
 MAX_KEPT = 8
 
 

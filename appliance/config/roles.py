@@ -32,7 +32,15 @@ ABOUT: Mapping[Role, str] = {
 }
 
 _VIEWER = (
-    *("GetStatus", "ListSessions", "SearchHistory", "TopHistory", "HistorySeries", "GetHistoryStatus"),
+    *(
+        "GetStatus",
+        "GetTraffic",
+        "ListSessions",
+        "SearchHistory",
+        "TopHistory",
+        "HistorySeries",
+        "GetHistoryStatus",
+    ),
     *("GetConfig", "CheckConfig", "GetSetup", "ListUsers", "GetActive", "GetPending", "ListRevisions"),
     *("GetRevision", "GetCandidate", "ListCandidates", "Explain", "ListLimits", "ListHits", "ListRequests"),
     *("ListCertificates", "GetUpdate", "GetAccess", "GetCapture"),

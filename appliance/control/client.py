@@ -98,6 +98,11 @@ class ControlClient:
         status: dict[str, Any] = self._call("GetStatus")["status"]
         return status
 
+    def traffic(self) -> list[dict[str, Any]]:
+        """The type Traffic: the last half hour, the oldest first."""
+        points: list[dict[str, Any]] = self._call("GetTraffic")["points"]
+        return points
+
     def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
         """The newest sessions, and how many match."""
         found, total, _cursor = self.sessions_page(limit, search)

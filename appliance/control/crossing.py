@@ -1,15 +1,15 @@
 """A session of the box's own from its LAN side to an IPv4 host, by the way that a client's takes.
 
-    socket with a worker's mark ──► TUN ──► worker: policy, dial ──► IPv4 host
+socket with a worker's mark ──► TUN ──► worker: policy, dial ──► IPv4 host
 """
 
 from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv6Address
-from collections.abc import Iterator
 from typing import Any
 
 from appliance.dataplane import MARK_LOCAL, tun_mark

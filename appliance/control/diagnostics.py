@@ -256,7 +256,9 @@ class Diagnostics:
                 raise DiagnosticError(f"The answer is malformed: {error}.", "") from None
             found = [record["data"] for record in records if record["type"] == "A"]
             if not found:
-                raise DiagnosticError(f"“{where}” has no IPv4 address.", "Name a host that has one.") from None
+                raise DiagnosticError(
+                    f"“{where}” has no IPv4 address.", "Name a host that has one."
+                ) from None
             return IPv4Address(found[0])
         if isinstance(address, IPv6Address):
             raise DiagnosticError("That is an IPv6 address, which needs no crossing.", "Name an IPv4 host.")

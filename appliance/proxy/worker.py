@@ -370,7 +370,6 @@ class Worker:
         return True
 
 
-
 class _Line(Handler):
     """The supervisor's line as a handler of the loop."""
 

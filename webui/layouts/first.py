@@ -13,7 +13,9 @@ from webui.words import later
 def _of(part: Part, *names: str, about: str = "") -> Part:
     """Some of a part's fields, each as on its own page."""
     fields = {one.name: one for one in part.fields}
-    return Part(part.title, tuple(fields[name] for name in names), root=part.root, about=about, tint=part.tint)
+    return Part(
+        part.title, tuple(fields[name] for name in names), root=part.root, about=about, tint=part.tint
+    )
 
 
 _PARTS = {part.title: part for part in NETWORK.parts}

@@ -17,7 +17,7 @@ from webui.views.sections import Page
 from webui.words import _, later
 
 MAX_TARGET = 255
-# Where the last step's session goes unless somebody says otherwise: a name with an IPv4 address that is kept for
+# Where the last step's session goes unless somebody says otherwise: a name with an IPv4 address, kept for
 # examples (RFC 2606).
 EXAMPLE = "example.com"
 STEPS = {

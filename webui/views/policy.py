@@ -60,10 +60,10 @@ def _answered(desk: Desk, asked: dict[str, str]) -> tuple[dict[str, Any] | None,
     return found, ""
 
 
-def _hits(desk: Desk) -> dict[str, dict[str, Any]]:
-    """How often each rule has decided; nothing where that is not told."""
+def hits(desk: Desk, kind: str = "rule") -> dict[str, dict[str, Any]]:
+    """How often each rule (or list) has decided; nothing where that is not told."""
     try:
-        return {hit["name"]: hit for hit in desk.backend.hits() if hit["kind"] == "rule"}
+        return {hit["name"]: hit for hit in desk.backend.hits() if hit["kind"] == kind}
     except ControlError as failed:
         if failed.code == "unavailable":
             raise
@@ -73,7 +73,7 @@ def _hits(desk: Desk) -> dict[str, dict[str, Any]]:
 def around_rules(desk: Desk) -> dict[str, Any]:
     """What the page of rules shows beside their table."""
     values: dict[str, Any] = {
-        "hits": _hits(desk), "waiting": len(waiting(desk)),
+        "hits": hits(desk), "waiting": len(waiting(desk)),
         "default": at(desk.config(), ("policy", "default"), "allow"),
         "who": who, "what": what, "when": lambda rule: when(rule, _until(desk, rule)),
         "asked": _asked(), "answer": None, "no_answer": "", "protocols": PROTOCOLS,

@@ -50,7 +50,8 @@ def test_sessions_that_came_and_went_meanwhile_leave_the_other_pages_as_they_are
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("tcp", True), ("udp", False), ("443", True), ("444", False), ("192.0.2", True), ("64:ff9b::c0", True),
+        ("tcp", True), ("udp", False), ("443", True), ("444", False), ("192.0.2", True),
+        ("64:ff9b::c0", True),
         ("fd00:1::", True), ("fd00:2::", False), ("example", True), ("ann", True), ("an", False),
         ("tablet", True), ("table", False), ("40001", False), ("1" * 40, False),
     ],

@@ -61,6 +61,9 @@ SESSION = {
     "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443,
     "service": None, "age": 134.0, "bytes_to_wan": 1, "bytes_to_lan": 2,
 }  # fmt: skip
+SUM: dict[str, Any] = {
+    "key": "<u>.example", "sessions": 9, "refused": 2, "bytes_to_wan": 1_000, "bytes_to_lan": 2_000_000,
+}  # fmt: skip
 UPDATE: dict[str, Any] = {
     "phase": "idle", "version": "", "done": 0, "total": 0, "code": "", "message": "", "hint": "",
     "running": "0.1.0", "trial": None, "available": None, "checked": None, "check_problem": None,
@@ -147,9 +150,35 @@ class FakeControl:
         self, by: str, since: float, until: float, measure: str = "octets", limit: int = 10
     ) -> list[dict[str, Any]]:
         self._up()
-        assert (by, measure) == ("rule", "sessions")
         assert since < until
-        return []
+        if by == "rule":
+            assert measure == "sessions"
+            return []
+        return [SUM][:limit]
+
+    def history_series(
+        self, by: str | None, key: str | None, since: float, until: float, step: int
+    ) -> list[dict[str, Any]]:
+        assert since < until
+        return [{**SUM, "start": 1.8e9 // 3_600 * 3_600 + hour * 3_600} for hour in range(24)]
+
+    def traffic(self) -> list[dict[str, Any]]:
+        self._up()
+        return [
+            {
+                "time": 1.8e9 - at * 5,
+                "open": 6,
+                "opened": 2.0,
+                "to_wan": 1.5e6,
+                "to_lan": 8e6,
+                "not_carried": 1,
+            }
+            for at in range(40, -1, -1)
+        ]
+
+    def kill_session(self, number: str) -> bool:
+        self.calls.append(("kill", number))
+        return number == SESSION["id"]
 
     def access_requests(self) -> list[dict[str, Any]]:
         self._up()
@@ -305,7 +334,8 @@ class FakeControl:
     def active(self) -> dict[str, Any]:
         config = copy.deepcopy(self.plain)
         return {
-            "revision": self.number, "config": config, "toml": tomli_w.dumps(config), "mark": str(self.number),
+            "revision": self.number, "config": config, "toml": tomli_w.dumps(config),
+            "mark": str(self.number),
         }  # fmt: skip
 
     def active_unless(self, known: str) -> dict[str, Any] | None:
