@@ -11,6 +11,9 @@ class Backend(Protocol):
     def status(self) -> dict[str, Any]:
         """Type Status of org.isthmus.control."""
 
+    def figures(self) -> dict[str, Any]:
+        """Type Figures: of the status, what changes by the second."""
+
     def traffic(self) -> list[dict[str, Any]]:
         """Type Traffic: the last half hour, the oldest first."""
 
@@ -97,7 +100,7 @@ class Backend(Protocol):
         """``entries``, ``problem``, ``head``."""
 
     def active(self) -> dict[str, Any]:
-        """``revision``, ``config`` and ``toml`` in force."""
+        """``revision``, ``config`` and ``mark`` of what is in force."""
 
     def active_unless(self, known: str) -> dict[str, Any] | None:
         """As ``active``; None where it is as in the answer with this mark."""
@@ -107,6 +110,9 @@ class Backend(Protocol):
 
     def candidate_unless(self, author: str, known: str) -> dict[str, Any] | None:
         """As ``candidate``; None where it is as in the answer with this mark."""
+
+    def candidate_text(self, author: str) -> str:
+        """The candidate's configuration as TOML."""
 
     def put_candidate(
         self, author: str, config: dict[str, Any], based_on: int, version: int | None = None

@@ -32,17 +32,10 @@ ABOUT: Mapping[Role, str] = {
 }
 
 _VIEWER = (
-    *(
-        "GetStatus",
-        "GetTraffic",
-        "ListSessions",
-        "SearchHistory",
-        "TopHistory",
-        "HistorySeries",
-        "GetHistoryStatus",
-    ),
-    *("GetConfig", "CheckConfig", "GetSetup", "ListUsers", "GetActive", "GetPending", "ListRevisions"),
-    *("GetRevision", "GetCandidate", "ListCandidates", "Explain", "ListLimits", "ListHits", "ListRequests"),
+    *("GetStatus", "GetFigures", "GetTraffic", "ListSessions", "SearchHistory", "TopHistory"),
+    *("HistorySeries", "GetHistoryStatus", "GetConfig", "CheckConfig", "GetSetup", "ListUsers", "GetActive"),
+    *("GetPending", "ListRevisions", "GetRevision", "GetCandidate", "GetCandidateText", "ListCandidates"),
+    *("Explain", "ListLimits", "ListHits", "ListRequests"),
     *("ListCertificates", "GetUpdate", "GetAccess", "GetCapture"),
     # One's own account, which the gate sees to.
     *("ChangePassword", "BeginTotp", "ConfirmTotp", "EndTotp"),

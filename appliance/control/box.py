@@ -280,6 +280,22 @@ class Box:
         found = self.ask_proxy("ListSessions", limit=limit, search=search, cursor=cursor)
         return found if found is not None else {"sessions": [], "total": 0, "cursor": ""}
 
+    def figures(self) -> dict[str, Any]:
+        """GetFigures: of the status, what changes by the second."""
+        return self._figures(self.ask_proxy("GetStatus"))
+
+    @staticmethod
+    def _figures(proxy: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "time": time.time(),
+            "uptime": _uptime(),
+            "workers": proxy["workers"] if proxy else [],
+            "counters": proxy["counters"] if proxy else _NO_COUNTERS,
+            "limits": proxy["limits"] if proxy else [],
+            "passwords": proxy["passwords"] if proxy else _NO_PASSWORDS,
+            "proxy_up": proxy is not None,
+        }
+
     def status(self) -> dict[str, Any]:
         """GetStatus: everything that the dashboard shows."""
         proxy = self.ask_proxy("GetStatus")
@@ -329,8 +345,7 @@ class Box:
         return {
             "version": __version__,
             "hostname": self.config.system.hostname,
-            "time": time.time(),
-            "uptime": _uptime(),
+            **self._figures(proxy),
             "lan_interface": lan_name,
             "lan_prefix": str(facts.lans[0].prefix) if facts else None,
             "lan_address": own,
@@ -351,12 +366,7 @@ class Box:
                 for port in ports
             ],
             "published": _published(self.config, proxy["targets"] if proxy else []),
-            "workers": proxy["workers"] if proxy else [],
-            "counters": proxy["counters"] if proxy else _NO_COUNTERS,
-            "limits": proxy["limits"] if proxy else [],
-            "passwords": proxy["passwords"] if proxy else _NO_PASSWORDS,
             "checks": [check.plain() for check in checks],
-            "proxy_up": proxy is not None,
             "console_port": self.config.console.port,
         }
 

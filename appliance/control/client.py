@@ -98,6 +98,11 @@ class ControlClient:
         status: dict[str, Any] = self._call("GetStatus")["status"]
         return status
 
+    def figures(self) -> dict[str, Any]:
+        """The type Figures: a status without the health checks, at once."""
+        figures: dict[str, Any] = self._call("GetFigures")["figures"]
+        return figures
+
     def traffic(self) -> list[dict[str, Any]]:
         """The type Traffic: the last half hour, the oldest first."""
         points: list[dict[str, Any]] = self._call("GetTraffic")["points"]
@@ -352,7 +357,7 @@ class ControlClient:
     # -- the configuration: the interface file says what each does, and what it is refused with --------------
 
     def active(self) -> dict[str, Any]:
-        """``revision``, ``config``, ``toml`` and ``mark`` in force."""
+        """``revision``, ``config`` and ``mark`` of what is in force."""
         return self._call("GetActive")
 
     def active_unless(self, known: str) -> dict[str, Any] | None:
@@ -368,6 +373,10 @@ class ControlClient:
         """As ``candidate``; None where it is as it was in the answer with this mark."""
         found: dict[str, Any] | None = self._call("GetCandidate", author=author, known=known).get("candidate")
         return found
+
+    def candidate_text(self, author: str) -> str:
+        """The candidate's configuration as TOML."""
+        return str(self._call("GetCandidateText", author=author)["toml"])
 
     def candidates(self) -> list[dict[str, Any]]:
         """The type Draft of each author that has one."""

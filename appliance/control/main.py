@@ -131,6 +131,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
     interface = Interface(
         lambda: box.config,
         box.status,
+        box.figures,
         box.sessions,
         Admins(box.principals),
         Tokens(box.principals, box.state / "tokens-used.json"),

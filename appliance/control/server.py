@@ -41,7 +41,7 @@ from appliance.varlink_socket import VarlinkServer
 MAX_MESSAGE = 24 << 20  # a candidate of the greatest size, quoted
 MAX_LISTED = 1_000
 # A reply in which something is left out of what viewers may see.
-_CONFIGURATIONS = frozenset({"GetActive", "GetCandidate", "GetRevision"})
+_CONFIGURATIONS = frozenset({"GetActive", "GetCandidate", "GetCandidateText", "GetRevision"})
 
 
 class Interface(
@@ -61,6 +61,7 @@ class Interface(
         self,
         config: Callable[[], Config],
         status: Callable[[], dict[str, Any]],
+        figures: Callable[[], dict[str, Any]],
         sessions: Callable[[int, str | None, str | None], dict[str, Any]],
         admins: Admins,
         tokens: Tokens,
@@ -83,12 +84,17 @@ class Interface(
         CertificateVerbs.__init__(self, certificates)
         self._config = config
         self._status = status
+        self._figures = figures
         self._sessions = sessions
         self._accounts = accounts
 
     def GetStatus(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling, here and below
         """The box at a glance."""
         return {"status": self._status()}
+
+    def GetFigures(self) -> dict[str, Any]:  # noqa: N802
+        """What changes by the second."""
+        return {"figures": self._figures()}
 
     def ListSessions(  # noqa: N802
         self, limit: int, search: str | None, cursor: str | None

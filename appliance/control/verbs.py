@@ -111,7 +111,6 @@ def view_plain(view: View) -> dict[str, Any]:
             "version": candidate.version,
             "touched": candidate.touched or None,
             "config": view.config,
-            "toml": _toml(view.config),
             "based_on": candidate.based_on,
             "active": view.active,
             "stale": candidate.based_on != view.active,
@@ -146,6 +145,7 @@ class ConfigurationVerbs:
     def __init__(self, commits: Commits) -> None:
         self._commits = commits
         self._drafting = commits.drafting
+        self._written: tuple[int, str] = (0, "")  # the last revision that was looked at, as text
 
     def changed_paths(self, author: str) -> list[str]:
         """What a commit of the author's candidate would change."""
@@ -155,16 +155,19 @@ class ConfigurationVerbs:
         """What is in force."""
         mark = self._drafting.active_mark()
         number, plain = self._drafting.active()
-        if known == mark:
-            return {"revision": number, "config": None, "toml": None, "mark": mark}
-        plain = masked(plain)
-        return {"revision": number, "config": plain, "toml": _toml(plain), "mark": mark}
+        return {"revision": number, "config": None if known == mark else masked(plain), "mark": mark}
 
     def GetCandidate(self, author: str, known: str | None) -> dict[str, Any]:  # noqa: N802
         """Somebody's."""
         with committing():
             view = self._drafting.view(author)
         return {"candidate": None} if known == view.mark else view_plain(view)
+
+    def GetCandidateText(self, author: str) -> dict[str, Any]:  # noqa: N802
+        """Somebody's, for people."""
+        with committing():
+            view = self._drafting.view(author)
+        return {"toml": _toml(view.config)}
 
     def ListCandidates(self) -> dict[str, Any]:  # noqa: N802
         """Everybody's."""
@@ -241,9 +244,11 @@ class ConfigurationVerbs:
         """One of them."""
         with committing():
             record, plain, changes = self._drafting.revision(number)
+        if self._written[0] != number:
+            self._written = (number, _toml(plain))
         return {
             "revision": self._record(record),
-            "toml": _toml(plain),
+            "toml": self._written[1],
             "config": plain,
             "changes": _changes_plain(changes),
         }

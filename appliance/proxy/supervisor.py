@@ -494,8 +494,10 @@ class Supervisor:
         limit = max(1, min(limit, MAX_LISTED))
         found: list[dict[str, Any]] = []
         total = 0
-        for process in self._processes():
-            answer = process.ask({"ask": "sessions", "limit": limit + 1, "search": search, "cursor": cursor})
+        question = {"ask": "sessions", "limit": limit + 1, "search": search, "cursor": cursor}
+        # All are asked before one is heard: each goes through its sessions.
+        for process in [process for process in self._processes() if process.tell(question)]:
+            answer = process.hear()
             if answer is not None:
                 if process in self._draining:
                     # Its successor has its index, and numbers of its own.

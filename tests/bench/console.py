@@ -43,7 +43,8 @@ PAGES = (
     "/policy/lists", "/policy/limits", "/policy/default", "/policy/requests", "/users", "/users/devices",
     "/network",
     "/network/published", "/network/listeners", "/system", "/system/certificates", "/system/admins",
-    "/system/audit", "/system/updates", "/system/diagnostics", "/changes", "/history",
+    "/system/audit", "/system/updates", "/system/diagnostics", "/changes",
+    "/changes/file", "/history", "/history/1", "/history/1/file",
 )  # fmt: skip
 # Sources of the sessions: so many that each worker gets some.
 CLIENTS = tuple(f"fd00:1::{number}" for number in range(100, 148))
@@ -161,6 +162,7 @@ def main() -> int:
         print(f"{rows:,} rows of history in {time.monotonic() - started:.0f} s", file=sys.stderr)
         box.start_control()
         box.start_proxy()
+        box.start_dns64()
         box.start(
             "history", BIN / "isthmus-history", "--config", box.config, "--runtime", box.runtime,
             "--state", box.state / "history", "--log", box.sessions_log, "--squid", Path(name) / "access.log",
@@ -181,8 +183,9 @@ def main() -> int:
         browser = Browser(box)
         assert browser.post("/setup", "/setup", password=PASSWORD, again=PASSWORD) == 303
         before = list(measured(browser))
+        browser.ask("GET", "/policy")
         started = time.perf_counter()
-        assert browser.post("/policy", "/policy/act", name="rule-0", act="toggle") == 303
+        assert browser.post("/policy/default", "/policy/act", name="rule-0", act="toggle") == 303
         print(
             f"a change among {RULES:,} rules: {(time.perf_counter() - started) * 1000:.0f} ms",
             file=sys.stderr,

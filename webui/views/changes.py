@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, redirect, request, url_for
 from werkzeug.exceptions import NotFound
@@ -51,6 +52,10 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
     @pages.get("/changes")
     def review() -> str:
         return review_page()
+
+    @pages.get("/changes/file")
+    def file() -> str:
+        return desk.page("file.html", area="changes", text=backend.candidate_text(author()), number=None)
 
     @pages.post("/changes")
     def apply() -> BaseResponse | tuple[str, int]:
@@ -148,15 +153,21 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
             "history.html", area="system", key="history", revisions=revisions, more=more, first=before is None
         )
 
-    @pages.get("/history/<int:number>")
-    def revision(number: int) -> str:
+    def known(number: int) -> dict[str, Any]:
         try:
-            found = backend.revision(number)
+            return backend.revision(number)
         except ControlError as failed:
             if failed.code == "unavailable":
                 raise
             raise NotFound from None
-        return desk.page("revision.html", area="system", key="history", found=found)
+
+    @pages.get("/history/<int:number>")
+    def revision(number: int) -> str:
+        return desk.page("revision.html", area="system", key="history", found=known(number))
+
+    @pages.get("/history/<int:number>/file")
+    def revision_file(number: int) -> str:
+        return desk.page("file.html", area="system", text=known(number)["toml"], number=number)
 
     @pages.post("/history/<int:number>/restore")
     def restore(number: int) -> BaseResponse:

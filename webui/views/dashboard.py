@@ -54,7 +54,8 @@ def _kinds(counters: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _view(desk: Desk) -> dict[str, Any]:
     """What the dashboard shows, for the page and for each poll."""
-    status = desk.backend.status()
+    # Health is some seconds old: its checks look at the world. What is counted is of this moment.
+    status = {**desk.status(), **desk.backend.figures()}
     found, total = desk.backend.sessions(SESSIONS_SHOWN)
     counters = status["counters"]
     return {

@@ -51,6 +51,7 @@ def server(tmp_path: Path) -> Iterator[ControlServer]:
     interface = Interface(
         Config,
         no_status,
+        no_status,
         lambda limit, search, cursor: {"sessions": [], "total": 0, "cursor": ""},
         Admins(Principals(tmp_path / "users")),
         Tokens(Principals(tmp_path / "users"), tmp_path / "used"),

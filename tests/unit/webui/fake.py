@@ -56,6 +56,7 @@ STATUS: dict[str, Any] = {
     ],
     "proxy_up": True, "console_port": 443,
 }  # fmt: skip
+FIGURES = ("time", "uptime", "workers", "counters", "limits", "passwords", "proxy_up")
 SESSION = {
     "id": "0-1", "kind": "tcp", "state": "open", "worker": 0, "client": "fd00:1::2", "client_port": 40000,
     "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443,
@@ -145,6 +146,13 @@ class FakeControl:
     def status(self) -> dict[str, Any]:
         self._up()
         return STATUS
+
+    def figures(self) -> dict[str, Any]:
+        self._up()
+        return {name: STATUS[name] for name in FIGURES}
+
+    def candidate_text(self, author: str) -> str:
+        return tomli_w.dumps(self.candidate(author)["config"])
 
     def top_history(
         self, by: str, since: float, until: float, measure: str = "octets", limit: int = 10
@@ -334,8 +342,7 @@ class FakeControl:
     def active(self) -> dict[str, Any]:
         config = copy.deepcopy(self.plain)
         return {
-            "revision": self.number, "config": config, "toml": tomli_w.dumps(config),
-            "mark": str(self.number),
+            "revision": self.number, "config": config, "mark": str(self.number),
         }  # fmt: skip
 
     def active_unless(self, known: str) -> dict[str, Any] | None:
@@ -360,7 +367,7 @@ class FakeControl:
             effects.append({"text": "the console moves to https://[fd00:2::1]/", "cut": True})
         made = {
             "author": author, "version": kept["version"] if kept else 0, "touched": None, "config": config,
-            "toml": tomli_w.dumps(config), "based_on": kept["based_on"] if kept else self.number,
+            "based_on": kept["based_on"] if kept else self.number,
             "active": self.number, "stale": bool(kept and kept["based_on"] != self.number),
             "conflicts": list(self.clashes), "changes": found, "problems": problems, "effects": effects,
             "needs_confirmation": self.cuts and bool(found),

@@ -42,9 +42,7 @@ class Browser:
 
     def sign_in(self, name: str = "admin", password: str = PASSWORD, **more: str) -> int:
         """The status: 303 where it is let in."""
-        status: int = self.post(
-            "/signin", "/signin", username=name, password=password, **more
-        ).status_code
+        status: int = self.post("/signin", "/signin", username=name, password=password, **more).status_code
         return status
 
 
@@ -100,7 +98,9 @@ def test_signing_in_makes_a_new_session_and_signing_out_ends_it(box: Served) -> 
         ("[fd00:1::1].attacker.example", False), ("isthmus.local@attacker.example", False),
     ],
 )  # fmt: skip
-def test_a_name_that_leads_to_the_box_opens_nothing(admin: Browser, box: Served, host: str, taken: bool) -> None:
+def test_a_name_that_leads_to_the_box_opens_nothing(
+    admin: Browser, box: Served, host: str, taken: bool
+) -> None:
     for url in ("/", "/api/v1/status", "/setup"):
         answer = admin.client.get(url, base_url=BASE, headers={"Host": host})
         assert (answer.status_code != 421) is taken, url
@@ -109,7 +109,7 @@ def test_a_name_that_leads_to_the_box_opens_nothing(admin: Browser, box: Served,
 
 
 def test_passwords_are_kept_as_argon2id_and_cost_what_they_should(box: Served) -> None:
-    admin = box.interface._admins.find("admin")  # noqa: SLF001 - what is on the disk
+    admin = box.interface._admins.find("admin")
     assert admin is not None
     found = re.fullmatch(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$.+", admin.password)
     assert found
@@ -160,7 +160,7 @@ def test_a_password_that_is_endless_is_not_hashed(box: Served) -> None:
 
 def _clock(box: Served, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1.8e9]
-    monkeypatch.setattr(box.interface._admins, "_wall", lambda: now[0])  # noqa: SLF001 - the clock of codes
+    monkeypatch.setattr(box.interface._admins, "_wall", lambda: now[0])
     return now
 
 
@@ -170,7 +170,9 @@ def _enrol(browser: Browser, now: list[float]) -> tuple[str, list[str]]:
     secret = re.search(r"(?:[A-Z2-7]{4} ){7}[A-Z2-7]{4}", page)
     assert secret, page
     bare = secret[0].replace(" ", "")
-    answer = browser.post("/account/totp", "/account/totp", code=totp.code_at(bare, int(now[0]) // totp.PERIOD))
+    answer = browser.post(
+        "/account/totp", "/account/totp", code=totp.code_at(bare, int(now[0]) // totp.PERIOD)
+    )
     assert answer.status_code == 200
     return bare, re.findall(r"\b[0-9a-f]{5}-[0-9a-f]{5}-[0-9a-f]{5}-[0-9a-f]{5}\b", answer.text)
 
@@ -229,7 +231,9 @@ def test_a_role_opens_what_is_its_own_and_nothing_else(box: Served, role: Role) 
         closed |= {url} if status == 403 else set()
     assert {"/system/admins", "/system/tokens", "/system/audit", "/system/backup"} <= closed
     for endpoint, url in _routes(box, "POST"):
-        if least_of(endpoint, "POST") is Role.ADMIN or (role is Role.VIEWER and not endpoint.startswith(("me.", "account."))):
+        if least_of(endpoint, "POST") is Role.ADMIN or (
+            role is Role.VIEWER and not endpoint.startswith(("me.", "account."))
+        ):
             assert browser.post("/account", url).status_code == 403, url
     assert box.root.candidates() == []
 
@@ -255,7 +259,8 @@ def test_each_sign_in_and_each_change_is_written_down_without_secrets(admin: Bro
     entries = written(box)
     told = [(one["action"], one["outcome"], one["address"]) for one in entries]
     for wanted in (
-        ("sign-in", "done", "fd00:1::2"), ("sign-in", "failed", "fd00:1::66"), ("group-add", "done", "fd00:1::2"),
+        ("sign-in", "done", "fd00:1::2"), ("sign-in", "failed", "fd00:1::66"),
+        ("group-add", "done", "fd00:1::2"),
         ("user-set", "done", "fd00:1::2"), ("commit", "done", "fd00:1::2"),
     ):  # fmt: skip
         assert wanted in told, told
@@ -300,9 +305,10 @@ def test_an_admin_cannot_be_made_by_a_page_from_elsewhere(admin: Browser, box: S
     stranger = Browser(box, "fd00:1::9")
     theirs = re.search(r'name="csrf" value="([^"]+)"', stranger.get("/signin").text)
     assert theirs
-    assert admin.client.post(
-        "/system/admins", data={**fields, "csrf": theirs[1]}, base_url=BASE
-    ).status_code == 400
+    assert (
+        admin.client.post("/system/admins", data={**fields, "csrf": theirs[1]}, base_url=BASE).status_code
+        == 400
+    )
     assert [one["name"] for one in box.root.admins()] == ["admin"]
 
 

@@ -5,8 +5,8 @@ Each answer has a status and a body that the document tells of, and none is a 5x
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import schemathesis
@@ -21,8 +21,8 @@ from schemathesis.specs.openapi.checks import (
 from tests.unit.webui.api.conftest import Served
 from webui.api.route import PREFIX
 
-# Requests made up of each operation in the suite; `EXAMPLES=1000 pytest tests/unit/webui/api/test_fuzz.py` for more.
-EXAMPLES = 12
+# Requests made up for each operation: so few keep the suite quick; API_EXAMPLES=1000 for a night.
+EXAMPLES = int(os.environ.get("API_EXAMPLES", "12"))
 CHECKS = (
     not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
 )  # fmt: skip
@@ -40,9 +40,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def described(fuzzed: Served) -> schemathesis.BaseSchema:
     """The description, as the box tells it."""
-    return schemathesis.openapi.from_wsgi(
-        f"{PREFIX}/openapi.json", fuzzed.app, headers={"Host": "isthmus"}
-    )
+    return schemathesis.openapi.from_wsgi(f"{PREFIX}/openapi.json", fuzzed.app, headers={"Host": "isthmus"})
 
 
 schema = schemathesis.pytest.from_fixture("described")
@@ -51,7 +49,9 @@ schema = schemathesis.pytest.from_fixture("described")
 @schema.parametrize()
 @settings(
     max_examples=EXAMPLES, deadline=None, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much
+    ],
 )  # fmt: skip
 def test_each_answer_is_as_it_is_told(case: schemathesis.Case, fuzzed: Served) -> None:
     headers = {"Host": "isthmus", "Authorization": f"Bearer {fuzzed.admin_token}"}
