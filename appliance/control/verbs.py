@@ -145,7 +145,9 @@ class ConfigurationVerbs:
     def __init__(self, commits: Commits) -> None:
         self._commits = commits
         self._drafting = commits.drafting
-        self._written: tuple[int, str] = (0, "")  # the last revision that was looked at, as text
+        # The last revision and the last candidate that were looked at as text, which takes long to write.
+        self._written: tuple[int, str] = (0, "")
+        self._drafted: tuple[str, str] = ("", "")
 
     def changed_paths(self, author: str) -> list[str]:
         """What a commit of the author's candidate would change."""
@@ -167,7 +169,9 @@ class ConfigurationVerbs:
         """Somebody's, for people."""
         with committing():
             view = self._drafting.view(author)
-        return {"toml": _toml(view.config)}
+        if self._drafted[0] != view.mark:
+            self._drafted = (view.mark, _toml(view.config))
+        return {"toml": self._drafted[1]}
 
     def ListCandidates(self) -> dict[str, Any]:  # noqa: N802
         """Everybody's."""

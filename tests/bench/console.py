@@ -31,7 +31,7 @@ RULES = 2_000
 ROUNDS = 25
 BAR_MS = 100.0
 # A worker takes on as many sessions as its descriptors suffice for, half of 20,000 where that is the limit.
-WORKERS = 6
+WORKERS = 8
 PASSWORD = "a sentence is a good one"
 SEARCHED = "host7.zone7.example"
 PAGES = (
