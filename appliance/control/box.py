@@ -58,6 +58,7 @@ class Box:
     """Folders, the configuration in force, and what was made of it."""
 
     def __init__(self, config_path: Path, runtime: Path, state: Path, networkd: bool) -> None:
+        self._began = time.monotonic()
         self.config_path = config_path
         self.runtime = runtime
         self.state = state
@@ -280,6 +281,10 @@ class Box:
         found = self.ask_proxy("ListSessions", limit=limit, search=search, cursor=cursor)
         return found if found is not None else {"sessions": [], "total": 0, "cursor": ""}
 
+    def _expects_lan(self) -> bool:
+        """Whether isthmus-lan has had the time to start: systemd starts it after control, on the image."""
+        return self.networkd and time.monotonic() - self._began > health.LAN_SILENT
+
     def figures(self) -> dict[str, Any]:
         """GetFigures: of the status, what changes by the second."""
         return self._figures(self.ask_proxy("GetStatus"))
@@ -324,6 +329,7 @@ class Box:
                 )
                 for one in lans[1:]
             ),
+            *health.lan_daemon(self.runtime / "lan" / "status.json", self._expects_lan(), time.time()),
             *health.strangers(self.runtime / "lan" / "status.json"),
             *health.routers(observe.silent_routers(self._routers())),
             health.wan_address(wan_address, gateway),
