@@ -51,8 +51,9 @@ def test_the_whole_way(admin: FlaskClient, control: FakeControl) -> None:
     well_made(text)
     assert "Apply what you chose" in text
     assert "203.0.113.9/24" in text
+    assert 'name="seconds"' not in text  # nothing cuts: nobody has to come back and keep it
     version = str(control.candidate("admin")["version"])
-    sent = post(admin, "/setup/test", "/changes", version=version, comment="Set-up", seconds="90")
+    sent = post(admin, "/setup/test", "/changes", version=version, comment="Set-up")
     assert (sent.status_code, sent.location) == (303, "/setup/test")
     assert control.plain["lan"]["prefix"] == "fd00:7::/64"
     assert control.plain["wan"]["gateway"] == "203.0.113.1"
