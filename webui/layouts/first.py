@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from appliance.config.schema import Policy, System
+from appliance.config.rules import Policy
+from appliance.config.schema import System
 from webui.forms.layout import Field, Part, Root
 from webui.layouts.network import NETWORK, SYSTEM
 from webui.layouts.policy import DEFAULTS
