@@ -134,6 +134,7 @@ def test_wrong_passwords_are_throttled_by_account_and_by_address(box: Served) ->
 def test_a_name_that_is_nobodys_takes_as_long(box: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same work is done: one hash is compared, whether there is such an account or not."""
     asked: list[bool] = []
+
     def counted(kept: str | None, password: str) -> bool:
         asked.append(kept is not None)
         return verified(kept, password)
