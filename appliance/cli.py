@@ -165,7 +165,8 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     except IsthmusError as error:
-        print(f"isthmus: {error.message.removesuffix('.')}. {error.hint}".rstrip(), file=sys.stderr)
+        words = error.message if error.message.endswith((".", ".)")) else f"{error.message}."
+        print(f"isthmus: {words} {error.hint}".rstrip(), file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("\nNothing was changed.", file=sys.stderr)

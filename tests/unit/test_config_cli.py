@@ -242,3 +242,9 @@ printf '<%s>' "${{COMPREPLY[@]}}"
     words = ["bash", "-c", script]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=path)
     assert done.stdout == "compopt -o nospace\n<isthmus set lan.p><lan.p><lan.>"
+
+
+def test_mistakes_say_what_is(shell: Shell) -> None:
+    assert shell("set", "console.port", "99999", status=1).endswith("at most 65535. (It is 99999.)\n")
+    assert "no other than the one that is moved" in shell("move", "rule.all", "--before", "x", status=1)
+    assert "Is that where it lies?" in shell("check", "/nowhere.toml", status=2)
