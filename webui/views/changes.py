@@ -55,7 +55,7 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
 
     @pages.get("/changes/file")
     def file() -> str:
-        return desk.page("file.html", area="changes", text=backend.candidate_text(author()), number=None)
+        return desk.page("file.html", area="", text=backend.candidate_text(author()), number=None)
 
     @pages.post("/changes")
     def apply() -> BaseResponse | tuple[str, int]:
