@@ -58,6 +58,7 @@ class Box:
     """Folders, the configuration in force, and what was made of it."""
 
     def __init__(self, config_path: Path, runtime: Path, state: Path, networkd: bool) -> None:
+        self._began = time.monotonic()
         self.config_path = config_path
         self.runtime = runtime
         self.state = state
@@ -275,10 +276,30 @@ class Box:
         except ControlError:
             return None
 
-    def sessions(self, limit: int, search: str | None) -> dict[str, Any]:
+    def sessions(self, limit: int, search: str | None, cursor: str | None = None) -> dict[str, Any]:
         """ListSessions: the proxy's answer, or none."""
-        found = self.ask_proxy("ListSessions", limit=limit, search=search)
-        return found if found is not None else {"sessions": [], "total": 0}
+        found = self.ask_proxy("ListSessions", limit=limit, search=search, cursor=cursor)
+        return found if found is not None else {"sessions": [], "total": 0, "cursor": ""}
+
+    def _expects_lan(self) -> bool:
+        """Whether isthmus-lan has had the time to start: systemd starts it after control, on the image."""
+        return self.networkd and time.monotonic() - self._began > health.LAN_SILENT
+
+    def figures(self) -> dict[str, Any]:
+        """GetFigures: of the status, what changes by the second."""
+        return self._figures(self.ask_proxy("GetStatus"))
+
+    @staticmethod
+    def _figures(proxy: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "time": time.time(),
+            "uptime": _uptime(),
+            "workers": proxy["workers"] if proxy else [],
+            "counters": proxy["counters"] if proxy else _NO_COUNTERS,
+            "limits": proxy["limits"] if proxy else [],
+            "passwords": proxy["passwords"] if proxy else _NO_PASSWORDS,
+            "proxy_up": proxy is not None,
+        }
 
     def status(self) -> dict[str, Any]:
         """GetStatus: everything that the dashboard shows."""
@@ -308,6 +329,7 @@ class Box:
                 )
                 for one in lans[1:]
             ),
+            *health.lan_daemon(self.runtime / "lan" / "status.json", self._expects_lan(), time.time()),
             *health.strangers(self.runtime / "lan" / "status.json"),
             *health.routers(observe.silent_routers(self._routers())),
             health.wan_address(wan_address, gateway),
@@ -329,8 +351,7 @@ class Box:
         return {
             "version": __version__,
             "hostname": self.config.system.hostname,
-            "time": time.time(),
-            "uptime": _uptime(),
+            **self._figures(proxy),
             "lan_interface": lan_name,
             "lan_prefix": str(facts.lans[0].prefix) if facts else None,
             "lan_address": own,
@@ -351,12 +372,7 @@ class Box:
                 for port in ports
             ],
             "published": _published(self.config, proxy["targets"] if proxy else []),
-            "workers": proxy["workers"] if proxy else [],
-            "counters": proxy["counters"] if proxy else _NO_COUNTERS,
-            "limits": proxy["limits"] if proxy else [],
-            "passwords": proxy["passwords"] if proxy else _NO_PASSWORDS,
             "checks": [check.plain() for check in checks],
-            "proxy_up": proxy is not None,
             "console_port": self.config.console.port,
         }
 

@@ -22,6 +22,8 @@ from appliance.lan.strangers import Strangers
 # client asks again after one second.
 TICK = 1.0
 STATUS = "status.json"
+# It is written anew so often, changed or not: by its age control tells that this daemon is alive.
+HEARTBEAT = 10.0
 
 
 class Daemon:
@@ -35,6 +37,7 @@ class Daemon:
         self._listeners: dict[str, Listener] = {}
         self._strangers = Strangers()
         self._shown = ""
+        self._shown_at = 0.0
         self._problem = ""
 
     def run(self, stop: int) -> None:
@@ -79,7 +82,7 @@ class Daemon:
                 except OSError as error:
                     self._say(f"{link.device}: {error.strerror}")
         self._strangers.keep(set(wanted), now)
-        self._show()
+        self._show(now)
 
     def _leave(self, name: str) -> None:
         with contextlib.suppress(KeyError):
@@ -100,13 +103,13 @@ class Daemon:
     def _answer(listener: Listener, now: float) -> None:
         listener.answer(now)
 
-    def _show(self) -> None:
+    def _show(self, now: float) -> None:
         text = json.dumps({"strangers": self._strangers.plain()}, indent=1) + "\n"
-        if text == self._shown:
+        if text == self._shown and now < self._shown_at + HEARTBEAT:
             return
         try:
             show(self._status, text)
-            self._shown = text
+            self._shown, self._shown_at = text, now
         except OSError as error:
             self._say(f"{self._status} cannot be written: {error.strerror}")
 

@@ -27,11 +27,12 @@ from appliance.config.schema import Config, as_plain
 from appliance.dataplane import worker_count
 from appliance.errors import IsthmusError
 from appliance.proxy.denials import Denials
+from appliance.proxy.listing import MAX_LISTED, PLACE, cursor_of
 from appliance.proxy.passwords import Helper
 from appliance.proxy.seat import ANSWER_TIMEOUT, Process, Seat
 from appliance.proxy.tally import Places, Tally
 from appliance.proxy.verifier import COUNTS
-from appliance.proxy.worker import MAX_LISTED, READY, run_worker
+from appliance.proxy.worker import READY, run_worker
 from appliance.session.access import FILE as ACCESS
 from appliance.session.access import AccessRequests
 from appliance.session.hits import FILE as HITS
@@ -120,8 +121,10 @@ class Supervisor:
             def GetStatus(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling
                 return supervisor.status()
 
-            def ListSessions(self, limit: int, search: str | None) -> dict[str, Any]:  # noqa: N802
-                return supervisor.sessions(limit, search)
+            def ListSessions(  # noqa: N802
+                self, limit: int, search: str | None, cursor: str | None
+            ) -> dict[str, Any]:
+                return supervisor.sessions(limit, search, cursor)
 
             def Kill(self, id: str) -> dict[str, Any]:  # noqa: N802, A002
                 return {"killed": supervisor.kill(id)}
@@ -499,13 +502,15 @@ class Supervisor:
         """Those on the seats, then those that drain."""
         return [*(seat.process for seat in self._seats if seat.process is not None), *self._draining]
 
-    def sessions(self, limit: int, search: str | None) -> dict[str, Any]:
+    def sessions(self, limit: int, search: str | None, cursor: str | None = None) -> dict[str, Any]:
         """ListSessions of org.isthmus.proxy: the newest first, over all workers."""
         limit = max(1, min(limit, MAX_LISTED))
         found: list[dict[str, Any]] = []
         total = 0
-        for process in self._processes():
-            answer = process.ask({"ask": "sessions", "limit": limit, "search": search})
+        question = {"ask": "sessions", "limit": limit + 1, "search": search, "cursor": cursor}
+        # All are asked before one is heard: each goes through its sessions.
+        for process in [process for process in self._processes() if process.tell(question)]:
+            answer = process.hear()
             if answer is not None:
                 if process in self._draining:
                     # Its successor has its index, and numbers of its own.
@@ -514,8 +519,11 @@ class Supervisor:
                         session["id"] = f"{process.index}.{process.pid}-{number}"
                 found += answer["sessions"]
                 total += answer["total"]
-        found.sort(key=lambda session: float(session["age"]))
-        return {"sessions": found[:limit], "total": total}
+        found.sort(key=lambda session: tuple(session[PLACE]), reverse=True)
+        more = len(found) > limit
+        found = found[:limit]
+        places = [session.pop(PLACE) for session in found]
+        return {"sessions": found, "total": total, "cursor": cursor_of(places[-1]) if more else ""}
 
     def kill(self, number: str) -> bool:
         """Kill of org.isthmus.proxy: end one session by its ``id``; False where there is none."""

@@ -25,6 +25,7 @@ from appliance.proxy.dialer import Dialer
 from appliance.proxy.explicit import Explicit
 from appliance.proxy.gatekeeper import Gatekeeper
 from appliance.proxy.kernel import Kernel
+from appliance.proxy.listing import page, place_at
 from appliance.proxy.loop import Handler
 from appliance.proxy.packets import Packets
 from appliance.proxy.ping import Pings
@@ -44,7 +45,7 @@ from appliance.session.asked import AskedNames
 from appliance.session.hits import FILE as HITS
 from appliance.session.hits import LIST, RULE, Hits
 from appliance.session.log import Log
-from appliance.session.record import KILLED, Session, address_text
+from appliance.session.record import KILLED
 from appliance.session.tables import Tables
 
 TICK = 1.0
@@ -62,7 +63,6 @@ LINE_READ = 16_384
 MAX_HEIRLOOM = 4_096
 HAND_OVER_TIMEOUT = 2.0
 READY = b"ready"  # what a new worker says to the supervisor through the socket of its estate
-MAX_LISTED = 1_000
 
 
 class Worker:
@@ -314,7 +314,14 @@ class Worker:
             case "status":
                 return self._status()
             case "sessions":
-                return self._list(int(question["limit"]), str(question.get("search") or ""))
+                return page(
+                    self.context.sessions,
+                    self.index,
+                    self.context.now,
+                    int(question["limit"]),
+                    str(question.get("search") or ""),
+                    place_at(str(question.get("cursor") or "")),
+                )
             case "kill":
                 return {"killed": self._kill(int(question["number"]))}
             case "configure":
@@ -367,30 +374,6 @@ class Worker:
             return False
         self.context.close_buried()
         return True
-
-    def _list(self, limit: int, search: str) -> dict[str, Any]:
-        found: list[dict[str, Any]] = []
-        total = 0
-        for session in reversed(self.context.sessions.values()):
-            if search and not _matches(session, search):
-                continue
-            total += 1
-            if len(found) < min(limit, MAX_LISTED):
-                found.append(session.describe(self.index, self.context.now))
-        return {"sessions": found, "total": total}
-
-
-def _matches(session: Session, search: str) -> bool:
-    return (
-        search in session.origin
-        or search in session.name
-        or search == session.user
-        or search == session.device
-        or search in address_text(session.client)
-        or search in address_text(session.server)
-        or search == session.kind
-        or search == str(session.server_port)
-    )
 
 
 class _Line(Handler):

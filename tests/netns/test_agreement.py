@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from appliance.config.codec import validate
 from appliance.control.client import ControlClient
-from appliance.control.explain import explain, question
+from appliance.control.explain import Compiled, explain, question
 from tests.netns.conftest import BIN, Box, needs_root, wait_for
 from tests.netns.explicit import FILES, FILES_ADDRESS, NAME, running
 from tests.unit.protocol.quic import crypto, initial
@@ -321,7 +321,7 @@ def test_all_three_agree(own: Box, default: str, rules: list[dict[str, Any]]) ->
     for protocol, target, addresses, ask in REQUESTS:
         client = CLIENTS.get(protocol, GOES)
         told = control.explain(client, None, target, protocol, addresses)
-        decided = explain(compiled, question(protocol, client, None, target, addresses), {})
+        decided = explain(compiled, question(protocol, client, None, target, addresses), {}, Compiled())
         assert (told["allow"], told["rule"]) == (decided["allow"], decided["rule"]), (protocol, target)
         assert protocol == "dns" or not told["pending"], (protocol, target, told)
         allowed, rule = ask(own)
