@@ -43,18 +43,17 @@ client: ## a shell inside the IPv6-only client of the running box
 	  "$${inside[@]}" -i || true # how the last command in it ended is no error of make's
 
 .PHONY: test
-test: setup image ## everything: lint, types, unit, namespaces, the image in QEMU, the browser
+test: setup image build/firmware/isthmus.update ## everything: lint, types, unit, namespaces, the image in QEMU, the browser
 	@$(SUDO) $(BIN)/python -m pytest -m "not firmware" $(PYTEST_ARGS)
 
 .PHONY: test-firmware
-# The version that is updated to is the same source under a higher number.
-test-firmware: setup build/firmware/isthmus.update ## updates, power cuts, falling back, in QEMU (CUTS=50 FIRST_CUTS=20): hours
+test-firmware: setup image build/firmware/isthmus.update ## updates, power cuts, falling back, in QEMU (CUTS=50 FIRST_CUTS=20): hours
 	@$(SUDO) env CUTS="$(or $(CUTS),50)" FIRST_CUTS="$(or $(FIRST_CUTS),20)" \
 	  $(BIN)/python -m pytest -m firmware -s tests/firmware $(PYTEST_ARGS)
 
-build/firmware/isthmus.update: $(SOURCES) | setup
-	@$(SUDO) env OUTPUT=build/firmware/old image/build.sh
-	@$(SUDO) env OUTPUT=build/firmware/new VERSION="$(NEXT)" image/build.sh
+# The version that is updated to is the same source under a higher number, and takes first settings.
+build/firmware/isthmus.update: build/isthmus.raw
+	@$(SUDO) env OUTPUT=build/firmware/new VERSION="$(NEXT)" FIRST_SETTINGS=1 image/build.sh
 	@$(SUDO) env PYTHONPATH=. $(BIN)/python image/bundle.py build/firmware/new/isthmus.raw \
 	  build/firmware/new/boot/kernel.efi "$(NEXT)" build/keys/update.key $@
 
@@ -81,10 +80,10 @@ docs: setup ## docs/configuration.md, from the schema
 	@mv build/configuration.md docs/configuration.md
 
 .PHONY: image
-image: setup build/isthmus.raw ## the appliance's image: build/isthmus.raw, and compressed with a checksum
+image: setup build/isthmus.raw ## the appliance's image: build/isthmus.raw, and compressed with a checksum (FIRST_SETTINGS=1)
 
 build/isthmus.raw: $(SOURCES) | setup
-	@$(SUDO) MIRROR="$(MIRROR)" SECURITY_MIRROR="$(SECURITY_MIRROR)" image/build.sh
+	@$(SUDO) MIRROR="$(MIRROR)" SECURITY_MIRROR="$(SECURITY_MIRROR)" FIRST_SETTINGS="$(FIRST_SETTINGS)" image/build.sh
 
 .PHONY: keys
 keys: ## the owner's signing keys, once: build/keys (never committed; keep them)

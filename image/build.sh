@@ -7,6 +7,7 @@
 #   SECURITY_MIRROR=URL   the same for the security archive
 #   VERSION=1.2.3         another version than pyproject.toml's
 #   OUTPUT=build/FOLDER   where the results go, instead of build/
+#   FIRST_SETTINGS=1      a new box takes its configuration from its ESP or a NoCloud drive (docs/image.md)
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -103,6 +104,12 @@ find "$source" \( -name __pycache__ -o -name _compiled \) -prune -exec rm -rf {}
 "$top/.venv/bin/pip" wheel --quiet --disable-pip-version-check --no-deps \
     --wheel-dir "$build/wheel" "$source"
 "$top/.venv/bin/python" "$top/image/unpack_wheel.py" "$build"/wheel/*.whl "$build/tree"
+
+if [ -n "${FIRST_SETTINGS:-}" ]; then
+    # Before 00-isthmus.preset, whose last line switches off all that is not named.
+    echo 'enable isthmus-first-settings.service' \
+        >"$build/tree/usr/lib/systemd/system-preset/00-first-settings.preset"
+fi
 
 "$top/image/keys.sh"
 install -D -m 644 "$build/keys/update.pub" "$build/tree/usr/share/isthmus/update.pub"

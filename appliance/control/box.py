@@ -29,6 +29,7 @@ from appliance.network.apply import Applier, run_tool, write_atomically
 from appliance.network.plan import Facts, Step, plan, route_device
 from appliance.system import certificates, health
 from appliance.system.principals import Principals
+from appliance.update.first import PROBLEM as FIRST_SETTINGS_PROBLEM
 
 # Who alone reads the users' hashes, beside root.
 PROXY_GROUP = "isthmus-proxy"
@@ -346,6 +347,7 @@ class Box:
             health.upstreams(servers),
             health.disk(self.state),
             *health.update(self.updates.status()),
+            *health.first_settings(self.runtime / FIRST_SETTINGS_PROBLEM),
             health.clock(),
         ]
         return {

@@ -422,6 +422,16 @@ def update(status: dict[str, Any]) -> list[Check]:
     return []
 
 
+def first_settings(problem: Path) -> list[Check]:
+    """A file of settings that came with the box and was not taken; ``problem``: where that is said."""
+    try:
+        words = problem.read_text()
+    except OSError:
+        return []
+    fix = "Set the box up here; or mend the file, and reset the box to factory settings."
+    return [Check("first-settings", "warn", "The settings that came with the box were not taken", words, fix)]
+
+
 def clock() -> Check:
     """A clock that cannot be right."""
     if time.time() < EARLIEST_TIME:

@@ -69,27 +69,36 @@ def disk() -> Path:
     raise UpdateError("no-slots", "This system runs from no verified slot.", "Updates are for the image.")
 
 
-@contextlib.contextmanager
-def boot_partition(folder: Path, whole: Path) -> Iterator[Path]:
-    """The disk's EFI system partition, mounted on ``folder`` (in a mount namespace of our own); UpdateError.
-
-    It is mounted for as short as can be: an unclean one is what a power cut leaves of it.
-    """
+def boot_device(whole: Path) -> Path:
+    """The disk's EFI system partition; UpdateError."""
     with Disk(whole) as opened:
         index = next((one.index for one in opened.table().partitions() if one.type == ESP), -1)
-    names = [
-        path.parent.name
-        for path in Path(f"/sys/block/{whole.name}").glob("*/partition")
-        if int(path.read_text()) == index + 1
-    ]
-    if not names:
-        raise UpdateError("disk", "The disk has no EFI system partition.")
+    for path in Path(f"/sys/block/{whole.name}").glob("*/partition"):
+        if int(path.read_text()) == index + 1:
+            return Path("/dev") / path.parent.name
+    raise UpdateError("disk", "The disk has no EFI system partition.")
+
+
+@contextlib.contextmanager
+def mounted(device: Path, folder: Path, types: str, *options: str) -> Iterator[Path]:
+    """A file system of one of the types, mounted on ``folder`` in a mount namespace of ours; UpdateError."""
     folder.mkdir(parents=True, exist_ok=True)
-    _run("mount", "-t", "vfat", "-o", "umask=0077,nodev,nosuid,noexec", f"/dev/{names[0]}", str(folder))
+    words = ("nodev", "nosuid", "noexec", *options)
+    _run("mount", "-t", types, "-o", ",".join(words), str(device), str(folder))
     try:
         yield folder
     finally:
         _run("umount", str(folder))
+
+
+@contextlib.contextmanager
+def boot_partition(folder: Path, whole: Path) -> Iterator[Path]:
+    """The disk's EFI system partition, mounted on ``folder``; UpdateError.
+
+    It is mounted for as short as can be: an unclean one is what a power cut leaves of it.
+    """
+    with mounted(boot_device(whole), folder, "vfat", "umask=0077") as found:
+        yield found
 
 
 def _run(*words: str) -> None:

@@ -109,7 +109,7 @@ class Updates:
     def health(self) -> None:
         """NotHealthyError, after which a trial's boot ends."""
         client = ControlClient(self._runtime)
-        problem = trial.wait(lambda: trial.look(client))
+        problem = trial.wait(lambda: trial.look(client), self._keep, trial.DEADLINE)
         if problem:
             if machine.is_trial():
                 self._give_up(problem)
@@ -117,14 +117,19 @@ class Updates:
         print("isthmus-update: healthy", file=sys.stderr)
 
     def overdue(self) -> None:
-        """A trial hangs somewhere."""
+        """A trial hangs somewhere, or its health check has failed, which says more where it came to that."""
         if machine.is_trial():
-            self._give_up("It did not come up in time.")
+            self._give_up(state.read(self._folder).failure or "It did not come up in time.")
+
+    def _keep(self, reason: str) -> None:
+        """For the old version, which tells it."""
+        if machine.is_trial():
+            with contextlib.suppress(OSError):
+                state.write(self._folder, replace(state.read(self._folder), failure=reason))
 
     def _give_up(self, reason: str) -> None:
         print(f"isthmus-update: the new version is not healthy: {reason}", file=sys.stderr)
-        with contextlib.suppress(OSError):
-            state.write(self._folder, replace(state.read(self._folder), failure=reason))
+        self._keep(reason)
         run_tool("systemctl", "reboot", "--force")
 
     def settle(self) -> None:

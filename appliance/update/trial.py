@@ -145,15 +145,22 @@ def _try_session(client: ControlClient, address: str, prefix: TranslationPrefix)
         raise NotHealthyError(f"No session crosses the box: {error}") from None
 
 
-def wait(check: Callable[[], None], deadline: float = DEADLINE) -> str:
-    """Try until it is well; "" then, and after ``deadline`` seconds in words what is not."""
+def wait(check: Callable[[], None], tell: Callable[[str], None], deadline: float) -> str:
+    """Try until it is well; "" then, and after ``deadline`` seconds in words what is not.
+
+    ``tell`` is given each problem as it comes: a check that hangs is ended from outside, and says no more.
+    """
     end = time.monotonic() + deadline
+    told = ""
     while True:
         try:
             check()
         except NotHealthyError as error:
+            if error.message != told:
+                told = error.message
+                tell(told)
             if time.monotonic() > end:
-                return error.message
+                return told
             time.sleep(_INTERVAL)
         else:
             return ""

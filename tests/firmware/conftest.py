@@ -6,9 +6,9 @@ server on the WAN: bundles by HTTP ── WAN port [ the old image, by UEFI ] LA
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +20,8 @@ import pytest
 
 from tests.firmware.wares import BUNDLE, FIRMWARE, OLD_IMAGE
 from tests.image import conftest as image_conftest
-from tests.lab.box import BOOT_TIMEOUT, REPOSITORY
-from tests.lab.lab import SERVER, Lab
+from tests.lab.box import BOOT_TIMEOUT, REPOSITORY, Box
+from tests.lab.lab import SERVER, Lab, copy_machine
 from tests.lab.netns import stop
 
 Say = Callable[[str], None]
@@ -36,6 +36,24 @@ BASE = FIRMWARE / "base.raw"
 SCREEN = r"7\) update from"
 # Control answers: the screen knows which port is which.
 READY = rf"console   https://[\s\S]*{SCREEN}"
+
+
+def see(box: Box, expected: str, timeout: float, after: int = 0) -> str:
+    """What is on the console after that place, once it matches the expected pattern."""
+    deadline = time.monotonic() + timeout
+    while not re.search(expected, said := box.console()[after:]):
+        assert time.monotonic() < deadline, f"no “{expected}”: {said[-3000:]}"
+        time.sleep(0.3)
+    return said
+
+
+def await_screen(box: Box) -> tuple[str, str]:
+    """The box's name and its version, once its screen is there; of one that has just been started."""
+    said = see(box, rf"(\S+), Isthmus [0-9.]+[\s\S]*{SCREEN}", 2 * BOOT_TIMEOUT)
+    found = set(re.findall(r"(\S+), Isthmus ([0-9.]+)\n", said))
+    assert len(found) == 1, (found, said[-2000:])
+    ((name, version),) = found
+    return re.sub(r".*\x1b\[[0-9;]*[A-Za-z]", "", name), version
 
 
 @dataclass
@@ -58,32 +76,44 @@ class Machine:
 
     def see(self, expected: str, timeout: float, after: int = 0) -> str:
         """What is on the console after that place, once it matches the expected pattern."""
-        deadline = time.monotonic() + timeout
-        while not re.search(expected, said := self.console[after:]):
-            assert time.monotonic() < deadline, f"no “{expected}”: {said[-3000:]}"
-            time.sleep(0.3)
-        return said
+        return see(self.lab.box, expected, timeout, after)
+
+    def has(self, expected: str) -> bool:
+        """Whether the console has shown that."""
+        return re.search(expected, self.console) is not None
 
     def install(self, name: str = "isthmus.update") -> str:
         """By the screen's menu; what it says in the end."""
         self.ask("7", "nothing: back", 60)
         said = self.ask(f"{ADDRESS}/{name}", r"is ready: it starts|Enter: back")
-        self.ask("", SCREEN, 60)
+        self.leave()
         return said
+
+    def leave(self) -> None:
+        """Back to the screen, from what a choice of the menu has shown."""
+        self.ask("", SCREEN, 60)
+
+    def await_screen(self) -> tuple[str, str]:
+        """As the function of that name."""
+        return await_screen(self.lab.box)
 
     def restart(self) -> None:
         """By the screen's menu."""
         self.ask("5", "nothing: back", 60)
         self.lab.box.type("yes")
 
-    def await_version(self, version: str, timeout: float, after: int) -> str:
+    def await_version(self, version: str, timeout: float, after: int = 0) -> str:
         """Until its screen is there."""
         return self.see(rf"{NAME}, Isthmus {re.escape(version)}\b[\s\S]*{SCREEN}", timeout, after)
 
     def off(self) -> dict[str, Any]:
         """Switch it off; the state of its updates."""
         self.lab.box.shut_down()
-        found: dict[str, Any] = json.loads(self.lab.box.read_state("/lib/isthmus/update/state.json"))
+        return self.state()
+
+    def state(self) -> dict[str, Any]:
+        """That of the updates, of a box that is off."""
+        found: dict[str, Any] = json.loads(self.lab.box.read_state("/lib/isthmus/update/state.json") or "{}")
         return found
 
 
@@ -114,7 +144,10 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def base(say: Say) -> Path:
     """The disk of a box after its first boot, with a configuration."""
     if not OLD_IMAGE.exists() or not BUNDLE.exists():
-        pytest.skip("the two images are not built: make test-firmware")
+        missing = "the two images are not built: make test-firmware"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
     if not BASE.exists() or BASE.stat().st_mtime < OLD_IMAGE.stat().st_mtime:
         with Lab(say, firmware="uefi", image=OLD_IMAGE) as lab:
             started = time.monotonic()
@@ -123,7 +156,7 @@ def base(say: Say) -> Path:
             say(f"first boot to an answering resolver: {time.monotonic() - started:.0f} s")
             lab.box.shut_down()
             lab.box.write_state("/lib/isthmus/config.toml", f'[system]\nhostname = "{NAME}"\n')
-            subprocess.run(["cp", "--sparse=always", lab.box.disk, BASE], check=True)
+            copy_machine(lab.box.disk, BASE)
     return BASE
 
 

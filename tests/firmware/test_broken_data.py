@@ -41,7 +41,7 @@ def test_it_serves_from_memory_and_a_factory_reset_mends_it(
     _broken(base, disk := tmp_path / "broken.raw")
     with machine(say, bundles, disk) as box:
         box.see(READY, BOOT_TIMEOUT)
-        assert f"isthmus, Isthmus {OLD}\r" in box.console and f"{NAME}, " not in box.console
+        assert f"isthmus, Isthmus {OLD}\n" in box.console and f"{NAME}, " not in box.console
         box.see("health .*data partition", BOOT_TIMEOUT)
         view = box.lab.await_client()
         box.lab.await_resolver(view)

@@ -6,21 +6,24 @@ the loader does with three is seen with those that end at once.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from tests.firmware.conftest import NAME, Machine
-from tests.firmware.wares import NEW, OLD, kernel, mtools, take_apart
-from tests.lab.box import BOOT_TIMEOUT
+from appliance.update.kernels import TRIES
+from appliance.update.state import State, Trial
+from tests.firmware.conftest import NAME, Say, machine
+from tests.firmware.wares import NEW, OLD, Parts, kernel, mtools, take_apart, write_to
+from tests.lab.box import BOOT_TIMEOUT, write_state
+from tests.lab.lab import copy_machine
 from tests.lab.rows import Rows
 
 pytestmark = pytest.mark.firmware
-
-TRIES = 3
 
 
 def _panics(pieces: dict[str, bytes]) -> None:
@@ -44,50 +47,51 @@ def _has_a_corrupt_root(pieces: dict[str, bytes]) -> None:
     pieces["root"] = bytes(root)
 
 
-def _leave(box: Machine, tries: int) -> None:
-    """Switched on again with that many tries left of the new version's."""
-    box.lab.box.shut_down()
-    counted = (f"::/EFI/Linux/isthmus_{NEW}+{left}.efi" for left in (TRIES, f"{tries}-{TRIES - tries}"))
-    mtools(box.lab.box.disk, "mren", *counted)
-    box.lab.box.start()
+def _on_trial(base: Path, folder: Path, parts: Parts, tries: int) -> Path:
+    """A disk with that version in its other slot, on trial with that many tries left."""
+    disk = folder / "disk.raw"
+    copy_machine(base, disk)
+    write_to(disk, parts.fitted(), folder)
+    if tries != TRIES:
+        counted = (f"::/EFI/Linux/isthmus_{NEW}+{left}.efi" for left in (TRIES, f"{tries}-{TRIES - tries}"))
+        mtools(disk, "mren", *counted)
+    found = State(floor=OLD, booted=OLD, trial=Trial(NEW, OLD, "an earlier boot", time.time()))
+    write_state(disk, "/lib/isthmus/update/state.json", json.dumps(asdict(found)))
+    return disk
 
 
 @pytest.mark.parametrize(
     ("spoil", "reason", "tries"),
     (
-        (_is_not_healthy, "DNS64 does not answer", 1),
         (_panics, "did not start", TRIES),
         (_has_a_corrupt_root, "did not start", TRIES),
+        (_is_not_healthy, "DNS64 does not answer", 1),
         (_hangs, "did not come up in time", 1),
     ),
-    ids=("unhealthy", "panic", "corrupt", "hang"),
+    ids=("panic", "corrupt", "unhealthy", "hang"),
 )
 def test_back_on_the_old_version(
-    box: Machine, bundles: Path, spoil: Callable[[dict[str, bytes]], None], reason: str, tries: int
-) -> None:
+    say: Say, bundles: Path, base: Path, tmp_path: Path,
+    spoil: Callable[[dict[str, bytes]], None], reason: str, tries: int,
+) -> None:  # fmt: skip
     parts = take_apart()
     spoil(parts.pieces)
-    parts.write(bundles / "bad.update")
-    assert "is ready" in box.install("bad.update")
-    before = len(box.console)
-    started = time.monotonic()
-    if tries == TRIES:
-        box.restart()
-    else:
-        _leave(box, tries)
-        before = 0  # a console of its own
-    box.await_version(OLD, (tries + 1) * 2 * BOOT_TIMEOUT, before)
-    print(f"\nback on the old version after {time.monotonic() - started:.0f} s")
-    box.see(rf"isthmus-update: {re.escape(NEW)} fell-back", BOOT_TIMEOUT, before)
-    boots = len(re.findall(r"Linux version [0-9]", box.console[before:]))
-    assert boots <= tries + 1
-    box.see("was given up", BOOT_TIMEOUT, before)  # on the screen's health line
-    view = box.lab.await_client()
-    box.lab.await_resolver(view)
-    Rows(box.lab, view).http()
-    state = box.off()
-    last = state["history"][-1]
-    assert (last["result"], last["version"]) == ("fell-back", NEW)
-    assert reason in last["reason"]
-    assert state["booted"] == OLD and state["floor"] == OLD
-    assert NAME in box.lab.box.read_state("/lib/isthmus/config.toml")
+    disk = _on_trial(base, tmp_path, parts, tries)
+    with machine(say, bundles, disk) as box:
+        started = time.monotonic()
+        box.await_version(OLD, (tries + 1) * 2 * BOOT_TIMEOUT)
+        took = time.monotonic() - started
+        boots = len(re.findall(r"Linux version [0-9]", box.console))
+        say(f"back on the old version after {took:.0f} s, {boots - 1} tries of the new one")
+        assert 1 < boots <= tries + 1
+        box.see(rf"isthmus-update: {re.escape(NEW)} fell-back", BOOT_TIMEOUT)
+        box.see("was given up", BOOT_TIMEOUT)  # on the screen's health line
+        view = box.lab.await_client()
+        box.lab.await_resolver(view)
+        Rows(box.lab, view).http()
+        state = box.off()
+        last = state["history"][-1]
+        assert (last["result"], last["version"]) == ("fell-back", NEW)
+        assert reason in last["reason"]
+        assert state["booted"] == OLD and state["floor"] == OLD
+        assert NAME in box.lab.box.read_state("/lib/isthmus/config.toml")

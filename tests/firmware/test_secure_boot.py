@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.firmware.conftest import Say
-from tests.firmware.wares import KEYS, OLD_IMAGE, mtools
+from tests.firmware.wares import KEYS, OLD, OLD_BOOT, OLD_IMAGE, mtools
 from tests.lab.box import BUILD, TOOLS, Box
+from tests.lab.lab import copy_machine
 
 pytestmark = pytest.mark.firmware
 
@@ -98,7 +99,7 @@ def _signed_by_others(kernel: Path) -> Path:
 @pytest.mark.parametrize("kind", ("unsigned", "signed by another key"))
 def test_a_kernel_that_the_owner_did_not_sign(enrolled: Path, tmp_path: Path, say: Say, kind: str) -> None:
     """Refused by the firmware; no kernel runs."""
-    kernel = BUILD / "firmware/old/boot/kernel.efi"
+    kernel = OLD_BOOT / "kernel.efi"
     if kind == "unsigned":
         bad = tmp_path / "kernel.efi"
         shutil.copy(kernel, bad)
@@ -108,11 +109,9 @@ def test_a_kernel_that_the_owner_did_not_sign(enrolled: Path, tmp_path: Path, sa
     else:
         bad = _signed_by_others(kernel)
     box = Box(tmp_path, {}, say, firmware="secure", image=OLD_IMAGE)
-    for name in ("disk.raw", "firmware-variables.fd"):
-        subprocess.run(["cp", "--sparse=always", enrolled / name, tmp_path / name], check=True)
-    version = (BUILD / "firmware/old/boot/version").read_text().strip()
-    mtools(box.disk, "mdel", f"::/EFI/Linux/isthmus_{version}.efi")
-    mtools(box.disk, "mcopy", bad, f"::/EFI/Linux/isthmus_{version}.efi")
+    copy_machine(enrolled / "disk.raw", box.disk)
+    mtools(box.disk, "mdel", f"::/EFI/Linux/isthmus_{OLD}.efi")
+    mtools(box.disk, "mcopy", bad, f"::/EFI/Linux/isthmus_{OLD}.efi")
     box.start()
     try:
         deadline = time.monotonic() + FIRMWARE_TIMEOUT

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.update.slots import Disk, slots
 from tests.firmware.conftest import NAME, Machine
-from tests.firmware.wares import BUNDLE, NEW, OLD, OLD_IMAGE, take_apart
+from tests.firmware.wares import BUNDLE, NEW, OLD, OLD_IMAGE, slot_a, take_apart
 from tests.lab.box import BOOT_TIMEOUT
 from tests.lab.rows import Rows
 
@@ -46,12 +45,6 @@ def _bad(folder: Path) -> dict[str, str]:
     }
 
 
-def _slot_a(disk: Path) -> list[str]:
-    """The first slot's content."""
-    with Disk(disk) as opened:
-        return [opened.digest(part.start, part.size) for part in slots(opened.table())[0].parts.values()]
-
-
 def test_bad_bundles_and_then_the_good_one(box: Machine, bundles: Path) -> None:
     """Each bad one is refused by name; the good one boots, is kept, and has the configuration."""
     for name, words in _bad(bundles).items():
@@ -70,7 +63,7 @@ def test_bad_bundles_and_then_the_good_one(box: Machine, bundles: Path) -> None:
     box.lab.await_resolver(view)
     Rows(box.lab, view).http()
     state = box.off()
-    assert _slot_a(box.lab.box.disk) == _slot_a(OLD_IMAGE)
+    assert slot_a(box.lab.box.disk) == slot_a(OLD_IMAGE)
     assert state["floor"] == state["booted"] == NEW and state["trial"] is None
     assert [one["result"] for one in state["history"]] == ["kept"]
     assert NAME in box.lab.box.read_state("/lib/isthmus/config.toml")

@@ -82,9 +82,9 @@ class Admin:
         """Forget the session."""
         self._jar.unlink(missing_ok=True)
 
-    def _curl(self, *words: str) -> str:
-        curl = ("curl", "-sk", "--max-time", "60", "-b", self._jar, "-c", self._jar)
-        return self._lab.client.run(*curl, *words, check=False, timeout=90).stdout
+    def _curl(self, *words: str, timeout: float = 60) -> str:
+        curl = ("curl", "-sk", "--max-time", str(timeout), "-b", self._jar, "-c", self._jar)
+        return self._lab.client.run(*curl, *words, check=False, timeout=timeout + 30).stdout
 
     def page(self, path: str) -> str:
         """It as it is shown."""
@@ -100,10 +100,23 @@ class Admin:
 
     def send(self, path: str, action: str, **fields: str) -> str:
         """Send the page's form with these fields changed; the status of the answer, "000" for none."""
+        return self.save(path, action, Path("/dev/null"), **fields)
+
+    def save(self, path: str, action: str, target: Path, **fields: str) -> str:
+        """Send the page's form with these fields changed, and keep what is answered; the status."""
         data: list[str] = []
         for name, value in {**self.fields(path, action), **fields}.items():
             data += ["--data-urlencode", f"{name}={value}"]
-        return self._curl("-o", "/dev/null", "-w", "%{http_code}", *data, self._base + action)
+        return self._curl("-o", str(target), "-w", "%{http_code}", *data, self._base + action)
+
+    def upload(self, path: str, action: str, file: Path, timeout: float, **fields: str) -> str:
+        """Send the page's form with a file in its field “file”; the status of the answer."""
+        data: list[str] = []
+        for name, value in {**self.fields(path, action), **fields}.items():
+            if name != "file":
+                data += ["--form-string", f"{name}={value}"]
+        data += ["-F", f"file=@{file}", "-o", "/dev/null", "-w", "%{http_code}"]
+        return self._curl(*data, self._base + action, timeout=timeout)
 
 
 def post(lab: Lab, view: ClientView, path: str, **fields: str) -> str:

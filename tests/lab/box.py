@@ -34,6 +34,8 @@ _PRESS_EVERY = 8.0
 _PROBE_TIMEOUT = 15.0
 _QMP_TIMEOUT = 10.0
 _TYPING_TIME = 0.5
+# A write of QEMU's ends before its thread stands still.
+_STOP_TIMEOUT = 10.0
 # QEMU 10's emulation on several threads has a race: while the guest lays out its PCI bus, a thread may
 # trip over “iotlb_to_section: Assertion” (seen once in a dozen boots). It is no fault of the box, which
 # is switched on again, as after a power cut; more often than this is another fault, and is told.
@@ -79,20 +81,41 @@ def _qemu() -> list[str | Path]:
     ]
 
 
+def in_tools(program: str, *words: str | Path) -> str:
+    """What a program of the tools tree says, with the tree's own libraries; CalledProcessError."""
+    libraries = TOOLS / "usr/lib/x86_64-linux-gnu"
+    command: list[str | Path] = [
+        libraries / "ld-linux-x86-64.so.2",
+        "--library-path",
+        libraries,
+        TOOLS / program,
+        *words,
+    ]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _thread_states(pid: int) -> list[str]:
+    """A letter for each of its threads, as proc(5) has them."""
+    texts = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return [text.rpartition(")")[2].split()[0] for text in texts]
+
+
 Firmware = Literal["", "uefi", "secure"]
+# What the firmware keeps of its own beside the disk.
+VARIABLES = "firmware-variables.fd"
 
 
-def _firmware(folder: Path, kind: Firmware) -> list[str | Path]:
+def _firmware(folder: Path, kind: Firmware, words: str) -> list[str | Path]:
     """UEFI with variables of its own: a new machine, with secure boot in set-up mode, or without it.
 
-    Without it the kernel image takes more of a command line from outside: the journal is on the console.
+    Without it the kernel image is given more words for its command line.
     """
     blobs = TOOLS / "usr/share/OVMF"
-    variables = folder / "firmware-variables.fd"
+    variables = folder / VARIABLES
     if not variables.exists():
         shutil.copy(blobs / "OVMF_VARS_4M.fd", variables)
     code = blobs / ("OVMF_CODE_4M.secboot.fd" if kind == "secure" else "OVMF_CODE_4M.fd")
-    extra = f"type=11,value=io.systemd.stub.kernel-cmdline-extra={_JOURNAL}"
+    extra = f"type=11,value=io.systemd.stub.kernel-cmdline-extra={words}"
     return [
         *(("-smbios", extra) if kind == "uefi" else ()),
         *(("-global", "driver=cfi.pflash01,property=secure,value=on") if kind == "secure" else ()),
@@ -101,9 +124,9 @@ def _firmware(folder: Path, kind: Firmware) -> list[str | Path]:
     ]
 
 
-def _direct() -> list[str | Path]:
+def _direct(words: str) -> list[str | Path]:
     """The image's kernel without firmware, 10 s faster; -no-reboot: a restart ends QEMU instead."""
-    command_line = (BOOT / "cmdline").read_text().strip("\0\n ") + " " + _JOURNAL
+    command_line = (BOOT / "cmdline").read_text().strip("\0\n ") + " " + words
     boot = ("-kernel", BOOT / "vmlinuz", "-initrd", BOOT / "initrd")
     return [*boot, "-append", command_line, "-no-reboot"]
 
@@ -151,6 +174,25 @@ def accelerator(scratch: Path) -> Literal["kvm", "tcg,thread=multi"]:
     return "kvm" if found["kvm"] else "tcg,thread=multi"
 
 
+def data_partition(disk: Path) -> str:
+    """The disk's data partition, as the tools of its file system take it."""
+    told = subprocess.run(["sfdisk", "--json", disk], check=True, capture_output=True, text=True)
+    parts = json.loads(told.stdout)["partitiontable"]["partitions"]
+    (start,) = [part["start"] for part in parts if part.get("name") == "isthmus-data"]
+    return f"{disk}?offset={int(start) * 512}"
+
+
+def write_state(disk: Path, path: str, text: str) -> None:
+    """Write a file on the data partition of a disk in no machine; below /var, in a folder there is."""
+    source = disk.with_name("state")
+    source.write_text(text)
+    # the file system's own tool reaches into the disk's image, with no mount and no loop device
+    script = f"rm {path}\nwrite {source} {path}\n"
+    words = ["debugfs", "-w", "-f", "-", data_partition(disk)]
+    subprocess.run(words, input=script, check=True, capture_output=True, text=True)
+    source.unlink()
+
+
 class Box:
     """The appliance's machine: switch it on, wait for a stage of its boot, switch it off."""
 
@@ -174,6 +216,7 @@ class Box:
         self._firmware: Firmware = firmware
         self._image = image
         self.extra: list[str | Path] = []  # more of QEMU's arguments
+        self.kernel_words = _JOURNAL  # more of the kernel's; not with secure boot
         self._process: subprocess.Popen[str] | None = None
         self._boots = 0
         self._crashes = _MAX_CRASHES
@@ -192,7 +235,11 @@ class Box:
         self._say(f"boot {self._boots} ({'KVM' if how == 'kvm' else 'emulated: this takes a minute'})")
         arguments: list[str | Path] = [
             *_machine(how),
-            *(_firmware(self.folder, self._firmware) if self._firmware else _direct()),
+            *(
+                _firmware(self.folder, self._firmware, self.kernel_words)
+                if self._firmware
+                else _direct(self.kernel_words)
+            ),
             *("-drive", f"file={self.disk},format=raw,if=virtio,cache=unsafe,discard=unmap"),
             *(
                 "-chardev",
@@ -214,12 +261,12 @@ class Box:
         """What this boot's serial console has shown."""
         return self.serial.read_text(errors="replace")
 
-    def type(self, line: str) -> None:
+    def type(self, line: str, end: str = "\r") -> None:
         """Type a line on the serial console; what it answers is in console()."""
         with socket.socket(socket.AF_UNIX) as keyboard:
             keyboard.settimeout(_QMP_TIMEOUT)
             keyboard.connect(str(self.folder / "serial"))
-            keyboard.sendall(line.encode() + b"\r")
+            keyboard.sendall((line + end).encode())
             # QEMU reads at the pace of a serial line: gone too early, the rest would be lost.
             keyboard.settimeout(_TYPING_TIME)
             with contextlib.suppress(TimeoutError):
@@ -275,46 +322,45 @@ class Box:
             return
         raise BoxError(f"the power button did nothing for {SHUTDOWN_TIMEOUT:.0f} s")
 
-    def _data_start(self) -> int:
-        """Octet of the disk at which the data partition begins."""
-        told = subprocess.run(["sfdisk", "--json", self.disk], check=True, capture_output=True, text=True)
-        parts = json.loads(told.stdout)["partitiontable"]["partitions"]
-        (start,) = [part["start"] for part in parts if part.get("name") == "isthmus-data"]
-        return int(start) * 512
-
     def read_state(self, path: str) -> str:
         """A file below /var of a machine that is off, "" where there is none."""
-        target = f"{self.disk}?offset={self._data_start()}"
-        return subprocess.run(
-            ["debugfs", "-R", f"cat {path}", target], check=True, capture_output=True, text=True
-        ).stdout
+        words = ["debugfs", "-R", f"cat {path}", data_partition(self.disk)]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
     def write_state(self, path: str, text: str) -> None:
-        """Write a file on the data partition of a machine that is off; path is below /var, and exists."""
-        source = self.folder / "state"
-        source.write_text(text)
-        # the file system's own tool reaches into the disk's image, with no mount and no loop device
-        script = f"rm {path}\nwrite {source} {path}\n"
-        target = f"{self.disk}?offset={self._data_start()}"
-        subprocess.run(
-            ["debugfs", "-w", "-f", "-", target], input=script, check=True, capture_output=True, text=True
-        )
+        """Write a file on the data partition of a machine that is off; below /var, in a folder there is."""
+        write_state(self.disk, path, text)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Path]:
-        """The machine stands still meanwhile: its disk is as a power cut at this moment would leave it."""
-        self._monitor("stop")
+        """The machine stands still meanwhile: its disk is as a power cut at this moment would leave it.
+
+        By the signal, not by QEMU's monitor, which would first end the writes that are under way.
+        """
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
         try:
+            deadline = time.monotonic() + _STOP_TIMEOUT
+            while set(_thread_states(self._process.pid)) != {"T"}:
+                if time.monotonic() > deadline:
+                    raise BoxError(f"QEMU did not stand still: {_thread_states(self._process.pid)}")
+                time.sleep(0.005)
             yield self.disk
         finally:
-            self._monitor("cont")
+            os.kill(self._process.pid, signal.SIGCONT)
 
     def cut_power(self) -> None:
-        """Off at once, as a pulled plug."""
+        """Off at once, as a pulled plug: what QEMU has not yet written is lost."""
         if self._process is not None:
-            stop(self._process)
+            self._process.kill()
+            self._process.wait()
 
-    def _monitor(self, command: str) -> None:
+    def break_with(self, key: str) -> None:
+        """A break on the serial line, then the key: for the kernel, a request of its own (SysRq)."""
+        self._monitor("chardev-send-break", {"id": "serial"})
+        self.type(key, end="")
+
+    def _monitor(self, command: str, arguments: dict[str, str] | None = None) -> None:
         """Carry out a command of QEMU's monitor; a machine that is just ending need not answer."""
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(_QMP_TIMEOUT)
@@ -322,11 +368,12 @@ class Box:
                 link.connect(str(self.folder / "qmp"))
                 with link.makefile("rw") as lines:
                     lines.readline()  # the greeting
-                    for word in ("qmp_capabilities", command):
-                        lines.write(json.dumps({"execute": word}) + "\n")
+                    for word, more in (("qmp_capabilities", None), (command, arguments)):
+                        lines.write(json.dumps({"execute": word, "arguments": more or {}}) + "\n")
                         lines.flush()
                         # events may come between a command and its return
-                        while (line := lines.readline()) and "return" not in json.loads(line):
-                            pass
+                        while (line := lines.readline()) and "return" not in (said := json.loads(line)):
+                            if "error" in said:
+                                raise BoxError(f"QEMU refused {word}: {said['error']}")
             except (ConnectionError, FileNotFoundError):
                 return

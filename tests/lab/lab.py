@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO
 
 from tests.lab.advertisement import Advertisement, solicit
-from tests.lab.box import BUILD, IMAGE, REPOSITORY, Box, BoxError, Firmware
+from tests.lab.box import BUILD, IMAGE, REPOSITORY, VARIABLES, Box, BoxError, Firmware
 from tests.lab.netns import Namespace, spawn, stop, sweep
 
 WAN_ROUTER = "203.0.113.1"
@@ -64,7 +64,8 @@ class Lab:
     ) -> None:
         """say: progress lines for a person; internet: give the WAN the host's IPv4, if it can be had.
 
-        firmware, image: as Box has them; disk: one to go on with, of which a copy is used.
+        firmware, image: as Box has them; disk: one to go on with, of which a copy is used, as of the
+        firmware's variables beside it.
         """
         self._firmware: Firmware = firmware
         self._image = image
@@ -89,7 +90,7 @@ class Lab:
             self._set_up_client()
             self.box = Box(self.folder, taps, self._say, self._firmware, self._image)
             if self._disk is not None:
-                subprocess.run(["cp", "--sparse=always", self._disk, self.box.disk], check=True)
+                copy_machine(self._disk, self.box.disk)
             stack.callback(self.box.cut_power)
             self.box.start()
             self._stack = stack.pop_all()
@@ -256,6 +257,13 @@ class Lab:
                     f"{view.box} gives no address for {SERVER_NAME}; dig said: {answer or 'nothing'}"
                 )
             time.sleep(0.5)
+
+
+def copy_machine(disk: Path, target: Path) -> None:
+    """A disk, and what the firmware of its machine keeps beside it where there is that."""
+    subprocess.run(["cp", "--sparse=always", disk, target], check=True)
+    if (variables := disk.with_name(VARIABLES)).exists():
+        shutil.copy(variables, target.with_name(VARIABLES))
 
 
 def translated(prefix: IPv6Network, server: str) -> IPv6Address:

@@ -17,6 +17,7 @@ FACING = ("dns64", "history", "lan", "lists", "proxy", "unbound", "web")
 # Root, for what they write: networks, disks, namespaces. Above the measure, but no further above it.
 PRIVILEGED = {
     "control": 48,
+    "first-settings": 40,
     "health-check": 62,
     "update": 45,
     "update-begin": 34,
