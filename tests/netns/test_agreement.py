@@ -8,6 +8,7 @@ No request depends on another: whom the DNS has told a name opens no session her
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 import socket
@@ -99,6 +100,9 @@ while True:
             one.sendall(b"guest")
 """
 
+# Each flow has a port of its own: a policy cuts none that there is.
+UDP_PORTS = itertools.count(20_000)
+
 RULES = st.lists(
     st.fixed_dictionaries(
         {"action": st.sampled_from(["allow", "deny"])},
@@ -184,7 +188,7 @@ def datagram(box: Box) -> bool:
 
     def ask() -> bool:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind((GOES, 0))
+            sock.bind((GOES, next(UDP_PORTS)))
             sock.settimeout(5)
             sock.connect((WEB6, 7101))
             sock.send(b"x")
@@ -272,7 +276,7 @@ def in_quic(box: Box, name: str) -> bool:
 
     def ask() -> bool:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind((GOES, 0))
+            sock.bind((GOES, next(UDP_PORTS)))
             sock.settimeout(5)
             sock.connect((WEB6, 7101))
             with suppress(PermissionError):
