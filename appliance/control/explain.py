@@ -104,7 +104,7 @@ def explain(
 ) -> dict[str, Any]:
     """The varlink type ``Explanation``."""
     if asked.protocol == PUBLISHED:
-        return _plain(_of_service(config, asked, lists))
+        return _plain(_of_service(config, asked, lists, compiled))
     try:
         literal: IPv4Address | IPv6Address | None = ip_address(asked.host)
     except ValueError:
@@ -135,10 +135,22 @@ def explain(
         url=f"{asked.host}/" if way == "http" else "",
     )
     moment = Clock(config.schedule, config.system.timezone).at(now)
-    return _plain(policy.explain(request, moment, lists))
+    found = policy.explain(request, moment, lists)
+    if literal is None and found.verdict.allow and _judges_aliases(config):
+        words = "a name that this one leads to (CNAME) may be denied: that is seen when it is looked up"
+        found.steps.append(Step("policy.aliases", None, words))
+    return _plain(found)
 
 
-def _of_service(config: Config, asked: Question, lists: Mapping[str, Names]) -> Explanation:
+def _judges_aliases(config: Config) -> bool:
+    """Whether a name that is allowed may be denied by what it leads to."""
+    mode = config.policy.aliases
+    return mode != "off" and any(rule.lists or mode == "all" for rule in config.rule)
+
+
+def _of_service(
+    config: Config, asked: Question, lists: Mapping[str, Names], compiled: Compiled
+) -> Explanation:
     """What a client of the WAN is told that says this host at this port."""
     service = next((one for one in config.published if one.port == asked.port), None)
     if service is None:
@@ -159,7 +171,7 @@ def _of_service(config: Config, asked: Question, lists: Mapping[str, Names]) -> 
         readings=forbidden_of(config).readings(target.packed),
     )
     moment = Clock(config.schedule, config.system.timezone).at(time.time())
-    return CompiledPolicy(config).explain(request, moment, lists)
+    return compiled.of(config).explain(request, moment, lists)
 
 
 def _plain(found: Explanation) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.config.codec import parse
-from appliance.control.explain import QuestionError, explain, question
+from appliance.control.explain import Compiled, QuestionError, explain, question
 from appliance.policy.services import TargetsByName
 
 CONFIG = parse(
@@ -69,10 +69,10 @@ def test_the_longest_pattern_that_fits(name: str, last: str) -> None:
     ],
 )
 def test_explained(target: str, client: str, allow: bool, rule: str) -> None:
-    found = explain(CONFIG, question("published", client, None, target, []), {})
+    found = explain(CONFIG, question("published", client, None, target, []), {}, Compiled())
     assert (found["allow"], found["rule"]) == (allow, rule)
 
 
 def test_a_port_of_no_service() -> None:
     with pytest.raises(QuestionError, match="Nothing is published at port 80"):
-        explain(CONFIG, question("published", None, None, "a.example:80", []), {})
+        explain(CONFIG, question("published", None, None, "a.example:80", []), {}, Compiled())
