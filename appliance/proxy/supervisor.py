@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 from typing import Any
@@ -41,6 +42,9 @@ from appliance.session.row import NoRowError, parse
 
 STOP_TIMEOUT = 2.0
 POLL_INTERVAL = 1.0
+# Sessions of a page for which all workers are asked at once. A worker waits half a second for its answer to
+# be read, and then ends: that has to fit into the socket's buffer (208 KiB; a session takes one at most).
+MAX_TOGETHER = 128
 # The log is moved away at this size, or when it is a day old, and so many moved ones are kept. They are what
 # the history has to catch up with after it was away.
 MAX_LOG_BYTES = 16 << 20
@@ -508,9 +512,7 @@ class Supervisor:
         found: list[dict[str, Any]] = []
         total = 0
         question = {"ask": "sessions", "limit": limit + 1, "search": search, "cursor": cursor}
-        # All are asked before one is heard: each goes through its sessions.
-        for process in [process for process in self._processes() if process.tell(question)]:
-            answer = process.hear()
+        for process, answer in self._answers(question, together=limit <= MAX_TOGETHER):
             if answer is not None:
                 if process in self._draining:
                     # Its successor has its index, and numbers of its own.
@@ -524,6 +526,17 @@ class Supervisor:
         found = found[:limit]
         places = [session.pop(PLACE) for session in found]
         return {"sessions": found, "total": total, "cursor": cursor_of(places[-1]) if more else ""}
+
+    def _answers(
+        self, question: dict[str, Any], together: bool
+    ) -> Iterator[tuple[Process, dict[str, Any] | None]]:
+        """Every process with its answer. ``together``: all are asked before one is heard."""
+        if not together:
+            for process in self._processes():
+                yield process, process.ask(question)
+            return
+        for process in [process for process in self._processes() if process.tell(question)]:
+            yield process, process.hear()
 
     def kill(self, number: str) -> bool:
         """Kill of org.isthmus.proxy: end one session by its ``id``; False where there is none."""
