@@ -285,7 +285,8 @@ class Console(Section):
     # Its digest: "sha256:" and what `printf %s TOKEN | sha256sum` says.
     metrics_token: Digest | None = None
     # Names of the DNS by which the console is reached, beside its addresses and the box's own name. Requests
-    # for any other are refused: a page elsewhere could have its name lead here (DNS rebinding).
+    # for any other are refused: a page elsewhere could have its name lead here (DNS rebinding). By these
+    # it shows the certificate that was uploaded.
     names: Annotated[tuple[Domain, ...], Field(max_length=16)] = ()
     # Whether admins and tokens with the role viewer see which client, user and device had a session.
     viewers_see_clients: bool = True
