@@ -93,7 +93,7 @@ def test_the_dashboard_draws_without_javascript_and_anew_only_what_is_new(
 ) -> None:
     signed_in(client, control)
     page = get(client, "/").text
-    drawings = re.findall(r'<svg class="plot".*?</svg>', page, re.DOTALL)
+    drawings = re.findall(r'<svg class="plot.*?</svg>', page, re.DOTALL)
     assert len(drawings) == 3
     for drawing in drawings:
         ElementTree.fromstring(drawing)  # well-formed
