@@ -60,7 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     complete = commands.add_parser("complete")  # for the shell; without help it is not listed
     complete.add_argument("line")
     complete.add_argument("word")
-    parser.set_defaults(commands=list(commands.choices))
     return parser
 
 
@@ -150,8 +149,7 @@ def main(argv: list[str] | None = None) -> int:
         elif options.command in diagnostic_cli.VERBS:
             return diagnostic_cli.run(options, client)
         elif options.command == "complete":
-            known = sorted(set(options.commands) - {"complete"})
-            offers = complete_cli.offers(options.line, known, client, config_cli.author())
+            offers = complete_cli.offers(options.line, _parser(), client, config_cli.author())
             print("\n".join(complete_cli.for_bash(offers, options.line, options.word)))
         else:
             status = client.status()
@@ -167,7 +165,8 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     except IsthmusError as error:
-        print(f"isthmus: {error.message.removesuffix('.')}. {error.hint}".rstrip(), file=sys.stderr)
+        words = error.message if error.message.endswith((".", ".)")) else f"{error.message}."
+        print(f"isthmus: {words} {error.hint}".rstrip(), file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("\nNothing was changed.", file=sys.stderr)

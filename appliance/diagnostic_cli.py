@@ -1,4 +1,4 @@
-"""`isthmus ping`, `trace`, `lookup` and `capture`: tests from the box, by control's verbs."""
+"""`isthmus ping`, `trace`, `lookup`, `cross` and `capture`: tests from the box, by control's verbs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ _CAPTURE = """\
 Keeps the frames that a device sends and receives, for some seconds or until the file is full; Ctrl-C ends it
 sooner. Whoever reads the file reads what was sent. Needs root.
 """
-VERBS = ("ping", "trace", "lookup", "capture")
+VERBS = ("ping", "trace", "lookup", "cross", "capture")
 EXIT_FAILED = 1
 _LOOKUP = """\
 Asks the box's own DNS64, as a client of the LAN does; of an address its name is asked for. Exit status 1
 where there is no such name or no such record. Needs root.
+"""
+
+
+_CROSS = """\
+Opens a session from the box's LAN address to an IPv4 host, by the way that a client's takes: name, policy,
+proxy, WAN. Exit status 1 where none comes about. Needs root.
 """
 
 
@@ -34,7 +40,7 @@ class CaptureFileError(IsthmusError):
 
 
 def add_parsers(commands: Any) -> None:
-    """The three commands."""
+    """The commands."""
     for verb, words in (
         ("ping", "whether something answers the box"),
         ("trace", "the routers on the way to it"),
@@ -52,6 +58,12 @@ def add_parsers(commands: Any) -> None:
     lookup.add_argument("name", metavar="NAME|ADDRESS")
     lookup.add_argument("--type", choices=list(TYPES), default="AAAA", help="default: AAAA")
     lookup.add_argument("--json", action="store_true", help="for programs")
+    cross = commands.add_parser(
+        "cross", help="a session to an IPv4 host, through the proxy", description=_CROSS
+    )
+    cross.add_argument("target", metavar="NAME|ADDRESS")
+    cross.add_argument("--port", type=int, default=80, help="default: 80")
+    cross.add_argument("--json", action="store_true", help="for programs")
     capture = commands.add_parser("capture", help="frames of a port, as a pcap file", description=_CAPTURE)
     capture.add_argument("device", metavar="DEVICE", help="as `isthmus status` names the ports")
     capture.add_argument("file", type=Path, metavar="FILE", help="a new file")
@@ -71,6 +83,9 @@ def run(options: argparse.Namespace, client: ControlClient) -> int:
     if options.command == "lookup":
         found = client.look_up(options.name, options.type)
         ok, text = bool(found["records"]), "\n".join(lines(found))
+    elif options.command == "cross":
+        found = client.cross(options.target, options.port)
+        ok, text = found["ok"], crossed(found)
     else:
         found = client.ping(options.target) if options.command == "ping" else client.trace(options.target)
         ok, text = found["ok"], found["output"].rstrip()
@@ -98,6 +113,15 @@ def _capture(options: argparse.Namespace, client: ControlClient) -> int:
     )
     print(json.dumps(found, indent=2) if options.json else text)
     return EXIT_FAILED if found["problem"] else 0
+
+
+def crossed(found: dict[str, Any]) -> str:
+    """A crossing as text."""
+    way = f"{found['client']} → {found['address']} → {found['origin']}"
+    if not found["ok"]:
+        return f"{way}: {found['problem']}"
+    said = f"; it said “{found['said']}”" if found["said"] else ""
+    return f"{way}: open after {found['milliseconds']} ms{said}."
 
 
 def lines(found: dict[str, Any]) -> list[str]:

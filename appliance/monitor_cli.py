@@ -271,7 +271,7 @@ def _line(row: dict[str, Any], options: argparse.Namespace) -> str:
     carried = f"{size(row['bytes_to_wan'])} out, {size(row['bytes_to_lan'])} in, {age(row['age'])}"
     end = carried if row["outcome"] == "carried" else row["reason"]
     rule = f" [{row['rule']}]" if row.get("rule") else ""
-    asked = f" (the DNS was asked for {row['dns_name']})" if row.get("dns_name") else ""
+    asked = f" (it had asked for {row['dns_name']})" if row.get("dns_name") else ""
     reference = f" {row['reference']}" if row.get("reference") else ""
     return (
         f"{moment_} {_MARK[row['outcome']]} {row['kind']:<4} {row['client']}{who} → {target}{asked}  "

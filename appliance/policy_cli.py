@@ -13,7 +13,7 @@ from appliance import config_cli
 from appliance.control.client import ControlClient
 from appliance.policy.limits import MIB
 
-PROTOCOLS = ("tcp", "udp", "icmp", "http", "connect", "socks", "dns")
+PROTOCOLS = ("tcp", "udp", "icmp", "http", "connect", "socks", "dns", "published")
 # For the DNS to say what a name leads to. More, and the answer that needs no address is late.
 RESOLVE_TIMEOUT = 3.0
 MAX_ADDRESSES = 16
@@ -36,7 +36,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         choices=PROTOCOLS,
         default="tcp",
         help="tcp, udp, icmp: of a host that knows nothing of a proxy (default tcp); http, connect, socks: "
-        "of a client of the explicit proxy; dns: a question for the name",
+        "of a client of the explicit proxy; dns: a question for the name; published: of a client of the WAN",
     )
     explain.add_argument("--candidate", action="store_true", help="by your candidate, which is not in force")
     explain.add_argument("--no-lookup", action="store_true", help="leave the name as it is")
@@ -74,7 +74,9 @@ def run_limits(options: argparse.Namespace, client: ControlClient) -> None:
 
 def run(options: argparse.Namespace, client: ControlClient) -> None:
     """Ask, and print."""
-    addresses = [] if options.no_lookup or options.protocol == "dns" else _addresses(options.to)
+    addresses = (
+        [] if options.no_lookup or options.protocol in ("dns", "published") else _addresses(options.to)
+    )
     author = config_cli.author() if options.candidate else None
     found = client.explain(
         options.client, options.user, options.to, options.protocol, addresses, candidate_of=author

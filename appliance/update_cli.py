@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from appliance.control.client import ControlClient
+from appliance.control.client import UPDATING, ControlClient
 from appliance.errors import IsthmusError
 from appliance.monitor_cli import size
 
 VERBS = ("update", "restart", "factory-reset")
 ERASE = "erase"
 _POLL = 1.0
-_BUSY = frozenset({"starting", "fetching", "verifying", "writing"})
 _DESCRIPTION = """\
 A bundle is verified whole (its signature, its product, its version, each of its pieces) before the slot that
 does not run is written; the one that runs is never touched. The new version starts at the next restart. If it
@@ -99,7 +98,7 @@ def follow(look: Callable[[], dict[str, Any]], say: Callable[[str], object]) -> 
     told = ""
     while True:
         found = look()
-        if found["phase"] not in _BUSY:
+        if found["phase"] not in UPDATING:
             return found
         tenth = 10 * found["done"] // max(found["total"], 1)
         text = f"{found['phase']} {found['version']} {10 * tenth} % of {size(found['total'])}"
@@ -118,7 +117,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if found["trial"]:
         where = "is on trial" if found["trial"] == found["running"] else "waits for a restart"
         lines.append(f"new          {found['trial']} {where}")
-    if found["phase"] in _BUSY:
+    if found["phase"] in UPDATING:
         lines.append(f"at work      {found['phase']}, {size(found['done'])} of {size(found['total'])}")
     if found["phase"] == "failed":
         lines.append(f"failed       {found['message']} {found['hint']} ({found['code']})".rstrip())

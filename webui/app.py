@@ -24,7 +24,8 @@ from webui.views.backup import Backup
 from webui.views.certificates import Certificates
 from webui.views.diagnostics import DiagnosticsPage
 from webui.views.entries import Entries
-from webui.views.policy import around_rules
+from webui.views.first import First
+from webui.views.policy import around_rules, hits
 from webui.views.sections import Page
 from webui.views.updates import Updates
 from webui.views.users import Users
@@ -95,12 +96,14 @@ def create_app(
     app.register_blueprint(metrics.blueprint(backend))
     app.register_blueprint(dashboard.blueprint(backend, desk))
     app.register_blueprint(requests.blueprint(desk))
+    app.register_blueprint(First(desk).blueprint())
     app.register_blueprint(changes.blueprint(desk, Leavings()))
     for page in (NETWORK, EXPLICIT, SYSTEM, TRAFFIC, POLICY_DEFAULT):
         app.register_blueprint(sections.blueprint(page, desk))
     app.register_blueprint(Entries(RULES, desk, lambda: around_rules(desk)).blueprint())
     app.register_blueprint(Entries(PUBLISHED, desk, lambda: {"health": _health(desk)}).blueprint())
-    for table in (LISTS, SCHEDULES, LIMITS, DEVICES, LISTENERS):
+    app.register_blueprint(Entries(LISTS, desk, lambda: {"hits": hits(desk, "list")}).blueprint())
+    for table in (SCHEDULES, LIMITS, DEVICES, LISTENERS):
         app.register_blueprint(Entries(table, desk).blueprint())
     ports = NETWORK.suggested["@ports"]
     for table in (SEGMENTS, ROUTES, TRANSLATION):

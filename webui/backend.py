@@ -11,6 +11,20 @@ class Backend(Protocol):
     def status(self) -> dict[str, Any]:
         """Type Status of org.isthmus.control."""
 
+    def figures(self) -> dict[str, Any]:
+        """Type Figures: of the status, what changes by the second."""
+
+    def traffic(self) -> list[dict[str, Any]]:
+        """Type Traffic: the last half hour, the oldest first."""
+
+    def history_series(
+        self, by: str | None, key: str | None, since: float, until: float, step: int
+    ) -> list[dict[str, Any]]:
+        """Type HistoryPoint."""
+
+    def kill_session(self, number: str) -> bool:
+        """End an open session by its ``id``; False where there is none."""
+
     def top_history(
         self, by: str, since: float, until: float, measure: str = "octets", limit: int = 10
     ) -> list[dict[str, Any]]:
@@ -21,6 +35,11 @@ class Backend(Protocol):
 
     def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
         """The newest sessions and how many match."""
+
+    def sessions_page(
+        self, limit: int, search: str | None = None, cursor: str = ""
+    ) -> tuple[list[dict[str, Any]], int, str]:
+        """A page of them, how many match, and the next page's cursor or ""."""
 
     def password_set(self) -> bool:
         """False until the first boot's password was set."""
@@ -81,10 +100,19 @@ class Backend(Protocol):
         """``entries``, ``problem``, ``head``."""
 
     def active(self) -> dict[str, Any]:
-        """``revision``, ``config`` and ``toml`` in force."""
+        """``revision``, ``config`` and ``mark`` of what is in force."""
+
+    def active_unless(self, known: str) -> dict[str, Any] | None:
+        """As ``active``; None where it is as in the answer with this mark."""
 
     def candidate(self, author: str) -> dict[str, Any]:
         """Type Candidate: what the author changed, or the active configuration."""
+
+    def candidate_unless(self, author: str, known: str) -> dict[str, Any] | None:
+        """As ``candidate``; None where it is as in the answer with this mark."""
+
+    def candidate_text(self, author: str) -> str:
+        """The candidate's configuration as TOML."""
 
     def put_candidate(
         self, author: str, config: dict[str, Any], based_on: int, version: int | None = None
@@ -216,6 +244,9 @@ class Backend(Protocol):
 
     def look_up(self, name: str, kind: str = "AAAA") -> dict[str, Any]:
         """Type LookUp: what the box's own DNS64 answers."""
+
+    def cross(self, target: str, port: int = 80) -> dict[str, Any]:
+        """Type Crossing: a session of the box's own through the proxy."""
 
     def start_capture(self, device: str, host: str, port: int | None, seconds: int, octets: int) -> None:
         """Begin to capture a device's frames."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from flask import flash, g, render_template
@@ -11,7 +12,8 @@ from appliance.control.client import ControlError
 from webui.backend import Backend
 from webui.forms.plain import Plain, at
 from webui.glance import Glance
-from webui.security import author
+from webui.memory import Memory
+from webui.security import author, role
 
 
 class Desk:
@@ -20,6 +22,7 @@ class Desk:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self._glance = Glance(backend.status)
+        self._memory = Memory()
 
     def status(self) -> dict[str, Any]:
         """Type Status of org.isthmus.control; some seconds old."""
@@ -35,7 +38,12 @@ class Desk:
     def candidate(self) -> dict[str, Any]:
         """Type Candidate, of whoever is signed in."""
         if "candidate" not in g:
-            g.candidate = self.backend.candidate(author())
+            name = author()
+            g.candidate = self._memory.get(
+                self._mine(),
+                partial(self.backend.candidate, name),
+                partial(self.backend.candidate_unless, name),
+            )
         candidate: dict[str, Any] = g.candidate
         return candidate
 
@@ -49,7 +57,8 @@ class Desk:
         if not self.candidate()["version"]:
             return self.config()
         if "active" not in g:
-            g.active = self.backend.active()["config"]
+            found = self._memory.get(("active", role()), self.backend.active, self.backend.active_unless)
+            g.active = found["config"]
         active: Plain = g.active
         return active
 
@@ -60,10 +69,15 @@ class Desk:
     def keep(self, config: Plain) -> dict[str, Any]:
         """Make it the candidate; ControlError "Outdated" where another was kept since this request began."""
         candidate = self.candidate()
-        g.candidate = self.backend.put_candidate(
-            author(), config, candidate["based_on"], candidate["version"]
+        g.candidate = self._memory.keep(
+            self._mine(),
+            self.backend.put_candidate(author(), config, candidate["based_on"], candidate["version"]),
         )
         return self.candidate()
+
+    def _mine(self) -> object:
+        """What a candidate is remembered by: a viewer is shown less of the same one."""
+        return ("candidate", author(), role())
 
     def page(self, template: str, **values: Any) -> str:
         """A page with the shell around it."""

@@ -32,6 +32,15 @@ def speed(mbit: int) -> str:
     return f"{mbit / 1000:g} Gbit/s" if mbit >= 1000 else f"{mbit} Mbit/s"
 
 
+def rate(bits: float) -> tuple[str, str]:
+    """(61.4, Mbit/s)."""
+    for unit in ("bit/s", "kbit/s", "Mbit/s"):
+        if bits < 999.5:
+            return (f"{bits:.0f}" if unit == "bit/s" else f"{bits:.1f}"), unit
+        bits /= 1000
+    return f"{bits:.1f}", "Gbit/s"
+
+
 def age(seconds: float) -> str:
     """2:14, 3:02:14, or 9 days."""
     minutes, rest = divmod(int(seconds), 60)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import ssl
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from appliance.control.client import ControlClient
 from appliance.errors import ConfigError
 from webui.acting import actor
 from webui.app import create_app
+from webui.certificates import Certificates
 from webui.worker import BoundedWorker
 
 EXIT_CONFIG = 2
@@ -54,12 +54,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no ty
         return create_app(self._backend, secrets.token_bytes(32), self._authority, self._backend)
 
 
-def _tls(_config: Any, make_default: Any) -> ssl.SSLContext:
-    context: ssl.SSLContext = make_default()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM. Exit status: 0, 2 configuration refused, 3 no certificate."""
     parser = argparse.ArgumentParser(
@@ -83,6 +77,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"isthmus-web: no {certificate}; isthmus-control makes it", file=sys.stderr)
             return EXIT_CERTIFICATE
         time.sleep(0.2)
+    nobody = ControlClient(options.runtime)  # a handshake is before all requests, and so before all admins
+    certificates = Certificates(options.state / "tls" / "serving.pem", lambda: nobody.access()["names"][1:])
     settings = {
         "bind": f"{options.listen}:{options.port or config.console.port}",
         "workers": 1,
@@ -96,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         "limit_request_field_size": MAX_HEADER,
         "certfile": str(certificate),
         "keyfile": str(key),
-        "ssl_context": _tls,
+        "ssl_context": certificates.context,
         "worker_tmp_dir": "/dev/shm",  # noqa: S108 - gunicorn's heartbeat file: memory, never the disk
         "proc_name": "isthmus-web",
         "loglevel": "warning",

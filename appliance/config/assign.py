@@ -174,6 +174,8 @@ def _position(path: str, entries: list[Any], beside: tuple[str, str] | None) -> 
     if beside is None:
         return len(entries)
     where, name = beside
+    if not entries:
+        raise PathError(f"There is no {path} “{name}”", "There is no other than the one that is moved.")
     return _place((*split(path), name), entries) + (where == "after")
 
 

@@ -153,7 +153,7 @@ def read_text(path: Path) -> str:
             raise _refuse(str(path), f"is larger than {MAX_CONFIG_BYTES} bytes.", "too-large")
         return raw.decode("utf-8")
     except OSError as error:
-        hint = "Name one with --config." if isinstance(error, FileNotFoundError) else ""
+        hint = "Is that where it lies?" if isinstance(error, FileNotFoundError) else ""
         raise _refuse(str(path), f"cannot be read: {error.strerror}.", "unreadable", hint) from None
     except UnicodeDecodeError as error:
         raise _refuse(str(path), f"is not UTF-8 (byte {error.start}).", "syntax") from None

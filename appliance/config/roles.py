@@ -32,9 +32,10 @@ ABOUT: Mapping[Role, str] = {
 }
 
 _VIEWER = (
-    *("GetStatus", "ListSessions", "SearchHistory", "TopHistory", "HistorySeries", "GetHistoryStatus"),
-    *("GetConfig", "CheckConfig", "GetSetup", "ListUsers", "GetActive", "GetPending", "ListRevisions"),
-    *("GetRevision", "GetCandidate", "ListCandidates", "Explain", "ListLimits", "ListHits", "ListRequests"),
+    *("GetStatus", "GetFigures", "GetTraffic", "ListSessions", "SearchHistory", "TopHistory"),
+    *("HistorySeries", "GetHistoryStatus", "GetConfig", "CheckConfig", "GetSetup", "ListUsers", "GetActive"),
+    *("GetPending", "ListRevisions", "GetRevision", "GetCandidate", "GetCandidateText", "ListCandidates"),
+    *("Explain", "ListLimits", "ListHits", "ListRequests"),
     *("ListCertificates", "GetUpdate", "GetAccess", "GetCapture"),
     # One's own account, which the gate sees to.
     *("ChangePassword", "BeginTotp", "ConfirmTotp", "EndTotp"),
@@ -42,7 +43,7 @@ _VIEWER = (
 _OPERATOR = (
     *("PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore", "Commit", "Confirm", "Rollback"),
     *("SetUser", "RemoveUser", "AddGroup", "RemoveGroup", "KillSession", "EraseHistory", "ResetLimit"),
-    *("GrantRequest", "RefuseRequest", "Ping", "Trace", "LookUpName"),
+    *("GrantRequest", "RefuseRequest", "Ping", "Trace", "LookUpName", "Cross"),
 )
 _ADMIN = (
     *("ListAdmins", "AddAdmin", "SetAdmin", "RemoveAdmin", "ListTokens", "AddToken", "RemoveToken"),

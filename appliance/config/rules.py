@@ -125,8 +125,9 @@ class Policy(Section):
 
     # For sessions from the LAN; published services are allowed by being there.
     default: Literal["allow", "deny"] = "allow"
-    # Names that lead to a denied one (by CNAME): the DNS denies them too where a list has that one ("lists"),
-    # where any rule denies it ("all"), or not ("off"). A name that a rule of its own allows is answered.
+    # Names that lead to a denied one (by CNAME): the DNS and the proxy deny them too where a list has that
+    # one ("lists"), where any rule denies it ("all"), or not ("off"). A name that a rule of its own allows
+    # is not denied for that.
     aliases: Literal["lists", "all", "off"] = "lists"
     # TLS whose real server name is encrypted (ECH): rules see the name of the front only.
     ech: Literal["allow", "block"] = "allow"
@@ -227,7 +228,7 @@ class Limit(_Subjects):
     # What passes in a day, both ways together, by the box's time zone.
     mib_per_day: Annotated[int, Field(ge=1, le=1 << 40)] | None = None
     mib_per_month: Annotated[int, Field(ge=1, le=1 << 40)] | None = None  # the same, in a calendar month
-    # Kilobits a second, for each direction.
+    # Kilobits a second, for each direction. TCP is slowed down to them; datagrams that are more are dropped.
     kbit_per_second: Annotated[int, Field(ge=64, le=100_000_000)] | None = None
 
     @model_validator(mode="after")

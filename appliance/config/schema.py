@@ -131,16 +131,16 @@ class Proxy(Section):
     # Accept a client before its origin has answered: more sessions a second, but a closed port looks
     # open for a moment, and a client's own fall-back to another address does not work.
     accept_first: bool = False
-    # Of one worker. Two descriptors a session: the process limit must allow it.
+    # In all. Two descriptors a session: each worker takes no more than its limit of them allows.
     max_sessions: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
-    # Open sessions of one client, in one worker.
+    # Open sessions of one client.
     max_sessions_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
     # New sessions in a second, refused ones included: of one client.
     max_new_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
-    max_new: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000_000  # the same, of all clients of a worker
+    max_new: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000_000  # the same, of all clients
     # SYNs of one client that wait for their origin; a flood from one client stops here.
     max_half_open_per_client: Annotated[int, Field(ge=1, le=65_536)] = 512
-    max_half_open: Annotated[int, Field(ge=1, le=65_536)] = 4_096  # the same, of all clients of a worker
+    max_half_open: Annotated[int, Field(ge=1, le=65_536)] = 4_096  # the same, of all clients
     # Connections of one client to the explicit proxy's listeners: in their handshake, with a request, or kept
     # for the next one. Those that became tunnels are sessions. A browser has some dozens; a host that serves
     # many people from one address needs more; each holds a descriptor, and 50 KB where it is encrypted.
@@ -285,7 +285,8 @@ class Console(Section):
     # Its digest: "sha256:" and what `printf %s TOKEN | sha256sum` says.
     metrics_token: Digest | None = None
     # Names of the DNS by which the console is reached, beside its addresses and the box's own name. Requests
-    # for any other are refused: a page elsewhere could have its name lead here (DNS rebinding).
+    # for any other are refused: a page elsewhere could have its name lead here (DNS rebinding). By these
+    # it shows the certificate that was uploaded.
     names: Annotated[tuple[Domain, ...], Field(max_length=16)] = ()
     # Whether admins and tokens with the role viewer see which client, user and device had a session.
     viewers_see_clients: bool = True

@@ -39,6 +39,7 @@ class Accounts:
         self._path = path
         self._put_in_force = change
         self._line = line
+        self._parsed: tuple[str, Config] | None = None  # the file as it was read last
 
     def listed(self) -> dict[str, Any]:
         """The varlink types ``User`` and ``Group``, of the file as it is."""
@@ -118,7 +119,10 @@ class Accounts:
 
     def _read(self) -> tuple[str, Config]:
         text = read_text(self._path)
-        return text, parse(text)
+        known = self._parsed
+        if known is None or known[0] != text:
+            self._parsed = known = (text, parse(text))
+        return known
 
     def _change(
         self,

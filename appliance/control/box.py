@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from appliance.control.updates import Updates
 from appliance.dataplane import worker_count
 from appliance.errors import ConfigError, IsthmusError, Problem
 from appliance.files import GROUP_READABLE, PRIVATE, put
+from appliance.host import device_index
 from appliance.network import observe
 from appliance.network.apply import Applier, run_tool, write_atomically
 from appliance.network.plan import Facts, Step, plan, route_device
@@ -59,6 +59,7 @@ class Box:
     """Folders, the configuration in force, and what was made of it."""
 
     def __init__(self, config_path: Path, runtime: Path, state: Path, networkd: bool) -> None:
+        self._began = time.monotonic()
         self.config_path = config_path
         self.runtime = runtime
         self.state = state
@@ -137,7 +138,7 @@ class Box:
 
     @staticmethod
     def _lease_dns(wan: str) -> Any:
-        return observe.lease_dns(_index(wan))
+        return observe.lease_dns(device_index(wan))
 
     def apply(self, leaving: Mapping[str, object] = NOTHING, strict: bool = False) -> None:
         """Make the network what the configuration says; IsthmusError when that fails.
@@ -154,11 +155,11 @@ class Box:
         self._missing = missing
         # A port that was pulled and put back has a new index, and has lost what was set on it.
         devices = sorted({self.facts.wan, *(lan.device for lan in self.facts.lans), *self.roles.lans})
-        if (steps, [_index(name) for name in devices]) != self._applied:
+        if (steps, [device_index(name) for name in devices]) != self._applied:
             self._applied = None
             self._applier.apply(steps)
             # VLANs are there only now.
-            self._applied = steps, [_index(name) for name in devices]
+            self._applied = steps, [device_index(name) for name in devices]
             self.sides.applied(self.config, self.facts, time.monotonic())
             self._kept = False
             if "unbound.conf" in self._applier.changed and self.networkd:
@@ -276,10 +277,30 @@ class Box:
         except ControlError:
             return None
 
-    def sessions(self, limit: int, search: str | None) -> dict[str, Any]:
+    def sessions(self, limit: int, search: str | None, cursor: str | None = None) -> dict[str, Any]:
         """ListSessions: the proxy's answer, or none."""
-        found = self.ask_proxy("ListSessions", limit=limit, search=search)
-        return found if found is not None else {"sessions": [], "total": 0}
+        found = self.ask_proxy("ListSessions", limit=limit, search=search, cursor=cursor)
+        return found if found is not None else {"sessions": [], "total": 0, "cursor": ""}
+
+    def _expects_lan(self) -> bool:
+        """Whether isthmus-lan has had the time to start: systemd starts it after control, on the image."""
+        return self.networkd and time.monotonic() - self._began > health.LAN_SILENT
+
+    def figures(self) -> dict[str, Any]:
+        """GetFigures: of the status, what changes by the second."""
+        return self._figures(self.ask_proxy("GetStatus"))
+
+    @staticmethod
+    def _figures(proxy: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "time": time.time(),
+            "uptime": _uptime(),
+            "workers": proxy["workers"] if proxy else [],
+            "counters": proxy["counters"] if proxy else _NO_COUNTERS,
+            "limits": proxy["limits"] if proxy else [],
+            "passwords": proxy["passwords"] if proxy else _NO_PASSWORDS,
+            "proxy_up": proxy is not None,
+        }
 
     def status(self) -> dict[str, Any]:
         """GetStatus: everything that the dashboard shows."""
@@ -309,6 +330,7 @@ class Box:
                 )
                 for one in lans[1:]
             ),
+            *health.lan_daemon(self.runtime / "lan" / "status.json", self._expects_lan(), time.time()),
             *health.strangers(self.runtime / "lan" / "status.json"),
             *health.routers(observe.silent_routers(self._routers())),
             health.wan_address(wan_address, gateway),
@@ -331,8 +353,7 @@ class Box:
         return {
             "version": __version__,
             "hostname": self.config.system.hostname,
-            "time": time.time(),
-            "uptime": _uptime(),
+            **self._figures(proxy),
             "lan_interface": lan_name,
             "lan_prefix": str(facts.lans[0].prefix) if facts else None,
             "lan_address": own,
@@ -353,12 +374,7 @@ class Box:
                 for port in ports
             ],
             "published": _published(self.config, proxy["targets"] if proxy else []),
-            "workers": proxy["workers"] if proxy else [],
-            "counters": proxy["counters"] if proxy else _NO_COUNTERS,
-            "limits": proxy["limits"] if proxy else [],
-            "passwords": proxy["passwords"] if proxy else _NO_PASSWORDS,
             "checks": [check.plain() for check in checks],
-            "proxy_up": proxy is not None,
             "console_port": self.config.console.port,
         }
 
@@ -380,14 +396,6 @@ def _published(config: Config, targets: list[dict[str, Any]]) -> list[dict[str, 
         }
         for service in config.published
     ]
-
-
-def _index(name: str) -> int:
-    """The device's index; 0 where there is none of that name."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return 0
 
 
 def _uptime() -> float:

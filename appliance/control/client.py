@@ -16,6 +16,8 @@ from appliance.errors import IsthmusError
 CALL_TIMEOUT = 15.0
 # A candidate of the greatest size, as an object and as text.
 MAX_ANSWER = 64 << 20
+# An update's phases in which it is at work.
+UPDATING = frozenset({"starting", "fetching", "verifying", "writing"})
 
 
 class ControlError(IsthmusError):
@@ -98,10 +100,27 @@ class ControlClient:
         status: dict[str, Any] = self._call("GetStatus")["status"]
         return status
 
+    def figures(self) -> dict[str, Any]:
+        """The type Figures: a status without the health checks, at once."""
+        figures: dict[str, Any] = self._call("GetFigures")["figures"]
+        return figures
+
+    def traffic(self) -> list[dict[str, Any]]:
+        """The type Traffic: the last half hour, the oldest first."""
+        points: list[dict[str, Any]] = self._call("GetTraffic")["points"]
+        return points
+
     def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
         """The newest sessions, and how many match."""
-        found = self._call("ListSessions", limit=limit, search=search)
-        return found["sessions"], found["total"]
+        found, total, _cursor = self.sessions_page(limit, search)
+        return found, total
+
+    def sessions_page(
+        self, limit: int, search: str | None = None, cursor: str = ""
+    ) -> tuple[list[dict[str, Any]], int, str]:
+        """A page of them, how many match in all, and the next page's cursor or ""."""
+        found = self._call("ListSessions", limit=limit, search=search, cursor=cursor or None)
+        return found["sessions"], found["total"], found["cursor"]
 
     def kill_session(self, number: str) -> bool:
         """End an open session by its ``id``; False where there is none."""
@@ -340,12 +359,26 @@ class ControlClient:
     # -- the configuration: the interface file says what each does, and what it is refused with --------------
 
     def active(self) -> dict[str, Any]:
-        """``revision``, ``config`` and ``toml`` in force."""
+        """``revision``, ``config`` and ``mark`` of what is in force."""
         return self._call("GetActive")
+
+    def active_unless(self, known: str) -> dict[str, Any] | None:
+        """As ``active``; None where it is as it was in the answer with this mark."""
+        found = self._call("GetActive", known=known)
+        return found if found.get("config") is not None else None
 
     def candidate(self, author: str) -> dict[str, Any]:
         """The type Candidate: the author's, or one without a change."""
         return self._candidate("GetCandidate", author=author)
+
+    def candidate_unless(self, author: str, known: str) -> dict[str, Any] | None:
+        """As ``candidate``; None where it is as it was in the answer with this mark."""
+        found: dict[str, Any] | None = self._call("GetCandidate", author=author, known=known).get("candidate")
+        return found
+
+    def candidate_text(self, author: str) -> str:
+        """The candidate's configuration as TOML."""
+        return str(self._call("GetCandidateText", author=author)["toml"])
 
     def candidates(self) -> list[dict[str, Any]]:
         """The type Draft of each author that has one."""
@@ -462,6 +495,11 @@ class ControlClient:
     def look_up(self, name: str, kind: str = "AAAA") -> dict[str, Any]:
         """The type LookUp: what the box's own DNS64 answers."""
         result: dict[str, Any] = self._call("LookUpName", name=name, type=kind)["result"]
+        return result
+
+    def cross(self, target: str, port: int = 80) -> dict[str, Any]:
+        """The type Crossing: a session of the box's own through the proxy."""
+        result: dict[str, Any] = self._call("Cross", target=target, port=port)["result"]
         return result
 
     def start_capture(self, device: str, host: str, port: int | None, seconds: int, octets: int) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import IPv6Network
+from pathlib import Path
 
 from appliance.config import parse
 from appliance.config.codec import validate, write
 from appliance.config.diff import Clash, changes
 from appliance.config.effects import CONFIRM_SECONDS, MAX_CONFIRM_SECONDS, MIN_CONFIRM_SECONDS, console_url
-from appliance.config.schema import as_plain
+from appliance.config.paths import Plain
+from appliance.config.schema import Config, as_plain
 from appliance.config.transaction import Event, Phase, Record, TransitionError
 from appliance.control.candidates import Candidates
 from appliance.control.drafting import CommitError, Drafting, OutdatedError
 from appliance.control.revisions import BY_HAND, LATE, Revisions
 from appliance.errors import ConfigError, IsthmusError
+from appliance.system.certificates import judge_client_authority
 
 
 class ConflictError(IsthmusError):
@@ -140,7 +144,9 @@ class Commits:
             if not view.changes:
                 raise CommitError("There is nothing to commit", "The candidate is the active configuration.")
             seconds = _confirm_seconds(confirm, view.cuts)
-            text = write(validate(dict(self.drafting.merged(candidate))))
+            config = validate(dict(self.drafting.merged(candidate)))
+            _check_client_authority(config, self.drafting.active()[1])
+            text = write(config)
             number = self._put_in_force(text, author, comment, len(view.changes), seconds)
             self.drafting.discard(author)
             return number, self.waiting()
@@ -265,6 +271,19 @@ class Commits:
         count = len(changes(before, as_plain(config))) if before else 0
         comment = "Changed in the file" if ledger.active else "The first configuration"
         self.revisions.adopt(text, BY_HAND, comment, count)
+
+
+def _check_client_authority(config: Config, active: Plain) -> None:
+    """ConfigError where a commit names an authority by whose certificates nobody could sign in.
+
+    One that expires later is a health issue, and stands in the way of no other change.
+    """
+    path = config.explicit.client_authority
+    if path is None or path == active.get("explicit", {}).get("client_authority"):
+        return
+    problem = judge_client_authority(Path(path), datetime.now(UTC))
+    if problem is not None and problem.code != "ends-soon":
+        raise ConfigError([problem])
 
 
 def _confirm_seconds(asked: int | None, cuts: bool) -> int | None:

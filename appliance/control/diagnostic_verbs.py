@@ -36,6 +36,11 @@ class DiagnosticVerbs:
         with refusals():
             return {"result": self._diagnostics().look_up(name, type)}
 
+    def Cross(self, target: str, port: int) -> dict[str, Any]:  # noqa: N802
+        """A session through the proxy."""
+        with refusals():
+            return {"result": self._diagnostics().cross(target, port)}
+
     def _captures(self) -> Captures:
         if self.captures is None:
             raise DiagnosticError("There is no box here to capture from.", "isthmus-control runs on one.")

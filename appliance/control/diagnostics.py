@@ -16,6 +16,7 @@ from struct import pack
 from typing import Any
 
 from appliance.addressing import TranslationPrefix
+from appliance.control.crossing import fetch
 from appliance.errors import IsthmusError
 from appliance.protocol import dns
 
@@ -225,6 +226,43 @@ class Diagnostics:
             return {"server": server, **answer_of(packet, asked, self._prefixes())}
         except dns.DnsError as error:
             raise DiagnosticError(f"The answer is malformed: {error}.", "") from None
+
+    def cross(self, text: str, port: int) -> dict[str, Any]:
+        """A session to an IPv4 host, as a client of the LAN would have it: the type ``Crossing``."""
+        where = target(text)
+        if not 1 <= port <= 65_535:
+            raise DiagnosticError(f"{port} is no port.", "A port is 1 to 65535.")
+        server = self._server()
+        if server is None:
+            raise DiagnosticError("The LAN has no address yet.", "Look at the ports.")
+        with self._alone():
+            origin = self._ipv4_of(server, where)
+            prefix = next((one for one in self._prefixes() if one.may_carry(origin)), None)
+            if prefix is None:
+                raise DiagnosticError(
+                    f"No translation prefix carries {origin}.", "Network, Translation has them all."
+                )
+            return {"origin": str(origin), **fetch(server, prefix.embed(origin), where, port)}
+
+    def _ipv4_of(self, server: str, where: str) -> IPv4Address:
+        """The address itself, or the first of the name's."""
+        try:
+            address = ipaddress.ip_address(where)
+        except ValueError:
+            asked = question(where, "A")
+            try:
+                records = answer_of(self._ask(server, asked), asked, ())["records"]
+            except dns.DnsError as error:
+                raise DiagnosticError(f"The answer is malformed: {error}.", "") from None
+            found = [record["data"] for record in records if record["type"] == "A"]
+            if not found:
+                raise DiagnosticError(
+                    f"“{where}” has no IPv4 address.", "Name a host that has one."
+                ) from None
+            return IPv4Address(found[0])
+        if isinstance(address, IPv6Address):
+            raise DiagnosticError("That is an IPv6 address, which needs no crossing.", "Name an IPv4 host.")
+        return address
 
     def _ask(self, server: str, asked: bytes) -> bytes:
         number = os.urandom(2)

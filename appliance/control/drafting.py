@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Network
 
-from appliance.config import parse
+from appliance.config import Config, parse
 from appliance.config.codec import validate
 from appliance.config.diff import Change, Clash, changes, merge
 from appliance.config.effects import Effect, effects
@@ -18,6 +19,10 @@ from appliance.config.transaction import Record
 from appliance.control.candidates import MAX_CANDIDATES, Candidate, Candidates, check_size
 from appliance.control.revisions import Revisions
 from appliance.errors import ConfigError, IsthmusError, Problem
+
+# Revisions whose configurations are remembered: the one in force, and those that somebody looks at. None ever
+# changes, and with thousands of rules one takes long to read.
+MAX_READ = 6
 
 
 class CommitError(IsthmusError):
@@ -43,6 +48,7 @@ class View:
     changes: tuple[Change, ...]
     problems: tuple[Problem, ...]
     effects: tuple[Effect, ...]
+    mark: str  # no other view has it
 
     @property
     def cuts(self) -> bool:
@@ -68,7 +74,12 @@ class Drafting:
         self._generated = generated
         # What every page of the console asks for again: the last revision's configuration, views by author.
         self._last: tuple[int, Plain] = (0, {})
+        self._active_config: tuple[int, Config | None] = (0, None)
+        self._revisions_read: dict[int, Plain] = {}
         self._views: dict[str, tuple[object, View]] = {}
+        # Marks of another process's views are none of ours.
+        self._process = secrets.token_hex(8)
+        self._judged = 0
 
     def active(self) -> tuple[int, Plain]:
         """The active revision's number and configuration, with hashes."""
@@ -77,17 +88,30 @@ class Drafting:
             self._last = (number, self.plain(number))
         return number, self._last[1]
 
+    def active_mark(self) -> str:
+        """Of the active revision, as a view has one: a revision never changes."""
+        return f"{self._process}-r{self._revisions.ledger.active}"
+
     def view(self, author: str) -> View:
         """The author's candidate; the active configuration where there is none."""
         with self.line:
             candidate = self.candidate(author)
-            seen = (candidate.version, candidate.touched, self._revisions.ledger.active, self._generated())
             known = self._views.get(author)
-            if known is None or known[0] != seen:
-                if len(self._views) >= MAX_CANDIDATES:
-                    self._views.clear()
-                self._views[author] = known = (seen, self.judge(candidate))
+            if known is None or known[0] != self._seen(candidate):
+                return self._judge_and_remember(candidate)
             return known[1]
+
+    def _seen(self, candidate: Candidate) -> object:
+        """All that a view is made from."""
+        return (candidate.version, candidate.touched, self._revisions.ledger.active, self._generated())
+
+    def _judge_and_remember(self, candidate: Candidate, valid: Config | None = None) -> View:
+        seen = self._seen(candidate)
+        view = self.judge(candidate, valid)
+        if len(self._views) >= MAX_CANDIDATES:
+            self._views.clear()
+        self._views[candidate.author] = (seen, view)
+        return view
 
     def drafts(self) -> list[tuple[Candidate, int]]:
         """Every candidate with the number of its changes."""
@@ -107,11 +131,20 @@ class Drafting:
 
     def plain(self, number: int) -> Plain:
         """The revision's configuration with hashes; empty where it is not kept, or cannot be read now."""
+        with self.line:
+            if number in self._revisions_read and self._revisions.ledger.record(number) is not None:
+                return self._revisions_read[number]
         text = self._revisions.text(number)
         try:
-            return as_plain(parse(text)) if text is not None else {}
+            found = as_plain(parse(text)) if text is not None else {}
         except ConfigError:
             return {}
+        with self.line:
+            if found:
+                if len(self._revisions_read) >= MAX_READ:
+                    del self._revisions_read[next(iter(self._revisions_read))]
+                self._revisions_read[number] = found
+        return found
 
     def candidate(self, author: str) -> Candidate:
         found = self._candidates.get(author)
@@ -120,20 +153,33 @@ class Drafting:
         number, plain = self.active()
         return Candidate(author, 0, 0.0, number, plain, plain)
 
-    def judge(self, candidate: Candidate) -> View:
-        """The candidate, merged with the active configuration."""
+    def _in_force(self) -> Config:
+        """The active configuration."""
+        number, plain = self.active()
+        if self._active_config[0] != number or self._active_config[1] is None:
+            self._active_config = (number, validate(dict(plain)))
+        config = self._active_config[1]
+        assert config is not None
+        return config
+
+    def judge(self, candidate: Candidate, valid: Config | None = None) -> View:
+        """The candidate, merged with the active configuration. ``valid``: its own, where it is valid."""
         number, active = self.active()
         merged = merge(candidate.base, candidate.config, active)
         # Marks that nobody knew a hash for.
         _plain, problems = unmasked(merged.plain, (active,))
         told: list[Effect] = []
         try:
-            after = validate(dict(merged.plain))
-            merged = replace(merged, plain=as_plain(after))
-            told = effects(validate(dict(active)), after, self._generated())
+            if valid is not None and merged.plain is candidate.config:
+                after = valid
+            else:
+                after = validate(dict(merged.plain))
+                merged = replace(merged, plain=as_plain(after))
+            told = effects(self._in_force(), after, self._generated())
         except ConfigError as error:
             known = {problem.path for problem in problems}
             problems += [problem for problem in error.problems if problem.path not in known]
+        self._judged += 1
         return View(
             candidate,
             masked(candidate.config),
@@ -142,6 +188,7 @@ class Drafting:
             tuple(changes(active, merged.plain)),
             tuple(problems),
             tuple(told),
+            f"{self._process}-{self._judged}",
         )
 
     def put(self, author: str, config: Plain, based_on: int, version: int | None) -> View:
@@ -161,9 +208,11 @@ class Drafting:
             return self._keep(old, unmasked(config, (old.config, old.base, active))[0])
 
     def _keep(self, old: Candidate, config: Plain) -> View:
+        valid = None
         try:
             # Written out, so that a difference is one.
-            config = as_plain(validate(dict(config)))
+            valid = validate(dict(config))
+            config = as_plain(valid)
         except ConfigError:
             pass  # the view says what is wrong; it is kept, for there may be a second half to come
         touched = self._revisions.deadline(0).wall
@@ -171,7 +220,7 @@ class Drafting:
         version = max(old.version + 1, int(touched * 1000))
         candidate = replace(old, config=config, version=version, touched=touched)
         self._candidates.put(candidate)
-        return self.judge(candidate)
+        return self._judge_and_remember(candidate, valid)
 
     def merge(self, author: str, mine: Collection[str]) -> View:
         """The author's candidate, on top of the active configuration; where both clash, see ``mine``."""

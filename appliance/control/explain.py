@@ -6,15 +6,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 from typing import Any
 
 from appliance.config import Config
 from appliance.errors import IsthmusError
+from appliance.host import is_own_address
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import forbidden_of, unmapped
-from appliance.policy.request import DNS, Explanation, Names, Request, Step, Verdict
+from appliance.policy.request import DNS, PUBLISHED, Explanation, Names, Request, Step, Verdict
+from appliance.policy.services import TargetsByName
 from appliance.session.neighbours import Neighbours
 
 # What may be asked for: the way that a session comes by, and what it is.
@@ -26,9 +27,12 @@ PROTOCOLS = {
     "connect": ("connect", "tcp"),
     "socks": ("socks", "tcp"),
     "dns": (DNS, "udp"),
+    "published": (PUBLISHED, "tcp"),  # a client of the WAN, and a service at the port
 }
 _DEFAULT_PORTS = {"http": 80, "dns": 53, "icmp": 0}
 ALWAYS = "always"  # what is refused whatever the rules say
+# The one in force, and those of admins at work. Thousands of rules take a tenth of a second to compile.
+MAX_COMPILED = 4
 
 
 class QuestionError(IsthmusError):
@@ -79,8 +83,28 @@ def _target(target: str, protocol: str) -> tuple[str, int]:
     return host, int(digits)
 
 
-def explain(config: Config, asked: Question, lists: Mapping[str, Names]) -> dict[str, Any]:
+class Compiled:
+    """Policies that were compiled, by the configurations that they are of: the last few."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Config, CompiledPolicy]] = []
+
+    def of(self, config: Config) -> CompiledPolicy:
+        """The policy of a configuration, which nobody changes."""
+        for known, policy in self._kept:
+            if known is config:
+                return policy
+        policy = CompiledPolicy(config)
+        self._kept = [(config, policy), *self._kept[: MAX_COMPILED - 1]]
+        return policy
+
+
+def explain(
+    config: Config, asked: Question, lists: Mapping[str, Names], compiled: Compiled
+) -> dict[str, Any]:
     """The varlink type ``Explanation``."""
+    if asked.protocol == PUBLISHED:
+        return _plain(_of_service(config, asked, lists, compiled))
     try:
         literal: IPv4Address | IPv6Address | None = ip_address(asked.host)
     except ValueError:
@@ -92,7 +116,7 @@ def explain(config: Config, asked: Question, lists: Mapping[str, Names]) -> dict
         if why:
             words = f"{address} is {why}, which nobody reaches through the box"
             return _plain(Explanation(Verdict(False, ALWAYS), [Step(ALWAYS, True, words)]))
-    policy = CompiledPolicy(config)
+    policy = compiled.of(config)
     way, kind = PROTOCOLS[asked.protocol]
     client = b"" if asked.client is None else unmapped(asked.client.packed)
     now = time.time()
@@ -111,7 +135,43 @@ def explain(config: Config, asked: Question, lists: Mapping[str, Names]) -> dict
         url=f"{asked.host}/" if way == "http" else "",
     )
     moment = Clock(config.schedule, config.system.timezone).at(now)
-    return _plain(policy.explain(request, moment, lists))
+    found = policy.explain(request, moment, lists)
+    if literal is None and found.verdict.allow and _judges_aliases(config):
+        words = "a name that this one leads to (CNAME) may be denied: that is seen when it is looked up"
+        found.steps.append(Step("policy.aliases", None, words))
+    return _plain(found)
+
+
+def _judges_aliases(config: Config) -> bool:
+    """Whether a name that is allowed may be denied by what it leads to."""
+    mode = config.policy.aliases
+    return mode != "off" and any(rule.lists or mode == "all" for rule in config.rule)
+
+
+def _of_service(
+    config: Config, asked: Question, lists: Mapping[str, Names], compiled: Compiled
+) -> Explanation:
+    """What a client of the WAN is told that says this host at this port."""
+    service = next((one for one in config.published if one.port == asked.port), None)
+    if service is None:
+        raise QuestionError(f"Nothing is published at port {asked.port}.", "Ask for the port of a service.")
+    name = "" if service.route == "none" else asked.host
+    targets = TargetsByName(service).find(name)
+    if not targets:
+        words = f"service “{service.name}” leads nowhere for {name}"
+        return Explanation(Verdict(False, ALWAYS), [Step(ALWAYS, True, words)])
+    # The first that answers serves, and this is the first that is tried.
+    target = ip_address(targets[0].rpartition(":")[0].strip("[]"))
+    request = Request(
+        PUBLISHED,
+        service.protocol,
+        bytes(16) if asked.client is None else unmapped(asked.client.packed),
+        asked.port,
+        name=name,
+        readings=forbidden_of(config).readings(target.packed),
+    )
+    moment = Clock(config.schedule, config.system.timezone).at(time.time())
+    return compiled.of(config).explain(request, moment, lists)
 
 
 def _plain(found: Explanation) -> dict[str, Any]:
@@ -119,11 +179,4 @@ def _plain(found: Explanation) -> dict[str, Any]:
 
 
 def _is_own(address: bytes) -> bool:
-    """Whether it is the box's: whether a socket can be bound to it."""
-    text = str(ip_address(address))
-    try:
-        with socket(AF_INET if len(address) == 4 else AF_INET6, SOCK_DGRAM) as probe:
-            probe.bind((text, 0))
-    except OSError:
-        return False
-    return True
+    return is_own_address(str(ip_address(address)))

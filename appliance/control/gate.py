@@ -27,13 +27,21 @@ _WEB_ONLY = frozenset(
         *("ListAdmins", "AddAdmin", "SetAdmin", "RemoveAdmin", "ListTokens", "AddToken", "RemoveToken"),
         *("ChangePassword", "BeginTotp", "ConfirmTotp", "EndTotp"),
         *("ListUsers", "SetUser", "RemoveUser", "AddGroup", "RemoveGroup"),
-        *("GetCandidate", "ListCandidates", "PutCandidate", "MergeCandidate", "DiscardCandidate", "Restore"),
+        *(
+            "GetCandidate",
+            "GetCandidateText",
+            "ListCandidates",
+            "PutCandidate",
+            "MergeCandidate",
+            "DiscardCandidate",
+            "Restore",
+        ),
         *("Commit", "Confirm", "Rollback", "Backup", "RestoreBackup"),
         *("InstallUpdate", "UploadUpdate", "Restart", "FactoryReset"),
         *("ListCertificates", "UploadCertificate", "RemoveCertificate", "RenewCertificates"),
         *("SearchHistory", "TopHistory", "HistorySeries", "EraseHistory", "KillSession", "ResetLimit"),
         *("ListRequests", "GrantRequest", "RefuseRequest"),
-        *("Ping", "Trace", "LookUpName", "StartCapture", "StopCapture", "GetCapture", "ReadCapture"),
+        *("Ping", "Trace", "LookUpName", "Cross", "StartCapture", "StopCapture", "GetCapture", "ReadCapture"),
     }
 )
 # What only root may, who is at the box itself: the console must not be able to give itself a password.
@@ -141,6 +149,7 @@ AUDITED: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "Restart": ("restart", ()),
     "FactoryReset": ("factory-reset", ()),
     "StartCapture": ("capture", ("device", "host", "port", "seconds")),
+    "ReadCapture": ("capture-read", ()),
     "KillSession": ("session-kill", ("id", "killed")),
     "EraseHistory": ("history-erase", ()),
     "ResetLimit": ("limit-reset", ("limit", "subject")),
@@ -172,6 +181,8 @@ def write_down(
     if known is None:
         return
     action, names = known
+    if method == "ReadCapture" and parameters.get("offset"):
+        return  # the file's other parts: who had the first is written down
     error = str(reply.get("error", "")).rpartition(".")[2]
     answer = reply.get("parameters") or {}
     both = {**parameters, **({} if error else answer)}

@@ -22,6 +22,7 @@ from appliance.control.commits import Commits, NotAppliedError
 from appliance.control.diagnostics import Diagnostics
 from appliance.control.monitoring import Monitor
 from appliance.control.revisions import BY_HAND, Revisions
+from appliance.control.samples import Samples
 from appliance.control.server import ControlServer, Interface
 from appliance.control.uploads import Certificates
 from appliance.control.watchdog import alive
@@ -130,6 +131,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
     interface = Interface(
         lambda: box.config,
         box.status,
+        box.figures,
         box.sessions,
         Admins(box.principals),
         Tokens(box.principals, box.state / "tokens-used.json"),
@@ -146,6 +148,9 @@ def _serve(box: Box, revisions: Revisions) -> int:
     interface.ask_proxy = box.ask_proxy
     interface.monitor = Monitor(box.runtime, box.ask_proxy)
     interface.captures = Captures()
+    interface.samples = Samples(lambda: box.ask_proxy("GetStatus"))
+    ended = threading.Event()
+    threading.Thread(target=interface.samples.run, args=(ended,), name="samples", daemon=True).start()
     interface.diagnostics = Diagnostics(
         lambda: str(lan_address(box.facts.lans[0].prefix)) if box.facts else None,
         lambda: [TranslationPrefix(entry.prefix) for entry in box.config.translation],
@@ -172,6 +177,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
                 problem = box.network_problem  # which this change brought
             for one in waiting:
                 one.done(problem)
+        ended.set()
         server.shutdown()
     path.unlink(missing_ok=True)
     return 0

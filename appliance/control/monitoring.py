@@ -12,6 +12,7 @@ from typing import Any
 from varlink.error import VarlinkError
 
 from appliance.control.client import ControlError, call
+from appliance.control.samples import Samples
 
 INTERFACE = "org.isthmus.control"
 # A search may take the history five seconds; erasing waits for a batch that is being written.
@@ -61,14 +62,19 @@ def _refused(message: str, hint: str) -> VarlinkError:
 
 
 class MonitoringVerbs:
-    """A part of org.isthmus.control, method by method. ``monitor`` is set where there is one."""
+    """A part of org.isthmus.control, method by method. Both are set where there is a box."""
 
     monitor: Monitor | None = None
+    samples: Samples | None = None
 
     def _monitor(self) -> Monitor:
         if self.monitor is None:
             raise _refused("There is no history here.", "isthmus-control keeps none of its own.")
         return self.monitor
+
+    def GetTraffic(self) -> dict[str, Any]:  # noqa: N802
+        """The last half hour."""
+        return {"points": self.samples.points() if self.samples is not None else []}
 
     def SearchHistory(  # noqa: N802 - varlink's own spelling, here and below
         self, filters: dict[str, Any], cursor: str | None, limit: int

@@ -14,7 +14,7 @@ from appliance.config import Config
 from appliance.config.codec import validate
 from appliance.config.rules import DEFAULT_RULE
 from appliance.control.drafting import Drafting
-from appliance.control.explain import QuestionError, explain, question
+from appliance.control.explain import MAX_COMPILED, Compiled, QuestionError, explain, question
 from appliance.control.verbs import refusals
 from appliance.dataplane import MAX_WORKERS
 from appliance.session.hits import FILE as HITS
@@ -35,6 +35,8 @@ class PolicyVerbs:
         self._drafting = drafting
         self._tables = tables
         self._meters_path = meters
+        self._compiled = Compiled()
+        self._candidates: dict[str, tuple[str, Config]] = {}  # by author: the view's mark, and the policy
 
     def Explain(  # noqa: N802 - varlink's own spelling
         self,
@@ -50,7 +52,7 @@ class PolicyVerbs:
             asked = question(protocol, client, user, target, addresses)
             config = self._policy_config() if candidate_of is None else self._candidate(candidate_of)
             self._tables.refresh(time.monotonic())
-            return {"explanation": explain(config, asked, self._tables)}
+            return {"explanation": explain(config, asked, self._tables, self._compiled)}
 
     def ListHits(self) -> dict[str, Any]:  # noqa: N802
         """How often each rule and each list has decided."""
@@ -105,6 +107,14 @@ class PolicyVerbs:
     def _candidate(self, author: str) -> Config:
         """The author's candidate, merged with what others have committed since."""
         with self._drafting.line:
+            mark = self._drafting.view(author).mark
+            known = self._candidates.get(author)
+            if known is not None and known[0] == mark:
+                return known[1]
             plain = self._drafting.merged(self._drafting.candidate(author))
         users = [{k: v for k, v in user.items() if k != "password"} for user in plain.get("user", ())]
-        return validate({**plain, "user": users})
+        config = validate({**plain, "user": users})
+        if len(self._candidates) >= MAX_COMPILED:
+            self._candidates.clear()
+        self._candidates[author] = (mark, config)
+        return config

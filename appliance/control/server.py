@@ -41,7 +41,7 @@ from appliance.varlink_socket import VarlinkServer
 MAX_MESSAGE = 24 << 20  # a candidate of the greatest size, quoted
 MAX_LISTED = 1_000
 # A reply in which something is left out of what viewers may see.
-_CONFIGURATIONS = frozenset({"GetActive", "GetCandidate", "GetRevision"})
+_CONFIGURATIONS = frozenset({"GetActive", "GetCandidate", "GetCandidateText", "GetRevision"})
 
 
 class Interface(
@@ -61,7 +61,8 @@ class Interface(
         self,
         config: Callable[[], Config],
         status: Callable[[], dict[str, Any]],
-        sessions: Callable[[int, str | None], dict[str, Any]],
+        figures: Callable[[], dict[str, Any]],
+        sessions: Callable[[int, str | None, str | None], dict[str, Any]],
         admins: Admins,
         tokens: Tokens,
         audit: Audit,
@@ -83,6 +84,7 @@ class Interface(
         CertificateVerbs.__init__(self, certificates)
         self._config = config
         self._status = status
+        self._figures = figures
         self._sessions = sessions
         self._accounts = accounts
 
@@ -90,11 +92,17 @@ class Interface(
         """The box at a glance."""
         return {"status": self._status()}
 
-    def ListSessions(self, limit: int, search: str | None) -> dict[str, Any]:  # noqa: N802
+    def GetFigures(self) -> dict[str, Any]:  # noqa: N802
+        """What changes by the second."""
+        return {"figures": self._figures()}
+
+    def ListSessions(  # noqa: N802
+        self, limit: int, search: str | None, cursor: str | None
+    ) -> dict[str, Any]:
         """The newest sessions."""
         if not 1 <= limit <= MAX_LISTED:
             raise refuse("InvalidArgument", name="limit", message=f"{limit} is not 1 to {MAX_LISTED}.")
-        return self._sessions(limit, search)
+        return self._sessions(limit, search, cursor)
 
     def viewers_see_clients(self) -> bool:
         """Whether the configuration in force lets them."""

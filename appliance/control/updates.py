@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from appliance.control.client import UPDATING
 from appliance.files import show
 from appliance.network.apply import run_tool
 from appliance.system.console import RENEW_UNIT, RESET_MARKER
@@ -26,7 +27,6 @@ UPLOAD = "upload.update"
 _STARTING = 3.0
 # What the data partition must keep for logs while an upload is on it.
 _RESERVE = 64 << 20
-_BUSY = frozenset({"starting", "fetching", "verifying", "writing"})
 _IDLE = {"phase": "idle", "version": "", "done": 0, "total": 0, "code": "", "message": "", "hint": ""}
 
 
@@ -49,7 +49,7 @@ class Updates:
             shown = _IDLE | json.loads((self._shown / state.STATUS).read_text())
         except (OSError, ValueError, TypeError):
             shown = dict(_IDLE)
-        if shown["phase"] in _BUSY and not self._is_active():
+        if shown["phase"] in UPDATING and not self._is_active():
             words = "The update was interrupted. What runs was not touched."
             shown |= {"phase": "failed", "code": "interrupted", "message": words, "hint": "Start it again."}
         found = state.read(self._folder)
@@ -65,7 +65,7 @@ class Updates:
 
     def busy(self) -> bool:
         """Whether one is being fetched or written."""
-        return self.status()["phase"] in _BUSY
+        return self.status()["phase"] in UPDATING
 
     def _is_active(self) -> bool:
         words = ("systemctl", "show", "--property=ActiveState", "--value", UNIT, CHECK_UNIT)

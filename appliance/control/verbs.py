@@ -111,7 +111,6 @@ def view_plain(view: View) -> dict[str, Any]:
             "version": candidate.version,
             "touched": candidate.touched or None,
             "config": view.config,
-            "toml": _toml(view.config),
             "based_on": candidate.based_on,
             "active": view.active,
             "stale": candidate.based_on != view.active,
@@ -120,6 +119,7 @@ def view_plain(view: View) -> dict[str, Any]:
             "problems": problems_plain(view.problems),
             "effects": [asdict(effect) for effect in view.effects],
             "needs_confirmation": view.cuts,
+            "mark": view.mark,
         }
     }
 
@@ -145,21 +145,33 @@ class ConfigurationVerbs:
     def __init__(self, commits: Commits) -> None:
         self._commits = commits
         self._drafting = commits.drafting
+        # The last revision and the last candidate that were looked at as text, which takes long to write.
+        self._written: tuple[int, str] = (0, "")
+        self._drafted: tuple[str, str] = ("", "")
 
     def changed_paths(self, author: str) -> list[str]:
         """What a commit of the author's candidate would change."""
         return [change.path for change in self._drafting.view(author).changes]
 
-    def GetActive(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling, here and below
+    def GetActive(self, known: str | None) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling, and below
         """What is in force."""
+        mark = self._drafting.active_mark()
         number, plain = self._drafting.active()
-        plain = masked(plain)
-        return {"revision": number, "config": plain, "toml": _toml(plain)}
+        return {"revision": number, "config": None if known == mark else masked(plain), "mark": mark}
 
-    def GetCandidate(self, author: str) -> dict[str, Any]:  # noqa: N802
+    def GetCandidate(self, author: str, known: str | None) -> dict[str, Any]:  # noqa: N802
         """Somebody's."""
         with committing():
-            return view_plain(self._drafting.view(author))
+            view = self._drafting.view(author)
+        return {"candidate": None} if known == view.mark else view_plain(view)
+
+    def GetCandidateText(self, author: str) -> dict[str, Any]:  # noqa: N802
+        """Somebody's, for people."""
+        with committing():
+            view = self._drafting.view(author)
+        if self._drafted[0] != view.mark:
+            self._drafted = (view.mark, _toml(view.config))
+        return {"toml": self._drafted[1]}
 
     def ListCandidates(self) -> dict[str, Any]:  # noqa: N802
         """Everybody's."""
@@ -236,9 +248,11 @@ class ConfigurationVerbs:
         """One of them."""
         with committing():
             record, plain, changes = self._drafting.revision(number)
+        if self._written[0] != number:
+            self._written = (number, _toml(plain))
         return {
             "revision": self._record(record),
-            "toml": _toml(plain),
+            "toml": self._written[1],
             "config": plain,
             "changes": _changes_plain(changes),
         }

@@ -28,7 +28,7 @@ cdef class Gate:
     cpdef str cloaked(self, bytes client, Entry entry, long long second)
 
     cdef str _judge_aliases(self, bytes client, bytes tail, tuple aliases)
-    cdef object _decide(self, bytes client, str name, str device)
+    cpdef object _decide(self, bytes client, str device, str name)
     cdef object _turn(self, long long second)
     cdef object _forget(self)
 

@@ -9,6 +9,7 @@ take its question to the next server, and wait. Not NXDOMAIN: it would be said o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv6Address
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from appliance.config.rules import Rule
 from appliance.config.schema import Config
 from appliance.dns64.cache import Entry
 from appliance.dns64.told import aliases_in, name_in
+from appliance.policy.aliases import denied_alias
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import unmapped
@@ -107,10 +109,7 @@ class Gate:
         return verdict
 
     def cloaked(self, client: bytes, entry: Entry, second: int) -> str:
-        """The rule that denies a name which the answer ``entry`` passes through, "" where none does.
-
-        So a denied server does not become another by a CNAME that the asked name's owner has set up for it.
-        """
+        """The rule that denies a name which the answer ``entry`` passes through, "" where none does."""
         aliases = entry.aliases
         if aliases is None:
             aliases = entry.aliases = aliases_in(entry.tail)
@@ -135,21 +134,18 @@ class Gate:
         if IPv6Address(client).is_loopback:
             return ""
         device = self._devices.device_of(client, self._moment.time) if self._asks_devices else ""
-        for alias in aliases:
-            verdict = self._decide(client, alias, device)
-            if verdict.allow or verdict.rule == NO_RULE:
-                continue
-            lists = self._lists_of.get(verdict.rule, ())
-            if self._aliases == "lists" and not list_with(alias, lists, self._lists):
-                continue
-            name = name_in(tail).decode("ascii")
-            if self._decide(client, name, device).rule != NO_RULE:
-                return ""  # the owner has allowed the name that was asked for
-            self._note(client, name, verdict.rule, device, alias)
-            return verdict.rule
-        return ""
+        decide = partial(self._decide, client, device)
+        found = denied_alias(aliases, self._aliases, decide, self._lists_of, self._lists)
+        if found is None:
+            return ""
+        name = name_in(tail).decode("ascii")
+        if self._decide(client, device, name).rule != NO_RULE:
+            return ""  # the owner has allowed the name that was asked for
+        rule = found.verdict.rule
+        self._note(client, name, rule, device, found.name)
+        return rule
 
-    def _decide(self, client: bytes, name: str, device: str) -> Verdict:
+    def _decide(self, client: bytes, device: str, name: str) -> Verdict:
         request = Request(DNS, "udp", unmapped(client), dns.PORT, name=name, device=device)
         return self._policy.decide(request, self._moment, self._lists)
 
@@ -172,7 +168,7 @@ class Gate:
             return ""  # the box itself has to reach servers of lists, of the time
         device = self._devices.device_of(client, self._moment.time) if self._asks_devices else ""
         name = name_in(tail).decode("ascii")
-        verdict = self._decide(client, name, device)
+        verdict = self._decide(client, device, name)
         if verdict.allow:
             return ""
         self._note(client, name, verdict.rule, device, name)

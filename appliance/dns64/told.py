@@ -17,8 +17,6 @@ from appliance.protocol import dns
 
 # Addresses of an answer that are noted. A client tries the first few; more would push out other names.
 MAX_ADDRESSES = 32
-# Names of a chain that are looked at: resolvers follow some ten to twenty.
-MAX_ALIASES = 24
 # Notes that are remembered, 100 octets each; then all are forgotten, and noted again when next told.
 MAX_NOTED = 65_536
 # Seconds until everything is forgotten here: so long a name is missing whose slot another one has taken.
@@ -26,11 +24,6 @@ FORGET_AFTER = 30.0
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _QUESTION = 10  # its offset behind the id
-# What an octet of a label becomes: small letters, and "?" for what no host's name has in it.
-_SIGNS = bytes(
-    octet if octet in b"-_0123456789abcdefghijklmnopqrstuvwxyz" else ord("?")
-    for octet in bytes(range(256)).lower()
-)
 
 
 @lru_cache(maxsize=4_096)
@@ -106,7 +99,7 @@ def name_in(tail: bytes) -> bytes:
     at = _QUESTION
     while tail[at]:
         behind = at + 1 + tail[at]
-        labels.append(tail[at + 1 : behind].translate(_SIGNS))
+        labels.append(tail[at + 1 : behind].translate(dns.SIGNS))
         at = behind
     return b".".join(labels)
 
@@ -137,12 +130,12 @@ def addresses_in(tail: bytes) -> tuple[bytes, ...]:
 
 
 def aliases_in(tail: bytes) -> tuple[str, ...]:
-    """The names that an answer without its id passes through (CNAME), as text; at most MAX_ALIASES."""
+    """The names that an answer without its id passes through (CNAME), as text; at most dns.MAX_ALIASES."""
     found: list[str] = []
     count = tail[4] << 8 | tail[5]
     at = _skip_name(tail, _QUESTION) + 4
     end = len(tail)
-    while count and at + 10 < end and len(found) < MAX_ALIASES:
+    while count and at + 10 < end and len(found) < dns.MAX_ALIASES:
         count -= 1
         at = _skip_name(tail, at)
         data = at + 10
@@ -153,7 +146,7 @@ def aliases_in(tail: bytes) -> tuple[str, ...]:
                 wire = dns.read_name(b"\0\0" + tail, data + 2)[0]
             except dns.DnsError:
                 break
-            found.append(name_in(bytes(_QUESTION) + wire).decode("ascii"))
+            found.append(dns.name_text(wire))
         at = data + (tail[at + 8] << 8 | tail[at + 9])
     return tuple(found)
 

@@ -11,9 +11,9 @@ import signal
 import sys
 import time
 from pathlib import Path
-from socket import if_nametoindex
 
 from appliance.files import show
+from appliance.host import device_index
 from appliance.lan.listener import Listener
 from appliance.lan.settings import FILE, Link, read
 from appliance.lan.strangers import Strangers
@@ -22,6 +22,8 @@ from appliance.lan.strangers import Strangers
 # client asks again after one second.
 TICK = 1.0
 STATUS = "status.json"
+# It is written anew so often, changed or not: by its age control tells that this daemon is alive.
+HEARTBEAT = 10.0
 
 
 class Daemon:
@@ -35,6 +37,7 @@ class Daemon:
         self._listeners: dict[str, Listener] = {}
         self._strangers = Strangers()
         self._shown = ""
+        self._shown_at = 0.0
         self._problem = ""
 
     def run(self, stop: int) -> None:
@@ -70,16 +73,16 @@ class Daemon:
             self._say(str(error))
         wanted = {link.name: link for link in self._links}
         for name, listener in list(self._listeners.items()):
-            if wanted.get(name) != listener.link or listener.index != _index(listener.link.device):
+            if wanted.get(name) != listener.link or listener.index != device_index(listener.link.device):
                 self._leave(name)
         for name, link in wanted.items():
-            if name not in self._listeners and _index(link.device):
+            if name not in self._listeners and device_index(link.device):
                 try:
                     self._listeners[name] = Listener(link)
                 except OSError as error:
                     self._say(f"{link.device}: {error.strerror}")
         self._strangers.keep(set(wanted), now)
-        self._show()
+        self._show(now)
 
     def _leave(self, name: str) -> None:
         with contextlib.suppress(KeyError):
@@ -100,13 +103,13 @@ class Daemon:
     def _answer(listener: Listener, now: float) -> None:
         listener.answer(now)
 
-    def _show(self) -> None:
+    def _show(self, now: float) -> None:
         text = json.dumps({"strangers": self._strangers.plain()}, indent=1) + "\n"
-        if text == self._shown:
+        if text == self._shown and now < self._shown_at + HEARTBEAT:
             return
         try:
             show(self._status, text)
-            self._shown = text
+            self._shown, self._shown_at = text, now
         except OSError as error:
             self._say(f"{self._status} cannot be written: {error.strerror}")
 
@@ -114,13 +117,6 @@ class Daemon:
         if problem and problem != self._problem:
             print(f"isthmus-lan: {problem}", file=sys.stderr, flush=True)
         self._problem = problem
-
-
-def _index(device: str) -> int:
-    try:
-        return if_nametoindex(device)
-    except OSError:
-        return 0
 
 
 def main(argv: list[str] | None = None) -> int:

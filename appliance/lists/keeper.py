@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from appliance.config.rules import NameList
+from appliance.files import whole
 from appliance.lists.fetch import FetchError, Validators, Waits, fetch
 from appliance.lists.unpack import Unpacker, UnpackError
 from appliance.policy.lists import Counts, ListError, ListParser
@@ -274,15 +275,5 @@ def _copy(path: Path, out: BinaryIO) -> None:
 
 def _replace(path: Path, write: Callable[[BinaryIO], object], synced: bool = True) -> None:
     """Write a file whole or not at all; OSError. ``synced``: it is there after the plug was pulled, too."""
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        with fresh.open("wb") as out:
-            os.fchmod(out.fileno(), _READABLE)
-            write(out)
-            out.flush()
-            if synced:
-                os.fsync(out.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    with whole(path, _READABLE, synced=synced) as out:
+        write(out)

@@ -25,6 +25,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from appliance.dataplane import MARK_TUN_BASE, MAX_WORKERS, TUN_MTU, tun_table
 from appliance.errors import IsthmusError
+from appliance.files import whole
 from appliance.network.plan import (
     FILE_PREFIX,
     AddAddress,
@@ -72,16 +73,8 @@ def write_atomically(path: Path, text: str, mode: int = 0o644, group: int = -1) 
         if path.read_text() == text and path.stat().st_mode & 0o777 == mode:
             return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)  # of a run that was cut off
-    fresh.touch(mode=mode & 0o600)  # nobody else reads a part of it, or all before it is theirs
-    with fresh.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())  # a box is switched off by its plug
-    os.chown(fresh, -1, group)
-    fresh.chmod(mode)
-    fresh.replace(path)
+    with whole(path, mode, group) as out:
+        out.write(text.encode())
     return True
 
 

@@ -53,10 +53,12 @@ class CompiledPolicy:
         for index, rule in enumerate(config.rule):
             if rule.enabled:
                 self._enter(index, rule)
+        self.asks_names = min(self._first_named) < len(self.rules)
 
     def _enter(self, index: int, rule: Rule) -> None:
         """Into the index that is likely to leave out most requests."""
-        if rule.domains or rule.lists:
+        named = bool(rule.domains or rule.lists)
+        if named:
             allow = rule.action == "allow"
             self._first_named[allow] = min(self._first_named[allow], index)
         if rule.destinations:
@@ -66,6 +68,9 @@ class CompiledPolicy:
         if keys is not None:
             for key in keys:
                 self._by_name.setdefault(key, []).append(index)
+        elif named and rule.action == "allow":
+            # A question has no destination yet, and is answered all the same.
+            self._others.append(index)
         elif rule.destinations:
             for network in set(rule.destinations):
                 self._by_destination.add(network, index)

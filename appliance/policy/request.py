@@ -80,8 +80,7 @@ class Request:
         self.kind = kind
         self.client = client
         self.port = port
-        self.name = name
-        self.suffixes = suffixes(name) if name else []
+        self.say(name)
         self.readings = readings
         self.user = user
         self.groups = groups
@@ -89,6 +88,11 @@ class Request:
         self.url = url
         self.content_type = content_type
         self.size = size
+
+    def say(self, name: str | None) -> None:
+        """It is for this name."""
+        self.name = name
+        self.suffixes = suffixes(name) if name else []
 
 
 class Verdict(NamedTuple):

@@ -31,6 +31,14 @@ DO = 0x8000  # of the OPT record's flags
 
 ANSWER, AUTHORITY, ADDITIONAL = 0, 1, 2
 
+# Names of a chain of CNAMEs that are looked at: resolvers follow some ten to twenty.
+MAX_ALIASES = 24
+# What an octet of a label becomes: small letters, and "?" for what no host's name has in it.
+SIGNS = bytes(
+    octet if octet in b"-_0123456789abcdefghijklmnopqrstuvwxyz" else ord("?")
+    for octet in bytes(range(256)).lower()
+)
+
 _COUNTS = Struct("!HHHHHH")
 _QUESTION = Struct("!HH")
 _RECORD = Struct("!HHIH")
@@ -180,6 +188,20 @@ def read_name(packet: bytes, offset: int) -> tuple[bytes, int]:
         if length == 0:
             return bytes(out), behind or offset
     raise DnsError("a name runs past the end")
+
+
+def name_text(wire: bytes) -> str:
+    """A wire name as policy reads it: in small letters, without the final dot.
+
+    With a "?" in it, it equals no name of a rule's, but stays below those that it is below.
+    """
+    labels = []
+    at = 0
+    while wire[at]:
+        behind = at + 1 + wire[at]
+        labels.append(wire[at + 1 : behind].translate(SIGNS))
+        at = behind
+    return b".".join(labels).decode("ascii")
 
 
 def parse(packet: bytes) -> Message:

@@ -9,7 +9,7 @@ import re
 
 from appliance.protocol.client_hello import Sniff, host_of, server_name
 
-__all__ = ["MAX_HEAD", "Sniff", "http_host", "server_name"]
+__all__ = ["MAX_HEAD", "Sniff", "http_host", "said_by", "said_name", "server_name"]
 
 MAX_HEAD = 65_536
 
@@ -19,6 +19,21 @@ _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ([!-~]+) HTTP/1\.[01]"
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]*)(?:[/?#].*)?", re.IGNORECASE)
 _PORT = re.compile(rb":\d{0,5}$")
+_HANDSHAKE = b"\x16"  # the first octet of a TLS client
+_METHOD = re.compile(rb"[A-Z]{1,20}(?: |\Z)")  # RFC 9110 section 9: those that there are, in capital letters
+
+
+def said_name(data: bytes) -> str | Sniff:
+    """The name in a client's first octets, whether of TLS or HTTP; NONE or BAD where there will be none."""
+    if data[:1] == _HANDSHAKE:
+        return server_name(data)
+    # What begins otherwise is no HTTP, and nothing to wait for.
+    return http_host(data) if _METHOD.match(data) else Sniff.NONE
+
+
+def said_by(data: bytes) -> str:
+    """What ``said_name`` has its name from, in the record's words."""
+    return "sni" if data[:1] == _HANDSHAKE else "host"
 
 
 def http_host(data: bytes) -> str | Sniff:

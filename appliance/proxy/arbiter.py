@@ -13,10 +13,11 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from appliance.config.schema import Config
+from appliance.policy.aliases import denied_alias
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import Forbidden, forbidden_of, unmapped
-from appliance.policy.request import Moment, Names, Request, Verdict, list_with
+from appliance.policy.request import HTTP, NO_RULE, Moment, Names, Request, Verdict, list_with
 from appliance.session.neighbours import Neighbours
 from appliance.session.record import MAPPED, literal_address
 
@@ -57,9 +58,25 @@ class Judge:
         """Whether it is denied, whatever else may become known."""
         return not (self.verdict.allow or self.verdict.pending)
 
-    def allows_address(self, address: bytes) -> bool:
-        """Whether a session with this address (4 or 16 octets) may be: the last word before it is dialled."""
-        self._request.readings = self._arbiter.readings(address)
+    def allows_address(self, address: bytes, aliases: tuple[str, ...] = ()) -> bool:
+        """Whether a session with this address (4 or 16 octets) may be dialled.
+
+        ``aliases``: the names that led to it from the asked one. What is pending yet is decided by what the
+        client says inside its tunnel, or by the origin's answer.
+        """
+        request, arbiter = self._request, self._arbiter
+        request.readings = arbiter.readings(address)
+        self.verdict = verdict = arbiter.decide(request)
+        if aliases and verdict.allow and verdict.rule == NO_RULE:
+            cloaked = arbiter.cloaked(request, aliases)
+            if cloaked is not None:
+                self.verdict = cloaked
+                return False
+        return verdict.allow or verdict.pending
+
+    def allows_name(self, name: str) -> bool:
+        """Whether the client may have what it says inside its tunnel; "": it says no name."""
+        self._request.say(name)
         self.verdict = self._arbiter.decide(self._request)
         return self.verdict.allow
 
@@ -72,11 +89,12 @@ class Judge:
 
 class Arbiter:
     """A worker's part of the policy. ``asks``: whether any session has to be judged at all;
-    ``knows_devices``: whether the owner has named any.
+    ``asks_names``: whether any verdict hangs on a name; ``knows_devices``: whether the owner has named any.
     """
 
     def __init__(self) -> None:
         self.asks = False
+        self.asks_names = False
         self.knows_devices = False
         self.lists: Mapping[str, Names] = {}
         self.names: KnownNames = _NoNames()
@@ -97,6 +115,7 @@ class Arbiter:
         self._config = config
         self._policy = CompiledPolicy(config)
         self.asks = self._policy.asks
+        self.asks_names = self._policy.asks_names
         self.knows_devices = bool(config.device)
         self._lists_of = {rule.name: rule.lists for rule in config.rule if rule.lists}
         self._forbidden = forbidden_of(config)
@@ -120,6 +139,18 @@ class Arbiter:
     def decide(self, request: Request) -> Verdict:
         """The verdict of now."""
         return self._policy.decide(request, self._moment, self.lists)
+
+    def cloaked(self, request: Request, aliases: tuple[str, ...]) -> Verdict | None:
+        """The verdict that denies one of ``aliases`` in place of the request's name; None where none does."""
+        asked = request.name
+
+        def decide(alias: str) -> Verdict:
+            request.say(alias)
+            return self.decide(request)
+
+        found = denied_alias(aliases, self._config.policy.aliases, decide, self._lists_of, self.lists)
+        request.say(asked)
+        return None if found is None else found.verdict
 
     def hit(self, rule: str, name: str) -> None:
         """Count a session that ``rule`` decided on; ``name``: where it went, "" where none is known."""
@@ -177,11 +208,16 @@ class Arbiter:
     def judge(
         self, way: str, kind: str, client: bytes, port: int, host: str, user: str, url: str = ""
     ) -> Judge:
-        """A judge for a client of the explicit proxy. ``host``: a name or a written address."""
-        name, readings = host, None
+        """A judge for a client of the explicit proxy. ``host``: a name or a written address.
+
+        Who asks for a tunnel to an address may say a name inside it.
+        """
+        name: str | None = host
+        readings = None
         literal = literal_address(host)
         if literal is not None:
-            name, readings = "", self.readings(literal)
+            name = None if kind == "tcp" and way != HTTP else ""
+            readings = self.readings(literal)
         request = Request(
             way,
             kind,

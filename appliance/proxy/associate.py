@@ -24,15 +24,17 @@ from socket import (
     socket,
 )
 
+from appliance.config.rules import DEFAULT_RULE
 from appliance.dataplane import MARK_WAN
 from appliance.errors import Failure, failure_of
 from appliance.protocol.socks import datagram_header, parse_datagram
+from appliance.proxy.bucket import Bucket
 from appliance.proxy.eyeballs import Route
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.loop import Handler
 from appliance.proxy.relay import EPOLLIN
 from appliance.proxy.resolver import Answer
-from appliance.session.record import KILLED, OPEN, Session
+from appliance.session.record import OPEN, Session
 
 # Peers of one association; the one that was silent longest makes room. Each is a descriptor.
 MAX_PEERS = 64
@@ -55,16 +57,22 @@ class Peer(Handler):
         self.header = datagram_header(route.address, key[1])
         self.session: Session | None = None
         self.last = association.now
+        self.bucket = Bucket(self.last)
 
     def on_event(self, events: int) -> None:
         """Answers, or an error about what was sent."""
         self._association.answers(self)
 
-    def kill(self, session: object) -> bool:
+    def passes(self, to_wan: bool, size: int) -> bool:
+        """Whether a datagram is within the rate that a limit leaves the session; what is not is lost."""
+        rate = self.session.rate if self.session is not None else 0
+        return not rate or self.bucket.passes(rate, to_wan, size, self.last)
+
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one; the client's next datagram begins another."""
         if self.session is None or session is not self.session:
             return False
-        self._association.end(self, KILLED)
+        self._association.end(self, reason)
         return True
 
 
@@ -125,6 +133,8 @@ class Association(Handler):
             self._open(key, payload)
             return
         peer.last = self.now
+        if not peer.passes(True, len(payload)):
+            return
         try:
             peer.sock.send(payload)
         except BlockingIOError:
@@ -145,25 +155,34 @@ class Association(Handler):
             literal = ipaddress.ip_address(key[0]).packed
         except ValueError:
             found: list[bytes] = []
+            aliases: tuple[str, ...] = ()
             answers = 0
             failed: Failure = Failure.NO_NAME
 
             def answered(answer: Answer) -> None:
-                nonlocal answers, failed
+                nonlocal answers, failed, aliases
                 answers += 1
                 found.extend(answer.addresses)
                 failed = answer.failure or failed
+                aliases += answer.aliases
                 if answers == 2:
                     # IPv4 first: no datagram tells whether a box has IPv6 beyond its own LAN.
-                    self._found(key, sorted(found, key=len), failed)
+                    self._found(key, sorted(found, key=len), failed, aliases)
 
             self._gate.dialer.resolver.resolve(key[0], answered)
             return
         self._found(key, [literal], Failure.NO_ROUTE)
 
-    def _found(self, key: tuple[str, int], addresses: list[bytes], failure: Failure) -> None:
+    def _found(
+        self,
+        key: tuple[str, int],
+        addresses: list[bytes],
+        failure: Failure,
+        aliases: tuple[str, ...] = (),
+    ) -> None:
         """Connect to the first address that may be reached, and send what waits."""
         waiting = self._waiting.pop(key, [])
+        rule = ""
         if self._closed:
             return
         judge = self._gate.judge(self._client, "socks", key[0], key[1], kind="udp")
@@ -174,18 +193,18 @@ class Association(Handler):
             if isinstance(route, Failure):
                 failure = route
                 continue
-            if judge is not None and not judge.allows_address(address):
-                failure = Failure.DENIED
+            if judge is not None and not judge.allows_address(address, aliases):
+                failure, rule = Failure.DENIED, judge.verdict.rule
                 continue
             try:
                 sock = _connect(route, key[1])
             except OSError as error:
                 failure = failure_of(error.errno or 0)
                 continue
-            rule = judge.verdict.rule if judge is not None else ""
-            self._enter(Peer(self, key, sock, route), route, waiting, rule)
+            allowed_by = judge.verdict.rule if judge is not None else DEFAULT_RULE
+            self._enter(Peer(self, key, sock, route), route, waiting, allowed_by)
             return
-        self._refused(key, failure)
+        self._refused(key, failure, rule if failure is Failure.DENIED else "")
 
     def _enter(self, peer: Peer, route: Route, waiting: list[bytes], rule: str) -> None:
         context = self._context
@@ -202,6 +221,8 @@ class Association(Handler):
         session.service, session.origin_port = self._client.listener, peer.key[1]
         peer.session = session
         context.counters.opened += 1
+        if context.quotas is not None:
+            context.quotas.opened(session)
         self._peers[peer.key] = peer
         self._watch_idle(peer)
         for payload in waiting:
@@ -221,11 +242,11 @@ class Association(Handler):
 
         self._context.timers.add(int(peer.last) + lifetime, idle)
 
-    def _refused(self, key: tuple[str, int], failure: Failure) -> None:
+    def _refused(self, key: tuple[str, int], failure: Failure, rule: str = "") -> None:
         """A datagram has no answer that would say so; the log does."""
         client = self._client
         self._context.refused(
-            "udp", client.address, key[0], key[1], failure, user=client.user, service=client.listener
+            "udp", client.address, key[0], key[1], failure, rule, user=client.user, service=client.listener
         )
 
     # -- from the peers --------------------------------------------------------------------------
@@ -240,6 +261,8 @@ class Association(Handler):
             except OSError:
                 continue  # the error of an earlier datagram; there may be answers behind it
             peer.last = self.now
+            if not peer.passes(False, len(payload)):
+                continue
             if peer.session is not None:
                 peer.session.to_lan += len(payload)
             try:

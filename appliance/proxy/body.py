@@ -90,9 +90,9 @@ class SplicedBody(Handler):
         if held and not self._target.closed:
             self._target.flush()  # that it takes more may have been told in the same event, and is told once
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """The client's stream knows whose it is."""
-        return self._target.kill(session) or self._source.kill(session)
+        return self._target.kill(session, reason) or self._source.kill(session, reason)
 
     def on_event(self, events: int) -> None:
         """Something moved on either side."""
@@ -156,6 +156,6 @@ class _Listening(Handler):
         else:
             self._spliced.on_event(events)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """The other side's handler is asked."""
         return False

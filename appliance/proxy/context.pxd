@@ -2,7 +2,10 @@ cimport cython
 
 from appliance.proxy.kernel cimport Kernel
 from appliance.proxy.loop cimport Handler, Loop
+from appliance.proxy.tally cimport Tally
 from appliance.session.record cimport Session
+
+cdef int _SESSIONS, _NEW, _SECOND
 
 
 cdef class Counters:
@@ -39,12 +42,12 @@ cdef class Context(Loop):
     cdef public object config
     cdef public tuple ways
     cdef public set published
+    cdef public Tally tally
     cdef public int tun
     cdef public int raw
     cdef public object arbiter
     cdef public object quotas
     cdef public dict streams
-    cdef public str kill_reason
     cdef public Counters counters
     cdef public object timers
     cdef public object recorder
@@ -64,6 +67,8 @@ cdef class Context(Loop):
     cdef dict _own
     cdef dict _new_sessions
     cdef long _new_in_all
+    cdef long _second
+    cdef public long descriptors
     cdef set _limited
     cdef dict _limits_seen
     cdef dict _limit_hit
@@ -71,7 +76,7 @@ cdef class Context(Loop):
     cpdef object write(self, bytes packet)
     cpdef Destination destination(self, bytes server)
     cpdef bint is_own(self, str origin) except -1
-    @cython.locals(tried=long)
+    @cython.locals(tried=long, others=cython.longlong, open_here=long, tally=Tally)
     cpdef object admit(self, bytes client, str user=*)
     cpdef Session open(self, str kind, bytes endpoints, str origin, str state, object started=*)
     @cython.locals(client=bytes, left=long)

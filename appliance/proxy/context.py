@@ -6,7 +6,7 @@ import os
 import resource
 from ipaddress import IPv4Address, IPv4Network
 from mmap import mmap
-from socket import AF_INET, AF_INET6, IPPROTO_IP, SOCK_DGRAM, SOL_SOCKET, inet_ntop, socket
+from socket import AF_INET, IPPROTO_IP, SOL_SOCKET, inet_ntop, socket
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -14,14 +14,16 @@ from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config
 from appliance.dataplane import MARK_WAN
 from appliance.errors import CAPS, SHORTAGES, WIRE, Failure
+from appliance.host import is_own_address
 from appliance.policy.forbidden import is_metadata
 from appliance.protocol.packet import icmpv6_error
 from appliance.proxy.arbiter import Arbiter
 from appliance.proxy.batch import send_packet
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
+from appliance.proxy.tally import NEW, SECOND, SESSIONS, Tally, shared_words
 from appliance.proxy.timers import Timers
-from appliance.session.record import KILLED, Session, address_text
+from appliance.session.record import Session, address_text
 
 # ICMPv6 errors a worker sends each second (RFC 4443 section 2.4 (f)): enough for a busy LAN, too few
 # to make the box an amplifier of somebody's scan.
@@ -37,6 +39,8 @@ BALLAST = 4 << 20
 # What ended sessions leave serves new ones, but Python seldom gives it back to the system.
 SIXTEENTHS = 15
 NO_CAP = 1 << 62
+
+_SESSIONS, _NEW, _SECOND = SESSIONS, NEW, SECOND
 
 _SO_BINDTODEVICE = 25
 _SO_MARK = 36
@@ -157,6 +161,7 @@ class Context(Loop):
         super().__init__(kernel)
         self.config = config
         self.ways: tuple[Way, ...] = ()
+        self.tally = Tally(shared_words())  # until the worker says which one it has with others
         self.published: set[tuple[str, int]] = set()  # protocols and ports that lead back to the LAN
         self.tun = tun
         self.raw = -1  # a raw socket to the LAN, once the worker has one
@@ -169,7 +174,6 @@ class Context(Loop):
         self.by_client: dict[bytes, int] = {}
         # By a session's number, where it has no legs: the sockets of its two streams, for who paces them.
         self.streams: dict[int, tuple[int, int]] = {}
-        self.kill_reason = KILLED  # what the log says of those that are being killed
         self._numbers = 0
         self._destinations: dict[bytes, Destination | None] = {}
         self._errors_left = MAX_ERRORS_PER_SECOND
@@ -180,12 +184,14 @@ class Context(Loop):
         self._memory_for = NO_CAP  # sessions, while memory is short
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._own: dict[str, bool] = {}
+        self.descriptors = 0  # sessions that this worker has descriptors for
         self.max_sessions = 0
         self.max_sessions_per_client = 0
         self.max_new = 0
         self.max_new_per_client = 0
         self._new_sessions: dict[bytes, int] = {}  # by client, in this second
         self._new_in_all = 0
+        self._second = int(self.now)  # that they are of
         self._limits_seen: dict[str, int] = {}
         self._limit_hit: dict[str, float] = {}  # when, by the limit's name
         self._limited: set[bytes] = set()  # clients whose limit was logged in this second
@@ -202,7 +208,8 @@ class Context(Loop):
             )
             for entry in config.translation
         )
-        self.max_sessions = min(config.proxy.max_sessions, descriptors)
+        self.descriptors = descriptors
+        self.max_sessions = config.proxy.max_sessions
         self.max_sessions_per_client = config.proxy.max_sessions_per_client
         self.max_new = config.proxy.max_new
         self.max_new_per_client = config.proxy.max_new_per_client
@@ -286,6 +293,9 @@ class Context(Loop):
         self._errors_left = MAX_ERRORS_PER_SECOND
         self._new_sessions.clear()
         self._new_in_all = 0
+        self._second = int(self.now)
+        self.tally.tell(_NEW, 0)
+        self.tally.tell(_SECOND, self._second)
         self._limited.clear()
         self._own.clear()
         if self._spare < 0:
@@ -328,24 +338,13 @@ class Context(Loop):
         return found
 
     def is_own(self, origin: str) -> bool:
-        """True where ``origin`` (IPv4 or IPv6) is an address of this box: one that a socket can be bound to.
+        """True where ``origin`` (IPv4 or IPv6) is an address of this box.
 
         Remembered for the second: an address does not come and go between two sessions.
         """
         known = self._own.get(origin)
         if known is None:
-            try:
-                probe = socket(AF_INET6 if ":" in origin else AF_INET, SOCK_DGRAM)
-            except OSError:
-                return True  # no descriptor: what cannot be told is refused
-            # A connected socket's name would not do: of several addresses of one network it says the first.
-            try:
-                probe.bind((origin, 0))
-                known = True
-            except OSError:
-                known = False
-            probe.close()
-            self._own[origin] = known
+            known = self._own[origin] = is_own_address(origin)
         return known
 
     # -- sessions ------------------------------------------------------------------------------
@@ -356,13 +355,17 @@ class Context(Loop):
         ``user``: who it has said it is.
         """
         tried = self._new_sessions.get(client, 0)
-        if tried >= self.max_new_per_client or self._new_in_all >= self.max_new:
+        tally = self.tally
+        others = tally.others_new(self._second)
+        if tried >= self.max_new_per_client or self._new_in_all + others >= self.max_new:
             return Failure.RATE
-        if len(self.sessions) >= self._memory_for:
+        open_here = len(self.sessions)
+        if open_here >= self._memory_for:
             return Failure.MEMORY
         self._new_sessions[client] = tried + 1
         self._new_in_all += 1
-        if len(self.sessions) >= self.max_sessions:
+        tally.tell(_NEW, self._new_in_all)
+        if open_here >= self.descriptors or open_here + tally.others(_SESSIONS) >= self.max_sessions:
             return Failure.SESSIONS
         if self.by_client.get(client, 0) >= self.max_sessions_per_client:
             return Failure.SESSIONS
@@ -427,6 +430,7 @@ class Context(Loop):
             self._numbers, kind, endpoints, origin, self.now if started is None else started, state
         )
         self.sessions[session.number] = session
+        self.tally.tell(_SESSIONS, len(self.sessions))
         client = session.client
         if self.arbiter.knows_devices:
             session.device = self.arbiter.device_of(client)
@@ -443,6 +447,7 @@ class Context(Loop):
         """Take a session out of the table without a line in the log: another worker goes on with it."""
         if self.sessions.pop(session.number, None) is None:
             return False
+        self.tally.tell(_SESSIONS, len(self.sessions))
         left = self.by_client[session.client] - 1
         if left:
             self.by_client[session.client] = left
@@ -454,8 +459,6 @@ class Context(Loop):
         """Take a session out of the table and into the log."""
         if not self.drop(session):
             return
-        if reason == KILLED:
-            reason = self.kill_reason
         if self.quotas is not None:
             self.quotas.ended(session)
         self.streams.pop(session.number, None)

@@ -34,6 +34,7 @@ from appliance.dataplane import MARK_TO_CLIENT, MARK_WAN, udp_ports
 from appliance.errors import WIRE, Failure, failure_of
 from appliance.protocol import packet as wire
 from appliance.proxy.batch import MAX_TO_ORIGIN, Batch, send_packet
+from appliance.proxy.bucket import Bucket
 from appliance.proxy.context import Context, Destination, Way
 from appliance.proxy.exits import SEND_ROOM, SOURCE_LIFETIME, Exits
 from appliance.proxy.loop import Handler
@@ -41,7 +42,7 @@ from appliance.proxy.origin_errors import OriginError, OriginErrors
 from appliance.proxy.path_mtu import PathMtu
 from appliance.proxy.quic_name import QuicName
 from appliance.proxy.relay import EPOLLIN
-from appliance.session.record import KILLED, OPEN, Session
+from appliance.session.record import OPEN, Session
 
 # Above this a hop limit is a host's default and says nothing; below it somebody counts hops.
 TRACEROUTE_HOPS = 32
@@ -54,9 +55,6 @@ RANDOM_ROOM = 1_024
 _ICMP6_FILTER = 1
 _SO_MARK = 36
 _QUIC_PORT = 443
-# Octets that a flow with a rate may send at once, where its rate gives it less in a second. Less loses a
-# video call's key frame, more lets a slow rate be passed by for long.
-BURST = 65_536
 _TRACEROUTE_HOPS, _DEFAULT_TTL, _MAX_TO_ORIGIN = TRACEROUTE_HOPS, DEFAULT_TTL, MAX_TO_ORIGIN
 _MAX_SMALL = wire.MIN_MTU - wire.IPV6_HEADER - wire.UDP_HEADER
 _SOURCE_LIFETIME = SOURCE_LIFETIME
@@ -67,20 +65,18 @@ class Flow:
 
     ``key``: client, server, client's port, server's port, as they stand in the client's datagrams.
     ``ends``: source, origin, source port, origin's port, as they stand in ours: 12 octets. ``fresh``: until
-    when the source is known to be right. ``unnamed``: while the policy waits for a name. ``room_wan`` and
-    ``room_lan``: octets that may pass now, where a limit gives the session a rate.
+    when the source is known to be right. ``unnamed``: while the policy waits for a name. ``bucket``: once
+    a limit gives the session a rate.
     """
 
     __slots__ = (
         "address",
         "binding",
+        "bucket",
         "ends",
-        "filled",
         "fresh",
         "key",
         "last",
-        "room_lan",
-        "room_wan",
         "session",
         "unnamed",
         "way",
@@ -98,29 +94,13 @@ class Flow:
         self.unnamed: QuicName | None = None
         self.way = way
         self.last = last
-        self.filled = last
-        self.room_wan = self.room_lan = float(BURST)
+        self.bucket: Bucket | None = None
 
     def passes(self, to_wan: bool, size: int, now: float) -> bool:
-        """Whether a datagram is within the session's rate: a bucket for each direction.
-
-        What is not is lost: UDP has no window to close, and who cares about loss slows down by it.
-        """
-        rate = self.session.rate
-        fresh = rate * (now - self.filled)
-        most = float(max(rate, BURST))
-        self.filled = now
-        self.room_wan = min(self.room_wan + fresh, most)
-        self.room_lan = min(self.room_lan + fresh, most)
-        if to_wan:
-            if self.room_wan < size:
-                return False
-            self.room_wan -= size
-        else:
-            if self.room_lan < size:
-                return False
-            self.room_lan -= size
-        return True
+        """Whether a datagram is within the session's rate; what is not is lost."""
+        if self.bucket is None:
+            self.bucket = Bucket(now)
+        return self.bucket.passes(self.session.rate, to_wan, size, now)
 
     def idle(self, second: int) -> int:
         """The timer: the second at which to ask again, or 0 when the flow is over."""
@@ -517,9 +497,8 @@ class Datagrams(Handler):
                     "key": flow.key.hex(),
                     "port": flow.binding.port,
                     "last": flow.last,
-                    "started": session.started,
-                    "to_wan": session.to_wan,
-                    "to_lan": session.to_lan,
+                    "waits": None if flow.unnamed is None else flow.unnamed.passes,
+                    **session.heirloom(),
                 },
                 None,
             )
@@ -549,8 +528,10 @@ class Datagrams(Handler):
                 return
             binding = self._bind(place, port, leave_by)
         session = context.open("udp", key, target.origin, OPEN, entry["started"])
-        session.to_wan, session.to_lan = entry["to_wan"], entry["to_lan"]
+        session.inherit(entry)
         flow = Flow(session, binding, key, target.packed, target.way, entry["last"])
+        if entry.get("waits") is not None:
+            flow.unnamed = QuicName(entry["waits"])  # Initials that were heard before are sent again
         self._enter(flow)
         self._refresh(flow)
 
@@ -566,11 +547,11 @@ class Datagrams(Handler):
         self._end(flow, "idle")
         return 0
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End a session's flow, where it is one of these; the client's next datagram begins another."""
         for flow in self._flows.values():
             if flow.session is session:
-                self._end(flow, KILLED)
+                self._end(flow, reason)
                 return True
         return False
 

@@ -44,7 +44,8 @@ cdef class Dial(Handler):
     cpdef object cancel(self)
     cpdef object abandon(self)
     cpdef object begin(self)
-    cdef object _consider(self, bytes address, str host)
+    cdef object _route_to(self, bytes address, str host, tuple aliases)
+    cdef object _drop_candidates(self)
     cdef object _stop_waiting(self)
     @cython.locals(context=Context)
     cdef object _advance(self)
@@ -61,6 +62,7 @@ cdef class Dialer:
     cdef public Context context
     cdef public object resolver
     cdef public object routes
+    cdef public double timeout
     cdef double _unrouted_until
 
     @cython.locals(dial=Dial)

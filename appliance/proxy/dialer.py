@@ -11,6 +11,7 @@ while all before it go on. Every address, whether written or resolved, is judged
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from socket import AF_INET, AF_INET6
 
 from appliance.errors import Failure, failure_of
@@ -123,7 +124,7 @@ class Dial(Handler):
         self._host = host
         self._port = port
         self._done = done
-        self._candidates = Candidates()
+        self._candidates: Candidates | None = None  # of a name
         self._attempts: list[Dialled] = []  # under way
         self._tried = 0
         self._failures: set[Failure] = set()
@@ -134,7 +135,7 @@ class Dial(Handler):
         self._over = False
         self._starting = True  # in ``Dialer.dial``: nothing is reported yet
         context = dialer.context
-        self._deadline: Timer = context.at(context.config.proxy.timers.dial, self._too_late)
+        self._deadline: Timer = context.at(dialer.timeout, self._too_late)
 
     def cancel(self) -> None:
         """Give up: everything is closed (with reset), nothing is reported. After the report: no effect."""
@@ -153,7 +154,9 @@ class Dial(Handler):
             self._awaited = {AF_INET6, AF_INET}
             self._dialer.resolver.resolve(self._host, self._answered)
         else:
-            self._consider(literal, "")
+            route = self._route_to(literal, "", ())
+            if route is not None:
+                self._attempt(route)
             self._advance()
         self._starting = False
 
@@ -165,8 +168,12 @@ class Dial(Handler):
         self._awaited.discard(answer.family)
         if answer.failure is not None:
             self._failures.add(answer.failure)
+        if self._candidates is None:
+            self._candidates = Candidates()
         for address in answer.addresses:
-            self._consider(address, self._host)
+            route = self._route_to(address, self._host, answer.aliases)
+            if route is not None:
+                self._candidates.add(route)
         if answer.family == AF_INET6:
             self._stop_waiting()
         elif (
@@ -178,14 +185,19 @@ class Dial(Handler):
             self._resolution = self._dialer.context.at(RESOLUTION_DELAY, self._waited_enough)
         self._advance()
 
-    def _consider(self, address: bytes, host: str) -> None:
+    def _route_to(self, address: bytes, host: str, aliases: tuple[str, ...]) -> Route | None:
         found = self._dialer.routes.route(address, host, self._port, self._client, self._own)
         if isinstance(found, Failure):
             self._failures.add(found)
-        elif self._judge is not None and not self._judge.allows_address(address):
+            return None
+        if self._judge is not None and not self._judge.allows_address(address, aliases):
             self._failures.add(Failure.DENIED)
-        else:
-            self._candidates.add(found)
+            return None
+        return found
+
+    def _drop_candidates(self) -> None:
+        if self._candidates is not None:
+            self._candidates.clear()
 
     def _stop_waiting(self) -> None:
         if self._resolution is not None:
@@ -241,7 +253,7 @@ class Dial(Handler):
         if failure is Failure.NO_ROUTE and len(route.address) == 16:
             self._dialer.ipv6_has_no_route()
         elif failure in (Failure.DESCRIPTORS, Failure.MEMORY):
-            self._candidates.clear()  # the next would fare no better
+            self._drop_candidates()  # the next would fare no better
 
     def settled(self, attempt: Dialled, failed: bool) -> None:
         """connect() has ended, well or not."""
@@ -274,7 +286,7 @@ class Dial(Handler):
         if done is None:
             return
         if self._starting:
-            self._deadline = self._dialer.context.at(0.0, lambda: done(result))
+            self._deadline = self._dialer.context.at(0.0, partial(done, result))
         else:
             done(result)
 
@@ -292,7 +304,7 @@ class Dial(Handler):
             context.kernel.reset_on_close(attempt.fd)
             context.bury(attempt.release().fd)
         self._attempts.clear()
-        self._candidates.clear()
+        self._drop_candidates()
         self._done = _nobody  # whoever waits is often who holds this dial
         return done
 
@@ -308,11 +320,13 @@ class Dialer:
         self.context = context
         self.resolver = resolver
         self.routes = Routes(context)
+        self.timeout = context.config.proxy.timers.dial  # seconds
         self._unrouted_until = 0.0  # monotonic
 
     def configure(self) -> None:
         """Take up what the context was configured with."""
         self.routes.configure()
+        self.timeout = self.context.config.proxy.timers.dial
         self._unrouted_until = 0.0
 
     @property

@@ -167,8 +167,8 @@ class Exchange(Owner):
 
     def _may_pass(self, judge: Judge, response: Response) -> bool:
         """Whether the client may have this response; where not, it is told so instead."""
-        if response.status < 200:
-            return True
+        if response.status < 200 and response.status != 101:
+            return True  # it comes before the answer; 101 is one, without content
         kind = (response.field("content-type") or b"").partition(b";")[0].strip().lower()
         length = response.field("content-length") or b"0"
         if judge.allows_content(kind.decode("latin-1"), int(length)):

@@ -2,7 +2,7 @@ cimport cython
 
 from appliance.proxy.context cimport Context
 from appliance.proxy.http_client cimport HttpClient
-from appliance.proxy.gatekeeper cimport Client, Gatekeeper
+from appliance.proxy.gatekeeper cimport Client, Gatekeeper, Terms
 from appliance.proxy.kernel cimport Kernel
 from appliance.proxy.loop cimport Handler
 from appliance.proxy.socks_client cimport SocksClient
@@ -13,7 +13,7 @@ cdef int _ACCEPTS
 
 cdef class Port(Handler):
     cdef public int fd
-    cdef public object settings
+    cdef Terms _terms
     cdef Explicit _explicit
     cdef Kernel _kernel
 
@@ -59,4 +59,4 @@ cdef class Explicit:
     cdef public list problems
 
     @cython.locals(context=Context, client=Client, stream=Stream)
-    cpdef object take_up(self, object settings, int fd, bytes endpoints)
+    cpdef object take_up(self, Terms terms, int fd, bytes endpoints)

@@ -33,7 +33,7 @@ from appliance.config.schema import Config, Listener
 from appliance.errors import Failure
 from appliance.protocol.proxy_sniff import Told, tell
 from appliance.proxy.context import Context
-from appliance.proxy.gatekeeper import Client, Gatekeeper
+from appliance.proxy.gatekeeper import Client, Gatekeeper, Terms
 from appliance.proxy.http_client import HttpClient
 from appliance.proxy.loop import Handler
 from appliance.proxy.published import steer
@@ -44,6 +44,8 @@ from appliance.proxy.stream import NOBODY, Owner, Stream, Tls
 LISTEN_BACKLOG = 4_096
 MAX_ACCEPTS = 64
 _ACCEPTS = MAX_ACCEPTS
+# Looking a member up on its class takes longer than to step on.
+_HTTP, _TLS, _SOCKS4, _SOCKS5, _MORE = Told.HTTP, Told.TLS, Told.SOCKS4, Told.SOCKS5, Told.MORE
 # Seconds for a TLS handshake and the first octets.
 GREETING_TIMEOUT = 20
 # Of a reuseport group: the last word of the client's address, where SLAAC's and DHCP's differ.
@@ -81,7 +83,7 @@ class Port(Handler):
     """One listener."""
 
     def __init__(self, explicit: Explicit, settings: Listener) -> None:
-        self.settings = settings
+        self._terms = Terms(settings, pages_only=settings.name == _PAC_NAME)
         self._explicit = explicit
         self._kernel = explicit.context.kernel
         with socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC) as sock:
@@ -102,7 +104,7 @@ class Port(Handler):
             fd = self._kernel.accept(self.fd)
             if fd < 0:
                 return
-            self._explicit.take_up(self.settings, fd, self._kernel.endpoints)
+            self._explicit.take_up(self._terms, fd, self._kernel.endpoints)
 
 
 class ClientStream(Stream):
@@ -172,26 +174,26 @@ class Greeting(Owner):
 
     def on_secured(self, stream: Stream) -> None:
         """A certificate says who it is; one of nobody we know says nothing."""
-        if stream.tls is not None and "certificate" in self._client.settings.authentication:
+        if stream.tls is not None and self._client.terms.by_certificate:
             name = common_name(stream.tls.engine.getpeercert() or {})
             if self._explicit.gate.is_user(name):
                 self._client.user = name
 
     def on_data(self, stream: Stream, data: bytes) -> None:
         """First octets."""
-        mode = self._client.settings.mode
+        mode = self._client.terms.mode
         if mode == "http":
-            told = Told.HTTP
+            told = _HTTP
         elif mode == "socks":
-            told = Told.SOCKS5
+            told = _SOCKS5
         else:
             self._held += data
             data = self._held
             told = tell(data)
-        if told is Told.MORE:
+        if told is _MORE:
             return
         explicit = self._explicit
-        if told is Told.TLS and stream.tls is None and explicit.certificate is not None:
+        if told is _TLS and stream.tls is None and explicit.certificate is not None:
             self._held = b""
             tls = Tls(explicit.certificate)
             stream.tls = tls
@@ -199,9 +201,9 @@ class Greeting(Owner):
             return
         self._leave()
         owner: Owner
-        if told is Told.HTTP:
+        if told is _HTTP:
             owner = HttpClient(explicit.gate, self._client, stream)
-        elif told in (Told.SOCKS4, Told.SOCKS5):
+        elif told is _SOCKS5 or told is _SOCKS4:
             owner = SocksClient(explicit.gate, self._client, stream)
         else:
             stream.abort()
@@ -283,7 +285,7 @@ class Explicit:
             self._close(port)
         self._ports.clear()
 
-    def take_up(self, settings: Listener, fd: int, endpoints: bytes) -> None:
+    def take_up(self, terms: Terms, fd: int, endpoints: bytes) -> None:
         """An accepted connection."""
         context = self.context
         failure = None
@@ -292,15 +294,15 @@ class Explicit:
         elif self._connections.get(endpoints[:16], 0) >= self._most:
             failure = Failure.CONNECTIONS
         if failure is not None:
-            context.refused("tcp", endpoints[:16], f"listener {settings.name}", settings.port, failure)
+            context.refused("tcp", endpoints[:16], f"listener {terms.name}", terms.port, failure)
             context.kernel.reset_on_close(fd)
             context.kernel.close(fd)
             return
-        client = Client(endpoints, settings, pages_only=settings.name == _PAC_NAME)
+        client = Client(endpoints, terms)
         stream = ClientStream(context, fd, endpoints[:16], self._connections)
         stream.owner = Greeting(self, client, stream)
-        if settings.tls:
-            asks = "certificate" in settings.authentication and self._asking is not None
+        if terms.tls:
+            asks = terms.by_certificate and self._asking is not None
             certificate = self._asking if asks else self.certificate
             assert certificate is not None
             stream.tls = Tls(certificate)

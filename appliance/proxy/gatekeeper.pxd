@@ -4,10 +4,20 @@ from appliance.proxy.pool cimport Pool
 from appliance.proxy.relay cimport RelayContext
 
 
+cdef class Terms:
+    cdef public str name
+    cdef public int port
+    cdef public str mode
+    cdef public bint tls
+    cdef public bint asks_user
+    cdef public bint by_certificate
+    cdef public bint by_password
+    cdef public bint pages_only
+
+
 cdef class Client:
     cdef public bytes endpoints
-    cdef public object settings
-    cdef public bint pages_only
+    cdef public Terms terms
     cdef public str user
 
 
@@ -19,6 +29,7 @@ cdef class Gatekeeper:
     cdef public object access
     cdef public Pool pool
     cdef public object hop
+    cdef public bint hears_names
     cdef public bint draining
     cdef object _config
     cdef frozenset _connect_ports

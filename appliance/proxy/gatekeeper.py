@@ -31,15 +31,32 @@ _SPEAKS = {
 }
 
 
+class Terms:
+    """A listener as its clients meet it: fields of the configuration's models take long to read."""
+
+    __slots__ = ("asks_user", "by_certificate", "by_password", "mode", "name", "pages_only", "port", "tls")
+
+    def __init__(self, listener: Listener, pages_only: bool = False) -> None:
+        self.name = listener.name
+        self.port = listener.port
+        self.mode = listener.mode
+        self.tls = listener.tls
+        self.asks_user = bool(listener.authentication)
+        self.by_certificate = "certificate" in listener.authentication
+        # A password crosses the LAN in the clear only where the configuration says that it may.
+        safe = listener.tls or listener.plaintext_passwords
+        self.by_password = safe and "password" in listener.authentication
+        self.pages_only = pages_only  # nothing is carried for its clients: they come for the PAC file
+
+
 class Client:
     """Who is at the other end of a connection. ``endpoints`` as of ``Kernel.accept``."""
 
-    __slots__ = ("endpoints", "pages_only", "settings", "user")
+    __slots__ = ("endpoints", "terms", "user")
 
-    def __init__(self, endpoints: bytes, settings: Listener, pages_only: bool = False) -> None:
+    def __init__(self, endpoints: bytes, terms: Terms) -> None:
         self.endpoints = endpoints
-        self.settings = settings
-        self.pages_only = pages_only  # nothing is carried for it: it came for the PAC file
+        self.terms = terms
         self.user = ""  # once it is known
 
     @property
@@ -55,7 +72,7 @@ class Client:
     @property
     def listener(self) -> str:
         """The listener's name."""
-        return self.settings.name
+        return self.terms.name
 
 
 class Verifier(Protocol):
@@ -86,6 +103,7 @@ class Gatekeeper:
         self.access = access
         self.pool = Pool(context)
         self.hop = Hop(None)
+        self.hears_names = False  # whether it matters what name a client says inside its tunnel
         self.draining = False  # another worker has taken over: connections end after their next answer
         self._config: Config = context.config
         self._connect_ports: frozenset[int] = frozenset()
@@ -101,7 +119,10 @@ class Gatekeeper:
             self._authority = b""
         self._config = config
         self.dialer.configure()
+        self.pool.empty()
         self.hop = Hop(config.explicit.pseudonym or None)
+        # Each costs a tunnel the reading of its ClientHello: for the policy's sake, and the log's.
+        self.hears_names = config.policy.privacy == "full" or self.context.arbiter.asks_names
         self._users = frozenset(user.name for user in config.user)
         self._connect_ports = frozenset(config.explicit.connect_ports)
         self._socks_ports = frozenset(config.explicit.socks_ports)
@@ -110,7 +131,7 @@ class Gatekeeper:
 
     def needs_user(self, client: Client) -> bool:
         """Whether the client has to say who it is, and has not yet."""
-        return bool(client.settings.authentication) and not client.user
+        return client.terms.asks_user and not client.user
 
     def is_user(self, name: str) -> bool:
         """Whether the configuration has this user."""
@@ -118,8 +139,7 @@ class Gatekeeper:
 
     def may_ask_password(self, client: Client) -> bool:
         """Whether a password may cross this connection."""
-        settings = client.settings
-        return "password" in settings.authentication and (settings.tls or settings.plaintext_passwords)
+        return client.terms.by_password
 
     def verify(self, user: str, password: bytes, client: Client, done: Callable[[bool], None]) -> None:
         """Ask whether it is the user's password."""

@@ -38,10 +38,11 @@ from appliance.proxy.body import MIN_LENGTH
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.exchange import Asker, Exchange
 from appliance.proxy.gatekeeper import Client, Gatekeeper
+from appliance.proxy.inside import carry
 from appliance.proxy.lingering import Lingering
 from appliance.proxy.stream import MAX_UNSENT, NOBODY, Stream
 from appliance.proxy.tunnel import tunnel
-from appliance.session.record import DIALLING, KILLED, OPEN, Session, literal_address
+from appliance.session.record import DIALLING, OPEN, Session, literal_address
 
 # Seconds for a head to come whole, and for the next request to begin. Shorter cuts people on poor links,
 # longer holds a descriptor for each client that only wants to hold one.
@@ -183,12 +184,12 @@ class HttpClient(Asker):
         if origin is not None:
             origin.stream.resume()
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End the request that is under way, and the connection with it."""
         if self._session is None or session is not self._session:
             return False
         self._unwatch()
-        self._end(KILLED)
+        self._end(reason)
         self.stream.abort()
         return True
 
@@ -199,7 +200,7 @@ class HttpClient(Asker):
         self._heard = self._context.now
         if request.kind is _PAGE:
             self._own_page(request)
-        elif self.client.pages_only:
+        elif self.client.terms.pages_only:
             why = "This port has the PAC file alone."
             status = ("Proxy-Status", proxy_status("http_request_denied", why))
             self._answer(Page(403, [("Content-Type", "text/plain"), status], why.encode() + b"\n"))
@@ -364,9 +365,13 @@ class HttpClient(Asker):
             origin.abort()
             self._context.ended(session, "reset")
             return
+        connects = self.request is not None and self.request.kind is _TUNNELS
         self._origin = self.request = None
         session.to_lan += len(first)
-        tunnel(self._context, self.gate.relay, self.stream, origin, early, session)
+        if connects:
+            carry(self.gate, self.judge, self.stream, origin, early, session)
+        else:
+            tunnel(self._context, self.gate.relay, self.stream, origin, early, session)
 
     # -- the exchange's way back ------------------------------------------------------------------
 

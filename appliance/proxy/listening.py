@@ -11,15 +11,14 @@ The origin may be one that speaks first: its octets wait in the kernel until the
 
 from __future__ import annotations
 
-import re
 from errno import EAGAIN
 
 from appliance.errors import Failure
-from appliance.protocol.sniff import MAX_HEAD, Sniff, http_host, server_name
+from appliance.protocol.sniff import MAX_HEAD, Sniff, said_by, said_name
 from appliance.proxy.context import Context, Destination
 from appliance.proxy.loop import Handler
-from appliance.proxy.relay import EPOLLRDHUP, LEG_EVENTS, RelayContext, join
-from appliance.session.record import KILLED, OPEN, Session
+from appliance.proxy.relay import LEG_EVENTS, RelayContext, relay_on
+from appliance.session.record import OPEN, Session
 
 # Seconds in which a client that speaks first has spoken, measured from its last octets. Longer would hold up
 # protocols whose server speaks first (mail, SSH); shorter would miss the names of clients far away.
@@ -27,9 +26,6 @@ LISTEN_TIMEOUT = 0.3
 # Where clients speak first, and say a name by TLS or HTTP: they are heard also where no verdict hangs on it.
 # More ports would hold up protocols whose servers speak first; fewer would leave sessions without a name.
 NAMED_PORTS = frozenset({80, 443})
-
-_HANDSHAKE = b"\x16"  # the first octet of a TLS client
-_METHOD = re.compile(rb"[A-Z]{1,20}(?: |\Z)")  # RFC 9110 section 9: those that there are, in capital letters
 
 
 class _Origin(Handler):
@@ -95,18 +91,18 @@ class Listening(Handler):
                 self._end("reset")
                 return
             self._data += kernel.received(0, size)
-            name = _name_in(self._data)
+            name = said_name(self._data)
             if name is not Sniff.MORE or not size or len(self._data) > MAX_HEAD:
                 self._judge(name if isinstance(name, str) else "")
                 return
             self._timer.cancel()
             self._timer = self._context.at(LISTEN_TIMEOUT, self._in_time)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one."""
         if session is not self._session or self._over:
             return False
-        self._end(KILLED)
+        self._end(reason)
         return True
 
     def abandon(self) -> None:
@@ -121,7 +117,7 @@ class Listening(Handler):
         session = self._session
         asked = session.name  # by the DNS, which has been judged
         if name:
-            session.say(name, "sni" if self._data[:1] == _HANDSHAKE else "host")
+            session.say(name, said_by(self._data))
         arbiter = self._context.arbiter
         denied = False
         if arbiter.asks and (name or not asked):
@@ -135,16 +131,9 @@ class Listening(Handler):
         self._over = True
         self._timer.cancel()
         session.state = OPEN
-        context = self._context
-        context.counters.opened += 1
-        client, origin = join(self._relay, self._client, self._origin, session)
-        context.hand_to(client.fd, client)
-        context.hand_to(origin.fd, origin)
-        client.pending = self._data
-        self._data = b""
-        client.pump(EPOLLRDHUP)
-        if not origin.closed:
-            origin.pump(EPOLLRDHUP)
+        self._context.counters.opened += 1
+        data, self._data = self._data, b""
+        relay_on(self._relay, self._client, self._origin, session, data)
 
     def _end(self, reason: str) -> None:
         if self._over:
@@ -157,11 +146,3 @@ class Listening(Handler):
             context.kernel.reset_on_close(fd)
             context.bury(fd)
         context.ended(self._session, reason)
-
-
-def _name_in(data: bytes) -> str | Sniff:
-    """The name in a client's first octets; NONE or BAD where there will be none."""
-    if data[:1] == _HANDSHAKE:
-        return server_name(data)
-    # What begins otherwise is no HTTP, and nothing to wait for.
-    return http_host(data) if _METHOD.match(data) else Sniff.NONE

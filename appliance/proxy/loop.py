@@ -31,8 +31,11 @@ class Handler:
     def abandon(self) -> None:
         """Memory ran out in the middle of ``on_event``: what it was doing may be half done."""
 
-    def kill(self, session: object) -> bool:
-        """End the session with a reset, where it is one of this handler's; False where it is none."""
+    def kill(self, session: object, reason: str) -> bool:
+        """End the session with a reset, where it is one of this handler's; False where it is none.
+
+        ``reason``: the log's word for that.
+        """
         return False
 
 
@@ -89,9 +92,9 @@ class Loop:
             self._handlers[fd] = None
             self.kernel.ignore(fd)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """Have whoever carries the session end it; False where nobody does. Every handler is asked."""
-        return any(handler.kill(session) for handler in list(self._handlers) if handler is not None)
+        return any(handler.kill(session, reason) for handler in list(self._handlers) if handler is not None)
 
     def bury(self, fd: int, sock: socket | None = None) -> None:
         """Forget the descriptor now, close it after this batch of events; ``sock`` where an object has it.

@@ -26,7 +26,7 @@ from appliance.proxy.datagram import DEFAULT_TTL, TRACEROUTE_HOPS, Datagrams, sh
 from appliance.proxy.loop import Handler
 from appliance.proxy.origin_errors import read_errors
 from appliance.proxy.relay import EPOLLERR, EPOLLIN
-from appliance.session.record import KILLED, OPEN, Session
+from appliance.session.record import OPEN, Session
 
 # Answers taken from one socket before the others have their turn.
 MAX_ANSWERS = 32
@@ -75,9 +75,9 @@ class Binding(Handler):
         if events & EPOLLIN:
             self.owner.answers(self)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End the flow, where it is one of any binding; the client's next request begins another."""
-        return self.owner.kill(session)
+        return self.owner.kill(session, reason)
 
 
 def _place(key: bytes, way: Way) -> bytes:
@@ -279,9 +279,7 @@ class Pings:
                     "key": flow.key.hex(),
                     "ttl": binding.ttl,
                     "last": flow.last,
-                    "started": session.started,
-                    "to_wan": session.to_wan,
-                    "to_lan": session.to_lan,
+                    **session.heirloom(),
                 },
                 binding.sock.fileno() if first else None,
             )
@@ -308,16 +306,16 @@ class Pings:
             binding = self._bind(place, sock)
             binding.ttl = entry["ttl"]
         session = context.open("icmp", key + b"\0\0", target.origin, OPEN, entry["started"])
-        session.to_wan, session.to_lan = entry["to_wan"], entry["to_lan"]
+        session.inherit(entry)
         self._enter(Flow(session, binding, key, target, entry["last"]))
 
     # -- the end -------------------------------------------------------------------------------
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End a session's flow; False where there is none."""
         for flow in self._flows.values():
             if flow.session is session:
-                self._end(flow, KILLED)
+                self._end(flow, reason)
                 return True
         return False
 

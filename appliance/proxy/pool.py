@@ -68,6 +68,13 @@ class Pool(Owner):
         pooled.stream.owner = self
         pooled.stream.resume()
 
+    def empty(self) -> None:
+        """Close all: what a name led to when they were dialled may be denied by now."""
+        for fd in list(self._known):
+            stream = self._known[fd].stream
+            self._forget(fd)
+            stream.close()
+
     def every_second(self) -> None:
         """Close those that have waited long enough; they stand in the order in which they came."""
         now = self._context.now

@@ -35,6 +35,7 @@ from appliance.addressing import TranslationPrefix
 from appliance.config.schema import Config, Published
 from appliance.dataplane import MARK_WAN
 from appliance.errors import SHORTAGES, Failure, failure_of
+from appliance.policy.services import TargetsByName
 from appliance.protocol.proxy_header import version_2
 from appliance.protocol.sniff import MAX_HEAD, Sniff, http_host, server_name
 from appliance.proxy.context import Context
@@ -45,10 +46,9 @@ from appliance.proxy.relay import (
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
-    EPOLLRDHUP,
     LEG_EVENTS,
     RelayContext,
-    join,
+    relay_on,
 )
 from appliance.proxy.targets import Target, Targets
 from appliance.session.record import DIALLING, OPEN, Session, address_text
@@ -110,32 +110,19 @@ def bind_as_client(sock: socket, prefix: TranslationPrefix, client: bytes) -> No
 
 
 class Service(Handler):
-    """One published service: its listener ``fd``, and its names as they are looked up."""
+    """One published service: its listener ``fd``, and where its names lead."""
 
     def __init__(self, owner: PublishedTcp, kernel: Kernel, settings: Published) -> None:
         self.settings = settings
         self._owner = owner
         self._kernel = kernel
-        self._exact: dict[str, tuple[str, ...]] = {}
-        self._below: dict[str, tuple[str, ...]] = {}
-        for named in settings.names:
-            for host in named.hosts:
-                table = self._below if host.startswith("*.") else self._exact
-                table.setdefault(host.removeprefix("*."), named.targets)
+        self.targets = TargetsByName(settings)
         with open_service(settings, SOCK_STREAM) as sock:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # accepted sockets inherit these
             sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
             sock.listen(LISTEN_BACKLOG)
             self.fd = sock.detach()
         kernel.adopt(self.fd)
-
-    def targets_for(self, name: str) -> tuple[str, ...]:
-        """The endpoints for a name; of several that fit the longest counts."""
-        found = self._exact.get(name)
-        while found is None and name:
-            _label, _dot, name = name.partition(".")
-            found = self._below.get(name)
-        return self.settings.targets if found is None else found
 
     def on_event(self, events: int) -> None:
         """Clients wait."""
@@ -171,7 +158,7 @@ class Incoming(Handler):
         elif events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
             self.owner.dialled(self)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one."""
         if session is not self.session or self.over:
             return False
@@ -298,7 +285,7 @@ class PublishedTcp:
         name = found if isinstance(found, str) else ""
         if name:
             incoming.session.name, incoming.session.named_by = name, incoming.service.settings.route
-        endpoints = incoming.service.targets_for(name)
+        endpoints = incoming.service.targets.find(name)
         if not endpoints:
             self.give_up(incoming, Failure.DENIED)  # nothing is published under this name
             return
@@ -375,14 +362,8 @@ class PublishedTcp:
         if incoming.service.settings.reveal == "proxy-v2":
             ends = session.client[12:], session.client_port, session.server[12:], session.server_port
             header = version_2(*ends)
-        server_leg, client_leg = join(self._relay, server, incoming.client, session)
-        context.hand_to(client_leg.fd, client_leg)
-        context.hand_to(server_leg.fd, server_leg)
-        client_leg.pending = header + incoming.data
-        incoming.data = b""
-        client_leg.pump(EPOLLRDHUP)
-        if not server_leg.closed:
-            server_leg.pump(EPOLLRDHUP)
+        data, incoming.data = header + incoming.data, b""
+        relay_on(self._relay, server, incoming.client, session, to_lan=data)
 
     def give_up(self, incoming: Incoming, failure: Failure) -> None:
         """Reset the client, with the reason in the log."""

@@ -21,12 +21,13 @@ from appliance.addressing import TranslationPrefix
 from appliance.config.rules import DEFAULT_RULE
 from appliance.config.schema import Config, Published
 from appliance.errors import SHORTAGES, Failure, failure_of
+from appliance.proxy.bucket import Bucket
 from appliance.proxy.context import Context
 from appliance.proxy.loop import Handler
 from appliance.proxy.published import bind_as_client, open_service, steer
 from appliance.proxy.relay import EPOLLIN
 from appliance.proxy.targets import Target, Targets
-from appliance.session.record import KILLED, MAPPED, OPEN, Session
+from appliance.session.record import MAPPED, OPEN, Session
 
 MAX_DATAGRAMS = 32
 MAX_DATAGRAM = 65_536
@@ -68,7 +69,7 @@ class Service(Handler):
 class Flow(Handler):
     """A client's session with a service."""
 
-    __slots__ = ("key", "last", "own", "owner", "peer", "service", "session", "sock", "target")
+    __slots__ = ("bucket", "key", "last", "own", "owner", "peer", "service", "session", "sock", "target")
 
     def __init__(
         self,
@@ -88,16 +89,17 @@ class Flow(Handler):
         self.own = session.server[12:]
         self.peer = (inet_ntoa(session.client[12:]), session.client_port)
         self.last = session.started
+        self.bucket = Bucket(self.last)
 
     def on_event(self, _events: int) -> None:
         """Answers of the target, or an error about what was sent to it."""
         self.owner.answers(self)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one; the client's next datagram begins another."""
         if session is not self.session:
             return False
-        self.owner.end(self, KILLED)
+        self.owner.end(self, reason)
         return True
 
 
@@ -153,7 +155,10 @@ class PublishedUdp:
             flow = self._open(service, key, client, own, ports)
             if flow is None:
                 return
-        flow.last = self._context.now
+        flow.last = now = self._context.now
+        rate = flow.session.rate
+        if rate and not flow.bucket.passes(rate, False, len(data), now):
+            return
         try:
             flow.sock.send(data)
         except BlockingIOError:
@@ -192,6 +197,8 @@ class PublishedUdp:
         session.rule = rule
         session.service = settings.name
         context.counters.opened += 1
+        if context.quotas is not None:
+            context.quotas.opened(session)
         return self._enter(Flow(self, key, service, target, sock, session))
 
     def _connect(self, settings: Published, target: Target, client: bytes) -> socket:
@@ -236,6 +243,9 @@ class PublishedUdp:
                 return
             flow.last = self._context.now
             flow.target.found(True, flow.last)
+            rate = flow.session.rate
+            if rate and not flow.bucket.passes(rate, True, len(data), flow.last):
+                continue
             flow.session.to_wan += len(data)
             flow.service.answer(data, flow.own, flow.peer)
 
@@ -266,9 +276,7 @@ class PublishedUdp:
                     "key": flow.key.hex(),
                     "target": f"[{flow.target.address}]:{flow.target.port}",
                     "last": flow.last,
-                    "started": session.started,
-                    "to_wan": session.to_wan,
-                    "to_lan": session.to_lan,
+                    **session.heirloom(),
                 },
                 flow.sock,
             )
@@ -292,7 +300,7 @@ class PublishedUdp:
         endpoints = MAPPED + key[:4] + MAPPED + key[4:8] + key[8:]
         session = self._context.open("udp", endpoints, target.address, OPEN, entry["started"])
         session.origin_port, session.service = target.port, service.settings.name
-        session.to_wan, session.to_lan = entry["to_wan"], entry["to_lan"]
+        session.inherit(entry)
         flow = Flow(self, key, service, target, sock, session)
         flow.last = entry["last"]
         self._enter(flow)

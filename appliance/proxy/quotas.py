@@ -21,7 +21,7 @@ from appliance.policy.limits import CompiledLimit, Party, compile_limits
 from appliance.proxy.context import Context
 from appliance.proxy.relay import RelayContext
 from appliance.session.meters import Meters, Period, period_of
-from appliance.session.record import KILLED, Session, address_text
+from appliance.session.record import Session, address_text
 
 _SO_MAX_PACING_RATE = 47
 _UNPACED = 0xFFFFFFFF  # the kernel's word for no limit
@@ -194,7 +194,9 @@ class Quotas:
         elif known.rate:
             # Streams outlive an exchange: the next one may be somebody's without a limit.
             _pace(self._context.streams.get(session.number, ()), _UNPACED)
-        self._count(known, session)
+        assert self._meters is not None
+        with self._meters.alone():
+            self._count(known, session)
 
     def _count(self, known: _Known, session: Session) -> bool:
         """Book what is new; whether there was any."""
@@ -216,18 +218,9 @@ class Quotas:
         for use in self._uses.values():
             use.sessions = use.new = 0
             use.active = []
-        for session in list(self._context.sessions.values()):
-            known = self._known.get(session.number)
-            if known is None:
-                known = self._known[session.number] = _Known(self._uses_of(session.client, session.user))
-            moving = self._count(known, session)
-            for use in known.uses:
-                use.sessions += 1
-                if moving and use.limit.kbit_per_second is not None:
-                    use.active.append(session.number)
+        with meters.alone():
+            self._count_all()
         for use in self._uses.values():
-            if not self.draining:
-                meters.set_sessions(use.place, use.sessions)
             limit = use.limit
             if limit.per_day is not None or limit.per_month is not None:
                 reading = meters.read(use.place, self._period)
@@ -239,6 +232,22 @@ class Quotas:
         for key in [key for key, use in self._uses.items() if not use.sessions]:
             del self._uses[key]
 
+    def _count_all(self) -> None:
+        """What all sessions have moved, and how many there are."""
+        assert self._meters is not None
+        for session in list(self._context.sessions.values()):
+            known = self._known.get(session.number)
+            if known is None:
+                known = self._known[session.number] = _Known(self._uses_of(session.client, session.user))
+            moving = self._count(known, session)
+            for use in known.uses:
+                use.sessions += 1
+                if moving and use.limit.kbit_per_second is not None:
+                    use.active.append(session.number)
+        if not self.draining:
+            for use in self._uses.values():
+                self._meters.set_sessions(use.place, use.sessions)
+
     def _end_those_over(self) -> None:
         if not any(use.over for use in self._uses.values()):
             return
@@ -249,9 +258,7 @@ class Quotas:
                 if leg is not None:
                     leg.abort(OVER)
                 elif session is not None:
-                    self._context.kill_reason = OVER
-                    self._context.kill(session)
-                    self._context.kill_reason = KILLED
+                    self._context.kill(session, OVER)
 
     def _share_rates(self) -> None:
         rates: dict[int, int] = {}

@@ -82,3 +82,7 @@ cdef class Leg(Handler):
 
 @cython.locals(lan_leg=Leg, wan_leg=Leg)
 cpdef tuple join(RelayContext context, int lan, int wan, Session session)
+
+
+@cython.locals(lan_leg=Leg, wan_leg=Leg)
+cpdef object relay_on(RelayContext context, int lan, int wan, Session session, bytes to_wan=*, bytes to_lan=*)

@@ -22,7 +22,7 @@ from typing import cast
 from appliance.errors import Failure
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
-from appliance.session.record import CLOSING, KILLED, Session
+from appliance.session.record import CLOSING, Session
 
 # One recv. Smaller costs system calls, larger cache misses; bulk goes by splice anyway.
 READ_SIZE = 65_536
@@ -337,11 +337,11 @@ class Leg(Handler):
         """Out of memory: octets may be lost, so both ends are told."""
         self.abort(Failure.MEMORY.value)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one."""
         if session is not self.session or self.closed:
             return False
-        self.abort(KILLED)
+        self.abort(reason)
         return True
 
     def abort(self, reason: str) -> None:
@@ -381,3 +381,17 @@ def join(context: RelayContext, lan: int, wan: int, session: Session) -> tuple[L
     context.legs[session.number] = lan_leg
     context.registry.opened(session)
     return lan_leg, wan_leg
+
+
+def relay_on(
+    context: RelayContext, lan: int, wan: int, session: Session, to_wan: bytes = b"", to_lan: bytes = b""
+) -> None:
+    """Relay two sockets that the loop watches already, each after what waits for it."""
+    lan_leg, wan_leg = join(context, lan, wan, session)
+    lan_leg.pending = to_wan
+    wan_leg.pending = to_lan
+    context.loop.hand_to(lan, lan_leg)
+    context.loop.hand_to(wan, wan_leg)
+    # What was reported before there were legs is not reported again.
+    lan_leg.pump(_RDHUP)
+    wan_leg.pump(_RDHUP)

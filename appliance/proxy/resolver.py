@@ -58,6 +58,7 @@ class Answer(NamedTuple):
     family: int  # AF_INET or AF_INET6
     addresses: tuple[bytes, ...]  # packed, 4 or 16 octets; empty where it failed
     failure: Failure | None  # NO_NAME, NAME_FAILED, NAME_TIMEOUT
+    aliases: tuple[str, ...] = ()  # names that the asked one leads to by CNAME, in the answer's order
 
 
 Done = Callable[[Answer], None]
@@ -223,10 +224,21 @@ def _read(message: dns.Message, question: _Question) -> tuple[Answer, int]:
         records = [record for record in message.answers(question.qtype) if record.length == question.size]
         if records:
             addresses = tuple(dict.fromkeys(message.data(record) for record in records[:MAX_ADDRESSES]))
-            chain = records + message.answers(dns.CNAME)
-            ttl = min(max(min(record.ttl for record in chain), MIN_TTL), MAX_TTL)
-            return Answer(family, addresses, None), ttl
+            chain = message.answers(dns.CNAME)
+            ttl = min(max(min(record.ttl for record in records + chain), MIN_TTL), MAX_TTL)
+            return Answer(family, addresses, None, _aliases(message, chain)), ttl
     if rcode not in (dns.Rcode.NOERROR, dns.Rcode.NXDOMAIN) or message.flags & dns.TC:
         return Answer(family, (), Failure.NAME_FAILED), 0
     ttl = min(max(message.soa_ttl() or 0, MIN_TTL), MAX_NEGATIVE_TTL)
     return Answer(family, (), Failure.NO_NAME), ttl
+
+
+def _aliases(message: dns.Message, chain: list[dns.Record]) -> tuple[str, ...]:
+    """The names that the records of a chain lead to."""
+    found = []
+    for record in chain[: dns.MAX_ALIASES]:
+        try:
+            found.append(dns.name_text(dns.read_name(message.packet, record.data)[0]))
+        except dns.DnsError:
+            break  # unbound sends none; what was read so far is judged
+    return tuple(found)

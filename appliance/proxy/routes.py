@@ -15,6 +15,8 @@ from appliance.proxy.lan import Lan
 
 # IPv4 addresses whose way is remembered; the oldest half goes when it is full.
 MAX_WAYS = 16_384
+# Answers of one second that are remembered; more are for a scan, which asks for each thing once.
+MAX_REMEMBERED = 4_096
 
 
 def address_to_text(address: bytes) -> str:
@@ -31,6 +33,8 @@ class Routes:
         self._forbidden = Forbidden(())
         self._by_domain: dict[str, tuple[Way, ...]] = {}
         self._ways: dict[tuple[str, bytes], Way | Failure] = {}  # by domain and IPv4 address
+        self._answers: dict[tuple[bytes, str, int, bytes, bytes], Route | Failure] = {}  # of this second
+        self._second = -1
         self.configure()
 
     def configure(self) -> None:
@@ -40,6 +44,7 @@ class Routes:
         self._forbidden = forbidden_of(config)
         self._by_domain.clear()
         self._ways.clear()
+        self._answers.clear()
         for way, entry in zip(context.ways, config.translation, strict=False):
             for domain in entry.domains:
                 self._by_domain[domain] = (*self._by_domain.get(domain, ()), way)
@@ -49,7 +54,20 @@ class Routes:
 
         ``host``: the name that led to the address, which may be an island's; ``client`` and ``own``: the ends
         of the client's connection. An IPv4 address that the box itself would translate comes out plainly.
+        The answer holds for the second: what it depends on, the box's and the LAN's addresses, is looked at
+        no more often.
         """
+        second = int(self._context.now)
+        if second != self._second or len(self._answers) >= MAX_REMEMBERED:
+            self._second = second
+            self._answers.clear()
+        key = address, host, port, client, own
+        found = self._answers.get(key)
+        if found is None:
+            found = self._answers[key] = self._find(address, host, port, client, own)
+        return found
+
+    def _find(self, address: bytes, host: str, port: int, client: bytes, own: bytes) -> Route | Failure:
         why = self._forbidden.why(address, self._is_own, self._lan_at(own))
         way: Way | Failure
         address = unmapped(address)

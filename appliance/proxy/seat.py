@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from socket import send_fds, socket
 from typing import Any
 
+from appliance.proxy.tally import UNTOLD
 from appliance.proxy.tun import has_tun, open_from_clients, open_from_origins, open_listener, open_tun
 
 # How long a worker may take to answer; it serves thousands of sessions meanwhile.
@@ -21,14 +22,15 @@ MAX_PAUSE = 5.0
 
 
 class Process:
-    """A running worker: ``line`` carries JSON lines both ways."""
+    """A running worker: ``line`` carries JSON lines both ways; ``place`` is its own in the tally."""
 
-    def __init__(self, index: int, pid: int, line: socket, started: float) -> None:
+    def __init__(self, index: int, pid: int, line: socket, started: float, place: int = UNTOLD) -> None:
         self.index = index
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.line = line
         self.started = started  # seconds since the epoch
+        self.place = place
 
     def ask(self, question: dict[str, Any], descriptor: int | None = None) -> dict[str, Any] | None:
         """The worker's answer, or None when it does not give one in time."""

@@ -2,7 +2,6 @@ from appliance.proxy.context cimport Context
 from appliance.proxy.dialer cimport Dial
 from appliance.proxy.gatekeeper cimport Client, Gatekeeper
 from appliance.proxy.stream cimport Owner, Stream
-from appliance.proxy.tunnel cimport tunnel
 from appliance.session.record cimport Session
 
 

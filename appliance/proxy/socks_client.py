@@ -7,9 +7,9 @@ from appliance.protocol.socks import Command, Credentials, Method, SocksRequest,
 from appliance.proxy.associate import Association
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
+from appliance.proxy.inside import carry
 from appliance.proxy.stream import NOBODY, Owner, Stream
-from appliance.proxy.tunnel import tunnel
-from appliance.session.record import DIALLING, KILLED, OPEN, Session
+from appliance.session.record import DIALLING, OPEN, Session
 
 _CLOSED = State.CLOSED
 
@@ -76,11 +76,11 @@ class SocksClient(Owner):
         """It is gone."""
         self._fail(why)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """A session that is being dialled; those of an association are its own."""
         if self._session is None or session is not self._session:
             return False
-        self._fail(KILLED)
+        self._fail(reason)
         return True
 
     def _refused(self) -> None:
@@ -181,7 +181,7 @@ class SocksClient(Owner):
                 origin.abort()
                 context.ended(session, "reset")
                 return
-            tunnel(context, self._gate.relay, self.stream, origin, self._server.take(), session)
+            carry(self._gate, judge, self.stream, origin, self._server.take(), session)
 
         self._dial = self._gate.dialer.dial(
             self.client.address, self.client.own, request.host, request.port, dialled, judge

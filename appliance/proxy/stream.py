@@ -65,7 +65,7 @@ class Owner:
     def on_secured(self, stream: Stream) -> None:
         """The TLS handshake is done."""
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End the session with a reset, where it is one of this owner's; False where it is none."""
         return False
 
@@ -269,10 +269,10 @@ class Stream(Handler):
             self.tls = None
             self.unsent = b""
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """The owner knows its sessions."""
         owner = self.owner
-        return owner.kill(session)
+        return owner.kill(session, reason)
 
     def abort(self) -> None:
         """Close with a reset."""

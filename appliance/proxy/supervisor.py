@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 from typing import Any
@@ -27,10 +28,12 @@ from appliance.config.schema import Config, as_plain
 from appliance.dataplane import worker_count
 from appliance.errors import IsthmusError
 from appliance.proxy.denials import Denials
+from appliance.proxy.listing import MAX_LISTED, PLACE, cursor_of
 from appliance.proxy.passwords import Helper
 from appliance.proxy.seat import ANSWER_TIMEOUT, Process, Seat
+from appliance.proxy.tally import Places, Tally
 from appliance.proxy.verifier import COUNTS
-from appliance.proxy.worker import MAX_LISTED, READY, run_worker
+from appliance.proxy.worker import READY, run_worker
 from appliance.session.access import FILE as ACCESS
 from appliance.session.access import AccessRequests
 from appliance.session.hits import FILE as HITS
@@ -39,6 +42,9 @@ from appliance.session.row import NoRowError, parse
 
 STOP_TIMEOUT = 2.0
 POLL_INTERVAL = 1.0
+# Sessions of a page for which all workers are asked at once. A worker waits half a second for its answer to
+# be read, and then ends: that has to fit into the socket's buffer (208 KiB; a session takes one at most).
+MAX_TOGETHER = 128
 # The log is moved away at this size, or when it is a day old, and so many moved ones are kept. They are what
 # the history has to catch up with after it was away.
 MAX_LOG_BYTES = 16 << 20
@@ -58,6 +64,8 @@ HELPER_SOCKET = "verify.sock"
 # The limits' counters, in the proxy's own part of the state folder.
 METERS = "proxy/meters"
 # Environment variable by which one program's descriptors reach the next.
+# Seconds between two looks for requests for access that have expired, which keep for days.
+REQUESTS_INTERVAL = 600.0
 _HEIRLOOMS = "ISTHMUS_HEIRLOOMS"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
@@ -99,8 +107,10 @@ class Supervisor:
         self._draining: list[Process] = []
         self._poll = select.poll()
         self._signals: set[int] = set()
+        self._places = Places()  # workers of a program before are not in it, while they drain
         self._clients: dict[int, tuple[socket, bytes]] = {}
         self.access = AccessRequests(certificates.parent / "proxy" / ACCESS)
+        self._look_at_requests = 0.0
         self._service = varlink.Service(
             vendor="Isthmus",
             product="isthmus-proxy",
@@ -115,8 +125,10 @@ class Supervisor:
             def GetStatus(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling
                 return supervisor.status()
 
-            def ListSessions(self, limit: int, search: str | None) -> dict[str, Any]:  # noqa: N802
-                return supervisor.sessions(limit, search)
+            def ListSessions(  # noqa: N802
+                self, limit: int, search: str | None, cursor: str | None
+            ) -> dict[str, Any]:
+                return supervisor.sessions(limit, search, cursor)
 
             def Kill(self, id: str) -> dict[str, Any]:  # noqa: N802, A002
                 return {"killed": supervisor.kill(id)}
@@ -216,6 +228,10 @@ class Supervisor:
         if self._helper.process is None and self._helper.start_at <= now:
             self._start_helper()
         self._rotate_log()
+        if self._look_at_requests <= now:
+            self._look_at_requests = now + REQUESTS_INTERVAL
+            with contextlib.suppress(OSError):  # a broken disk: they go with the next change
+                self.access.drop_expired(time.time())
 
     def _start_helper(self) -> None:
         """Start the process that verifies passwords."""
@@ -228,6 +244,7 @@ class Supervisor:
         before = seat.process
         estate, heir = socketpair(AF_UNIX, SOCK_SEQPACKET) if before is not None else (None, None)
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+        place = self._places.take()
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -248,6 +265,7 @@ class Supervisor:
                     self._runtime / HELPER_SOCKET,
                     self._runtime.parent,
                     self._certificates.parent / METERS,
+                    Tally(self._places.words, place),
                     heir,
                 )
                 code = 0
@@ -257,7 +275,7 @@ class Supervisor:
                 sys.stderr.flush()
                 os._exit(code)
         theirs.close()
-        seat.process = Process(seat.index, pid, ours, time.time())
+        seat.process = Process(seat.index, pid, ours, time.time(), place)
         self._poll.register(seat.process.pidfd, select.POLLIN)
         if before is not None and heir is not None and estate is not None:
             heir.close()
@@ -296,6 +314,7 @@ class Supervisor:
             if process.pidfd == pidfd:
                 self._poll.unregister(pidfd)
                 self._wait(process)
+                self._places.give_back(process.place)
                 process.close()
                 self._draining.remove(process)
                 return
@@ -305,6 +324,7 @@ class Supervisor:
                 continue
             self._poll.unregister(pidfd)
             end = self._wait(process_here)
+            self._places.give_back(process_here.place)
             seat.vacate()
             how = f"signal {-end}" if end < 0 else f"exit status {end}"
             print(f"worker {seat.index} ended ({how}); a new one takes over", file=sys.stderr)
@@ -486,13 +506,13 @@ class Supervisor:
         """Those on the seats, then those that drain."""
         return [*(seat.process for seat in self._seats if seat.process is not None), *self._draining]
 
-    def sessions(self, limit: int, search: str | None) -> dict[str, Any]:
+    def sessions(self, limit: int, search: str | None, cursor: str | None = None) -> dict[str, Any]:
         """ListSessions of org.isthmus.proxy: the newest first, over all workers."""
         limit = max(1, min(limit, MAX_LISTED))
         found: list[dict[str, Any]] = []
         total = 0
-        for process in self._processes():
-            answer = process.ask({"ask": "sessions", "limit": limit, "search": search})
+        question = {"ask": "sessions", "limit": limit + 1, "search": search, "cursor": cursor}
+        for process, answer in self._answers(question, together=limit <= MAX_TOGETHER):
             if answer is not None:
                 if process in self._draining:
                     # Its successor has its index, and numbers of its own.
@@ -501,8 +521,22 @@ class Supervisor:
                         session["id"] = f"{process.index}.{process.pid}-{number}"
                 found += answer["sessions"]
                 total += answer["total"]
-        found.sort(key=lambda session: float(session["age"]))
-        return {"sessions": found[:limit], "total": total}
+        found.sort(key=lambda session: tuple(session[PLACE]), reverse=True)
+        more = len(found) > limit
+        found = found[:limit]
+        places = [session.pop(PLACE) for session in found]
+        return {"sessions": found, "total": total, "cursor": cursor_of(places[-1]) if more else ""}
+
+    def _answers(
+        self, question: dict[str, Any], together: bool
+    ) -> Iterator[tuple[Process, dict[str, Any] | None]]:
+        """Every process with its answer. ``together``: all are asked before one is heard."""
+        if not together:
+            for process in self._processes():
+                yield process, process.ask(question)
+            return
+        for process in [process for process in self._processes() if process.tell(question)]:
+            yield process, process.hear()
 
     def kill(self, number: str) -> bool:
         """Kill of org.isthmus.proxy: end one session by its ``id``; False where there is none."""

@@ -4,9 +4,10 @@ from appliance.proxy.context cimport Context, Counters, Destination, Way
 from appliance.proxy.kernel cimport Kernel
 from appliance.proxy.loop cimport Handler
 from appliance.proxy.relay cimport Leg, Registry, RelayContext, join
+from appliance.proxy.tally cimport Tally
 from appliance.session.record cimport Session
 
-cdef int _NONE
+cdef int _NONE, _HALF_OPEN
 cdef unsigned int _OUT, _FAILED, _LEG_EVENTS
 
 
@@ -50,6 +51,7 @@ cdef class Transparent(Handler):
     @cython.locals(context=Context, key=bytes, target=Destination)
     cpdef object on_syn(self, bytes packet)
     cpdef object _look_again(self, bytes packet)
+    @cython.locals(waiting=long, tally=Tally)
     cdef object _admit(self, bytes client)
     @cython.locals(context=Context, port=int, fd=int, session=Session, held=Held, way=Way)
     cdef object _dial(self, bytes key, bytes syn, Destination target, int client, object verdict, str name)

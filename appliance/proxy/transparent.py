@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from errno import EMFILE, ENFILE
 from functools import partial
-from ipaddress import IPv4Address
 from typing import Any
 
 from appliance.errors import WIRE, Failure, failure_of
@@ -28,6 +27,7 @@ from appliance.proxy.kernel import Kernel
 from appliance.proxy.listening import NAMED_PORTS, Listening
 from appliance.proxy.loop import Handler
 from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLOUT, LEG_EVENTS, Registry, RelayContext, join
+from appliance.proxy.tally import HALF_OPEN
 from appliance.session.record import DIALLING, OPEN, Session
 
 # Seconds a released SYN may take to become an accepted socket: three SYN-ACKs of Linux (1 + 2 + 4).
@@ -46,6 +46,7 @@ MAX_PUT_OFF = 256
 LOOK_AGAIN = 0.005
 
 _NONE = -1  # no descriptor
+_HALF_OPEN = HALF_OPEN
 _OUT, _FAILED, _LEG_EVENTS = EPOLLOUT, EPOLLERR | EPOLLHUP, LEG_EVENTS
 
 
@@ -80,7 +81,7 @@ class Held(Handler):
         """Out of memory."""
         self.owner.give_up(self, Failure.MEMORY)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """The client is told that it may not, as by a rule."""
         return session is self.session and self.owner.give_up(self, Failure.DENIED)
 
@@ -173,7 +174,9 @@ class Transparent(Handler):
         self.on_syn(packet)
 
     def _admit(self, client: bytes) -> Failure | None:
-        if len(self.dialling) + len(self.released) >= self._max_half_open:
+        tally = self._context.tally
+        waiting = len(self.dialling) + len(self.released)
+        if waiting + tally.others(_HALF_OPEN) >= self._max_half_open:
             return Failure.HALF_OPEN
         if self._half_open.get(client, 0) >= self._max_half_open_per_client:
             return Failure.HALF_OPEN
@@ -239,6 +242,7 @@ class Transparent(Handler):
         (self.released if held.released else self.dialling)[held.key] = held
         client = held.session.client
         self._half_open[client] = self._half_open.get(client, 0) + 1
+        self._context.tally.tell(_HALF_OPEN, len(self.dialling) + len(self.released))
 
     def _refuse(
         self, syn: bytes, target: Destination, failure: Failure, name: str, verdict: Verdict | None = None
@@ -302,6 +306,7 @@ class Transparent(Handler):
 
     def _forget(self, held: Held) -> None:
         del (self.released if held.released else self.dialling)[held.key]
+        self._context.tally.tell(_HALF_OPEN, len(self.dialling) + len(self.released))
         client = held.session.client
         left = self._half_open[client] - 1
         if left:
@@ -323,7 +328,7 @@ class Transparent(Handler):
                     "syn": held.syn.hex(),
                     "released": held.released,
                     "origin": session.origin,
-                    "started": session.started,
+                    **session.heirloom(),
                 },
                 held.fd,
             )
@@ -338,9 +343,7 @@ class Transparent(Handler):
         self._kernel.adopt(fd)
         syn = bytes.fromhex(entry["syn"])
         session = context.open("tcp", syn[8:44], entry["origin"], DIALLING, entry["started"])
-        name = context.arbiter.name_of(syn[8:24], syn[24:40], IPv4Address(entry["origin"]).packed)
-        if name:
-            session.name, session.named_by = name, "dns"
+        session.inherit(entry)
         wait = ACCEPT_TIMEOUT if entry["released"] else self._dial_timeout
         held = Held(self, syn, fd, session, _NONE, context.now + wait)
         held.released = entry["released"]

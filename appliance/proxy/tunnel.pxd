@@ -1,20 +1,13 @@
 cimport cython
 
 from appliance.proxy.context cimport Context
-from appliance.proxy.relay cimport Leg, RelayContext, join
+from appliance.proxy.relay cimport RelayContext, relay_on
 from appliance.proxy.stream cimport Owner, Stream
 from appliance.session.record cimport Session
 
-cdef unsigned int _RDHUP
 
-
+@cython.locals(to_wan=bytes, to_lan=bytes)
 cpdef object tunnel(
-    Context context, RelayContext relay, Stream client, Stream origin, bytes early, Session session
-)
-
-
-@cython.locals(client_leg=Leg, origin_leg=Leg)
-cdef object _relay(
     Context context, RelayContext relay, Stream client, Stream origin, bytes early, Session session
 )
 

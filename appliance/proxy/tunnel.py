@@ -7,11 +7,9 @@ is encrypted the octets have to pass through OpenSSL: then they are copied from 
 from __future__ import annotations
 
 from appliance.proxy.context import Context
-from appliance.proxy.relay import EPOLLRDHUP, RelayContext, join
+from appliance.proxy.relay import RelayContext, relay_on
 from appliance.proxy.stream import Owner, Stream
-from appliance.session.record import CLOSING, KILLED, Session
-
-_RDHUP = EPOLLRDHUP
+from appliance.session.record import CLOSING, Session
 
 
 def tunnel(
@@ -19,22 +17,10 @@ def tunnel(
 ) -> None:
     """Join the two. ``early``: what the client has sent ahead. Both streams' owners hear no more."""
     if client.tls is None and origin.tls is None:
-        _relay(context, relay, client, origin, early, session)
+        to_wan, to_lan = origin.unsent + early, client.unsent
+        relay_on(relay, client.detach(), origin.detach(), session, to_wan, to_lan)
     else:
         CopiedTunnel(context, client, origin, session).begin(early)
-
-
-def _relay(
-    context: Context, relay: RelayContext, client: Stream, origin: Stream, early: bytes, session: Session
-) -> None:
-    client_leg, origin_leg = join(relay, client.detach(), origin.detach(), session)
-    client_leg.pending = origin.unsent + early
-    origin_leg.pending = client.unsent
-    context.hand_to(client_leg.fd, client_leg)
-    context.hand_to(origin_leg.fd, origin_leg)
-    # What was reported before there were legs is not reported again.
-    client_leg.pump(_RDHUP)
-    origin_leg.pump(_RDHUP)
 
 
 class CopiedTunnel(Owner):
@@ -120,11 +106,11 @@ class CopiedTunnel(Owner):
         self._other(stream).abort()
         self._over(why)
 
-    def kill(self, session: object) -> bool:
+    def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one."""
         if session is not self._session:
             return False
-        self.abort(KILLED)
+        self.abort(reason)
         return True
 
     def abort(self, reason: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import itertools
 import json
+import math
 import os
 import resource
 import signal
@@ -24,6 +25,7 @@ from appliance.proxy.dialer import Dialer
 from appliance.proxy.explicit import Explicit
 from appliance.proxy.gatekeeper import Gatekeeper
 from appliance.proxy.kernel import Kernel
+from appliance.proxy.listing import page, place_at
 from appliance.proxy.loop import Handler
 from appliance.proxy.packets import Packets
 from appliance.proxy.ping import Pings
@@ -32,6 +34,7 @@ from appliance.proxy.published_udp import PublishedUdp
 from appliance.proxy.quotas import Quotas
 from appliance.proxy.relay import EPOLLIN, READ_SIZE, Pipes, RelayContext
 from appliance.proxy.resolver import Resolver
+from appliance.proxy.tally import Tally
 from appliance.proxy.targets import Targets
 from appliance.proxy.transparent import Transparent
 from appliance.proxy.verifier import Verifier
@@ -42,7 +45,7 @@ from appliance.session.asked import AskedNames
 from appliance.session.hits import FILE as HITS
 from appliance.session.hits import LIST, RULE, Hits
 from appliance.session.log import Log
-from appliance.session.record import Session, address_text
+from appliance.session.record import KILLED
 from appliance.session.tables import Tables
 
 TICK = 1.0
@@ -60,7 +63,6 @@ LINE_READ = 16_384
 MAX_HEIRLOOM = 4_096
 HAND_OVER_TIMEOUT = 2.0
 READY = b"ready"  # what a new worker says to the supervisor through the socket of its estate
-MAX_LISTED = 1_000
 
 
 class Worker:
@@ -80,6 +82,7 @@ class Worker:
         helper: Path,
         runtime: Path,
         meters: Path,
+        tally: Tally,
     ) -> None:
         self.index = index
         self._uncounted: list[str] = []
@@ -91,6 +94,7 @@ class Worker:
         kernel = Kernel(READ_SIZE)
         pipes = Pipes(kernel, usable // PIPE_SHARE // 2)
         self.context = Context(kernel, config, tun, self._log)
+        self.context.tally = tally
         self._tables = Tables(runtime / "lists" / "tables")
         self.context.arbiter.lists = self._tables
         self.context.arbiter.names = AskedNames(runtime / "dns64" / NAMES)
@@ -149,7 +153,8 @@ class Worker:
         """Serve until the supervisor says stop or goes away."""
         context, relay = self.context, self.relay
         out_of_memory = context.out_of_memory  # bound while there is memory to bind it
-        next_tick = context.now + TICK
+        # By whole seconds, as all workers: what each admits in one is added up.
+        next_tick = math.floor(context.now) + TICK
         next_sweep = context.now + context.config.proxy.timers.tcp_established
         context.timers.add(1, lambda second: 0)
         gc.collect()
@@ -161,7 +166,7 @@ class Worker:
                 if context.now >= next_tick:
                     # The supervisor makes a new worker of one whose TUN is gone.
                     self._stop = self._stop or self._packets.broken
-                    next_tick = context.now + TICK
+                    next_tick = math.floor(context.now) + TICK
                     self._every_second()
                 if context.now >= next_sweep:
                     next_sweep = context.now + context.config.proxy.timers.tcp_established
@@ -309,7 +314,14 @@ class Worker:
             case "status":
                 return self._status()
             case "sessions":
-                return self._list(int(question["limit"]), str(question.get("search") or ""))
+                return page(
+                    self.context.sessions,
+                    self.index,
+                    self.context.now,
+                    int(question["limit"]),
+                    str(question.get("search") or ""),
+                    place_at(str(question.get("cursor") or "")),
+                )
             case "kill":
                 return {"killed": self._kill(int(question["number"]))}
             case "configure":
@@ -358,34 +370,10 @@ class Worker:
 
     def _kill(self, number: int) -> bool:
         session = self.context.sessions.get(number)
-        if session is None or not self.context.kill(session):
+        if session is None or not self.context.kill(session, KILLED):
             return False
         self.context.close_buried()
         return True
-
-    def _list(self, limit: int, search: str) -> dict[str, Any]:
-        found: list[dict[str, Any]] = []
-        total = 0
-        for session in reversed(self.context.sessions.values()):
-            if search and not _matches(session, search):
-                continue
-            total += 1
-            if len(found) < min(limit, MAX_LISTED):
-                found.append(session.describe(self.index, self.context.now))
-        return {"sessions": found, "total": total}
-
-
-def _matches(session: Session, search: str) -> bool:
-    return (
-        search in session.origin
-        or search in session.name
-        or search == session.user
-        or search == session.device
-        or search in address_text(session.client)
-        or search in address_text(session.server)
-        or search == session.kind
-        or search == str(session.server_port)
-    )
 
 
 class _Line(Handler):
@@ -412,13 +400,14 @@ def run_worker(
     helper: Path,
     runtime: Path,
     meters: Path,
+    tally: Tally,
     estate: socket | None,
 ) -> None:
     """Be a worker; returns when it is to end.
 
     ``certificates``: the folder with the box's own; ``helper``: the password helper's socket; ``runtime``:
-    the daemons' common folder; ``meters``: the file of the limits' counters; ``estate``: from which a worker
-    before hands over.
+    the daemons' common folder; ``meters``: the file of the limits' counters; ``tally``: what all workers
+    have; ``estate``: from which a worker before hands over.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -439,6 +428,7 @@ def run_worker(
         helper,
         runtime,
         meters,
+        tally,
     )
     if estate is not None:
         # The listeners stand: the one before may close its own, and nobody is refused in between.

@@ -16,6 +16,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from appliance.files import whole
+
 FILE = "access-requests.json"
 # Requests that wait for an answer. More than a page would hold, and one client's share of it: a house that
 # asks for everything is to leave others room.
@@ -84,13 +86,9 @@ class AccessRequests:
             os.close(lock)
 
     def _write(self, requests: list[AccessRequest]) -> None:
-        fresh = self._path.with_suffix(".new")
-        try:
-            fresh.write_text(json.dumps([asdict(one) for one in requests]))
-            fresh.replace(self._path)
-        except OSError:
-            fresh.unlink(missing_ok=True)
-            raise
+        # Not synced: a worker that waits for the disk would stop its traffic.
+        with whole(self._path, synced=False) as out:
+            out.write(json.dumps([asdict(one) for one in requests]).encode())
 
     def all(self, now: float) -> list[AccessRequest]:
         """Those that wait, the oldest first."""
@@ -117,6 +115,12 @@ class AccessRequests:
                 return False
             self._write(left)
             return True
+
+    def drop_expired(self, now: float) -> None:
+        """Forget those that nobody has answered in time."""
+        if len(self.all(now)) != len(_read(self._path)):
+            with self._alone():
+                self._write(self.all(now))
 
     def erase(self) -> None:
         """Forget them all."""

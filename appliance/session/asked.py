@@ -22,6 +22,8 @@ import struct
 from pathlib import Path
 from zlib import crc32
 
+from appliance.files import GROUP_READABLE, whole
+
 FILE = "names"  # in the DNS front's part of the runtime folder
 # 250 clients with 130 addresses that are still good for them; 10 MB. Beyond, the oldest go first.
 SLOTS = 32_768
@@ -151,21 +153,11 @@ def open_to_write(path: Path) -> Asked:
 
 def _make(path: Path) -> int:
     """A descriptor of a new, empty table."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
+    with whole(path, GROUP_READABLE, path.parent.stat().st_gid, synced=False) as out:
         # All of its memory at once: to miss some later would kill whoever touches it.
-        os.posix_fallocate(fd, 0, SIZE)
-        os.pwrite(fd, _HEADER.pack(_MAGIC, SLOTS), 0)
-        os.fchown(fd, -1, path.parent.stat().st_gid)
-        os.fchmod(fd, 0o640)
-        fresh.replace(path)
-    except BaseException:
-        os.close(fd)
-        fresh.unlink(missing_ok=True)
-        raise
-    return fd
+        os.posix_fallocate(out.fileno(), 0, SIZE)
+        os.pwrite(out.fileno(), _HEADER.pack(_MAGIC, SLOTS), 0)
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
 class AskedNames:

@@ -15,7 +15,7 @@ from appliance.dataplane import MAX_WORKERS
 from appliance.session.meters import Meters, Period
 
 FILE = "hits"  # beside the limits' counters
-# The cell of what is counted for the DNS front. A worker of this number would share it, and some be lost.
+# The cell of what is counted for the DNS front; a worker of this number shares it.
 DNS_CELL = MAX_WORKERS - 1
 RULE, LIST = "rule", "list"
 
@@ -43,11 +43,14 @@ class Hits:
 
     def add(self, kind: str, counts: Mapping[str, int], local: datetime) -> None:
         """Count hits by name; names for which there is no room any more are left out."""
+        if not counts:
+            return
         period = _period(local)
-        for name, count in counts.items():
-            place = self._meters.meter(kind, name)
-            if place >= 0:
-                self._meters.add(place, count, period)
+        with self._meters.alone():
+            for name, count in counts.items():
+                place = self._meters.meter(kind, name)
+                if place >= 0:
+                    self._meters.add(place, count, period)
 
     def all(self, local: datetime) -> list[Hit]:
         """Everything that was hit at some time."""

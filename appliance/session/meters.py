@@ -1,7 +1,8 @@
 """Counters of limits, shared by all workers and kept over restarts: one file that each of them maps.
 
 A *meter* is for one limit and one subject ("mib-a-day" of "fd00:1::2"). It has a cell for each worker, who
-alone writes it, so that nobody waits for anybody; what counts is the sum. Bytes are of a day and a month, in
+writes no other, so that no worker waits for another; what counts is the sum. A worker that drains shares its
+cells with its heir: whoever changes them is ``alone`` meanwhile. Bytes are of a day and a month, in
 the box's time zone: a cell whose day is over counts as nothing.
 """
 
@@ -26,12 +27,16 @@ MAX_KEY = 111  # octets: a limit's name (32), a NUL, a subject (an account's nam
 _MAGIC = b"isthmus meters 1"
 _HEADER = 64
 _KEY = MAX_KEY + 1
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock: kind, whence, start, length, pid
 _CELL = struct.Struct("<IIQQII")  # day, month, their octets, sessions, new ones in a second
+_USED = struct.Struct("<IIQQ")  # the octets' part of it
+_SESSIONS = struct.Struct("<I")
 # The last of these: twelve bits that tell the second from those about it, twenty bits of a count.
 _NEW = struct.Struct("<I")
 _NEW_AT = _CELL.size - _NEW.size
 _COUNT_BITS, _COUNT_MASK, _SECOND_MASK = 20, (1 << 20) - 1, 0xFFF
 _SLOT = _KEY + MAX_WORKERS * _CELL.size
+assert MAX_WORKERS <= _HEADER
 _SIZE = _HEADER + MAX_METERS * _SLOT
 
 
@@ -79,6 +84,22 @@ class Meters:
         self._map.close()
         os.close(self._file)
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else changes the cells of this worker's number; not to be nested.
+
+        The lock is of the open file: it goes with its holder, however that ends.
+        """
+        self._lock(fcntl.F_WRLCK)
+        try:
+            yield
+        finally:
+            self._lock(fcntl.F_UNLCK)
+
+    def _lock(self, kind: int) -> None:
+        # An octet of the header stands for each worker's cells.
+        fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, _FLOCK.pack(kind, os.SEEK_SET, self._worker, 1, 0))
+
     def meter(self, limit: str, subject: str) -> int:
         """The meter's place, for the other methods; -1 where there is no room for it."""
         key = f"{limit}\0{subject}".encode()[:MAX_KEY]
@@ -103,12 +124,12 @@ class Meters:
         return -1
 
     def add(self, place: int, octets: int, period: Period) -> None:
-        """Count octets."""
+        """Count octets; ``alone``."""
         at = place + _KEY + self._worker * _CELL.size
-        day, month, of_day, of_month, sessions, new = _CELL.unpack_from(self._map, at)
+        day, month, of_day, of_month = _USED.unpack_from(self._map, at)
         of_day = octets + (of_day if day == period.day else 0)
         of_month = octets + (of_month if month == period.month else 0)
-        _CELL.pack_into(self._map, at, period.day, period.month, of_day, of_month, sessions, new)
+        _USED.pack_into(self._map, at, period.day, period.month, of_day, of_month)
 
     def count_new(self, place: int, second: int) -> None:
         """Count a new session of this worker's in ``second`` (steady, whole)."""
@@ -131,9 +152,7 @@ class Meters:
 
     def set_sessions(self, place: int, sessions: int) -> None:
         """Say how many sessions this worker has."""
-        at = place + _KEY + self._worker * _CELL.size
-        day, month, of_day, of_month, _sessions, new = _CELL.unpack_from(self._map, at)
-        _CELL.pack_into(self._map, at, day, month, of_day, of_month, sessions, new)
+        _SESSIONS.pack_into(self._map, place + _KEY + self._worker * _CELL.size + _USED.size, sessions)
 
     def forget_sessions(self) -> None:
         """Those of a worker before, which are over."""
@@ -157,9 +176,7 @@ class Meters:
     def reset(self, place: int) -> None:
         """The octets begin anew."""
         for worker in range(MAX_WORKERS):
-            at = place + _KEY + worker * _CELL.size
-            sessions = _CELL.unpack_from(self._map, at)[4]
-            _CELL.pack_into(self._map, at, 0, 0, 0, 0, sessions, 0)
+            _USED.pack_into(self._map, place + _KEY + worker * _CELL.size, 0, 0, 0, 0)
 
     def _places(self) -> list[int]:
         found = []

@@ -13,6 +13,9 @@ CLOSING = "closing"
 KILLED = "killed"
 
 
+# What is known of a session beyond its endpoints.
+_HANDED_OVER = ("started", "to_wan", "to_lan", "rule", "name", "named_by", "dns_name", "user", "service")
+
 # RFC 4291 section 2.5.5.2: how an IPv4 address stands where sixteen octets are asked for.
 MAPPED = bytes(10) + b"\xff\xff"
 
@@ -79,7 +82,7 @@ class Session:
         self.service = ""  # of a published service or an explicit listener
         self.name = ""  # what the client asked for, where that is known
         self.named_by = ""  # how: "asked" of the proxy, "dns", "sni", "host"
-        self.dns_name = ""  # what it asked the DNS for, where it then said another name: a mismatch
+        self.dns_name = ""  # what it had asked for, where it then said another name: a mismatch
         self.device = ""  # the client's, by its card, where the owner has named it
         self.reference = ""  # what the client was told of a denial, to ask for access by
         self.rule = "default"  # of the policy, which allowed or denied it
@@ -106,10 +109,20 @@ class Session:
         return int.from_bytes(self.endpoints[34:36], "big")
 
     def say(self, name: str, how: str) -> None:
-        """The client says a name by itself; what it asked the DNS for is kept where that was another."""
+        """The client says a name by itself; what it had asked for is kept where that was another."""
         if self.name and self.name != name:
             self.dns_name = self.name
         self.name, self.named_by = name, how
+
+    def heirloom(self) -> dict[str, Any]:
+        """What another worker goes on with, which ``inherit`` takes there."""
+        return {name: getattr(self, name) for name in _HANDED_OVER}
+
+    def inherit(self, found: dict[str, Any]) -> None:
+        """Go on as the same session of another worker's, whose program may be an older one and say less."""
+        for name in _HANDED_OVER:
+            if name in found:
+                setattr(self, name, found[name])
 
     def describe(self, worker: int, now: float) -> dict[str, Any]:
         """The record as the varlink type ``Session`` of org.isthmus.proxy."""

@@ -60,7 +60,7 @@ class Row:
     """A session that ended or did not come about. Texts are empty, numbers 0, where nothing is known.
 
     ``time`` (of its end) and ``age`` are milliseconds, ``time`` since 1970; ``to_wan`` and ``to_lan`` octets.
-    ``reason`` is the log's word for its end. ``dns_name``: what the client asked the DNS for, where it then
+    ``reason`` is the log's word for its end. ``dns_name``: what the client had asked for, where it then
     said another name; ``reference``: what it was told of a denial.
     """
 

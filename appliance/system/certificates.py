@@ -17,7 +17,6 @@ takes up what is new when it is told to.
 from __future__ import annotations
 
 import datetime
-import os
 import ssl
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
@@ -30,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.errors import Problem
+from appliance.files import whole
 
 # Apple's systems take no server certificate that is valid for longer, counted from its beginning.
 LIFETIME = datetime.timedelta(days=825)
@@ -206,15 +206,8 @@ def _load(path: Path) -> x509.Certificate | None:
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)  # of a run that was cut off
-    fresh.touch(mode=mode)
-    fresh.chmod(mode)
-    with fresh.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())  # people carried the authority to their devices
-    fresh.replace(path)
+    with whole(path, mode) as out:  # people carried the authority to their devices: a power cut leaves it
+        out.write(content)
 
 
 def _ensure_key(path: Path, mode: int) -> Key:

@@ -19,6 +19,8 @@ DISK_WARN, DISK_BAD = 0.85, 0.97
 # No clock of a running box is before the code it runs.
 EARLIEST_TIME = 1_793_491_200  # 2026-11-01
 _QUERY = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\x00\x00\x01\x00\x01"
+# isthmus-lan writes its status every ten seconds. Shorter calls a busy box dead; longer hides it for as long.
+LAN_SILENT = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,31 @@ def routers(silent: list[tuple[str, str, str]]) -> list[Check]:
             "Look at the router and its cable, or name another one.",
         )
         for what, address, device in silent
+    ]
+
+
+def lan_daemon(path: Path, expected: bool, now: float) -> list[Check]:
+    """Whether isthmus-lan is alive, by the age of what it writes every ten seconds (``now``: since 1970).
+
+    Nothing where it is well, or where it is not expected and was never there.
+    """
+    try:
+        age = now - path.stat().st_mtime
+    except OSError:
+        if not expected:
+            return []
+        age = float("inf")
+    if age < LAN_SILENT:
+        return []
+    return [
+        Check(
+            "lan-daemon",
+            "warn",
+            "The LANs' listener does not run",
+            "Hosts that ask by DHCPv6 for names and time get no answer, and other routers that advertise "
+            "themselves are not noticed.",
+            "`systemctl status isthmus-lan` says why; it is started again by itself.",
+        )
     ]
 
 

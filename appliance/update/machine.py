@@ -13,6 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from appliance.network.apply import ApplyError, run_tool
 from appliance.update.slots import ESP, Disk
 from appliance.update.versions import UpdateError
 
@@ -21,7 +22,6 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 COMMAND_LINE = Path("/proc/cmdline")
 # The boot loader sets it where the boot counts as one of a version's tries.
 BOOT_COUNT = Path("/sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
-_TOOL_TIMEOUT = 60.0
 
 
 def root_hash() -> str:
@@ -102,6 +102,7 @@ def boot_partition(folder: Path, whole: Path) -> Iterator[Path]:
 
 
 def _run(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=_TOOL_TIMEOUT, check=False)
-    if done.returncode:
-        raise UpdateError("disk", f"{words[0]} failed: {done.stderr.strip()}", "Restart the box.")
+    try:
+        run_tool(*words)
+    except ApplyError as error:
+        raise UpdateError("disk", f"{error.message}.", "Restart the box.") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -16,6 +15,7 @@ from zoneinfo import ZoneInfo
 from appliance.config import Config, load
 from appliance.control.client import ControlClient
 from appliance.errors import IsthmusError
+from appliance.network.apply import run_tool
 from appliance.update import boots, install, machine, state, trial, versions
 from appliance.update.kernels import Kernels
 from appliance.update.state import Status, show
@@ -27,7 +27,6 @@ EXIT_FAILED = 1
 CHECK_INTERVAL = 6 * 3_600.0
 # How long a restart waits for the sessions that run: a call ends, a download of hours does not.
 DRAIN_TIMEOUT = 60.0
-_TOOL_TIMEOUT = 60.0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,7 +104,7 @@ class Updates:
             return 0
 
         install.drained(iter(sessions, -1), DRAIN_TIMEOUT)
-        _systemctl("reboot")
+        run_tool("systemctl", "reboot")
 
     def health(self) -> None:
         """NotHealthyError, after which a trial's boot ends."""
@@ -131,7 +130,7 @@ class Updates:
     def _give_up(self, reason: str) -> None:
         print(f"isthmus-update: the new version is not healthy: {reason}", file=sys.stderr)
         self._keep(reason)
-        _systemctl("reboot", "--force")
+        run_tool("systemctl", "reboot", "--force")
 
     def settle(self) -> None:
         """After the health check, at each start."""
@@ -148,10 +147,6 @@ class Updates:
         if outcome.result == "fell-back":
             words = f"Version {outcome.version} was given up. {outcome.reason}"
             show(self._shown, Status("failed", outcome.version, code="fell-back", message=words))
-
-
-def _systemctl(*words: str) -> None:
-    subprocess.run(["systemctl", *words], timeout=_TOOL_TIMEOUT, check=True)
 
 
 def main(argv: list[str] | None = None) -> int:

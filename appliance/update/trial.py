@@ -19,7 +19,7 @@ from ipaddress import IPv4Address
 
 from appliance.addressing import TranslationPrefix
 from appliance.control.client import ControlClient, ControlError
-from appliance.dataplane import MARK_LOCAL, tun_mark
+from appliance.control.crossing import crossing
 from appliance.errors import IsthmusError
 from appliance.network.apply import run_tool
 
@@ -90,13 +90,7 @@ def _remove() -> None:
 
 def session(lan_address: str, prefix: TranslationPrefix) -> None:
     """One TCP session from the box's LAN side to the answerer; OSError where it does not come about."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as client:
-        client.settimeout(_WAIT)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, tun_mark(0))
-        client.bind((lan_address, 0))
-        client.connect((str(prefix.embed(IPv4Address(ANSWERER))), PORT))
-        # The SYN waited in the TUN; all that follows is for the socket which it became.
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_LOCAL)
+    with crossing(lan_address, str(prefix.embed(IPv4Address(ANSWERER))), PORT) as client:
         client.sendall(_WORDS)
         if client.recv(len(_WORDS)) != _WORDS:
             raise ConnectionAbortedError("the session ended without an answer")

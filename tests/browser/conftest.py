@@ -1,6 +1,6 @@
 """One box, one Chromium and one tab for all tests of the console.
 
-    Chromium --- client --- [ box: control, proxy, web ] --- server
+    Chromium --- client --- [ box: control, proxy, history, web ] --- server
 
 A forwarder of the lab carries the host's loopback to the LAN address, as `make run` does.
 """
@@ -26,6 +26,10 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     with Box(tmp_path_factory.mktemp("console")) as box:
         box.start_control()
         box.start_proxy()
+        box.start(
+            "history", BIN / "isthmus-history", "--config", box.config, "--runtime", box.runtime,
+            "--state", box.state / "history", "--log", box.sessions_log, "--squid", box.logs / "access.log",
+        )  # fmt: skip
         box.start(
             "web", BIN / "isthmus-web", "--config", box.config,
             "--runtime", box.runtime, "--state", box.state,

@@ -11,12 +11,13 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.looks import MARKS, PASSWORD, SCREENSHOTS, look
-from tests.netns.conftest import BIN, Box, wait_for
+from tests.netns.conftest import BIN, SERVER, SERVER6, Box, wait_for
 
 pytestmark = MARKS
 
@@ -34,7 +35,40 @@ def test_first_boot_asks_for_a_password(page: Page) -> None:
     page.get_by_label("Password of").fill(PASSWORD)
     page.get_by_label("The same again").fill(PASSWORD)
     page.get_by_role("button", name="Set the password").click()
+    expect(page.get_by_role("heading", name="Which port is which?")).to_be_visible()
+
+
+def test_the_set_up_ends_at_a_working_client(box: Box, page: Page) -> None:
+    box.start("web-server", sys.executable, "-m", "http.server", "80", "--bind", SERVER, where=box.server)
+    get = ("curl", "-sS", "--max-time", "5", "-o", "/dev/null", f"http://[{SERVER6}]/")
+    page.goto("/setup/network")
+    look(page, "setup-network")
+    page.get_by_label("Prefix given to hosts").fill("fd00:1::/48")
+    page.get_by_role("button", name="Continue to policy").click()
+    expect(page.locator("[aria-invalid=true]").first).to_be_focused()
+    page.get_by_label("Prefix given to hosts").fill("fd00:1::/64")
+    page.get_by_role("button", name="Continue to policy").click()
+    expect(page.get_by_role("heading", name="What may cross?")).to_be_visible()
+    look(page, "setup-policy")
+    page.get_by_label("Kept for").fill("14")
+    page.get_by_label("Time zone").fill("Europe/Vienna")
+    page.get_by_role("button", name="Continue to the test").click()
+    expect(page.get_by_role("heading", name="Apply what you chose")).to_be_visible()
+    look(page, "setup-apply")
+    page.get_by_role("button", name="Apply 2 changes").click()
+    expect(page.get_by_role("heading", name="Does it work?")).to_be_visible()
+    page.get_by_label("IPv4 host").fill("not a name")
+    page.get_by_role("button", name="Cross").click()
+    expect(page.get_by_text("That is no address and no name.")).to_be_visible()
+    page.get_by_label("IPv4 host").fill(SERVER)
+    page.get_by_role("button", name="Cross").click()
+    expect(page.get_by_text("It crosses")).to_be_visible()
+    expect(page.get_by_text("HTTP/1.0 200 OK")).to_be_visible()
+    look(page, "setup-test")
+    wait_for(lambda: box.client.run(*get, check=False).returncode == 0, "the client's own request")
+    page.get_by_role("button", name="Open the dashboard").click()
     expect(page.get_by_role("heading", name="Dashboard", exact=True)).to_be_visible()
+    expect(page.get_by_text("The box is set up.")).to_be_visible()
 
 
 def test_sign_out_and_in(page: Page) -> None:
@@ -62,11 +96,14 @@ def test_dashboard_lives(page: Page, traffic: None) -> None:
     expect(page.locator(".crossing-row", has_text="TCP").locator("b")).to_have_text("12")
     expect(page.locator(".crossing-row", has_text="UDP").locator("b")).to_have_text("3")
     expect(page.locator('[data-rate="to_wan"] span')).to_have_text("Mbit/s", timeout=15_000)
-    expect(page.locator("[data-chart=throughput] canvas")).to_be_visible()
-    expect(page.locator("[data-sentence=throughput]")).to_contain_text("Most to the LAN:")
-    page.wait_for_timeout(9_000)  # a few points for the charts
+    chart = page.locator("[data-region=chart_throughput]")
+    expect(chart).to_contain_text("Most to the LAN:", timeout=30_000)
+    drawn = chart.locator("path.l-6").get_attribute("d")
+    expect(chart.locator("path.l-6")).not_to_have_attribute("d", drawn or "", timeout=30_000)
     page.locator("details.more summary").first.click()
-    expect(page.locator("[data-rows=throughput] tr").first).to_be_visible()
+    expect(page.locator("[data-region=rows_throughput] tr").first).to_be_visible()
+    page.wait_for_timeout(6_000)  # another poll brings new rows, and the table stays open
+    expect(page.locator("[data-region=rows_throughput] tr").first).to_be_visible()
     page.locator("details.more summary").first.click()
     look(page, "dashboard")
     page.get_by_role("button", name="Pause").click()
@@ -86,6 +123,13 @@ def test_sessions_are_searched_by_the_address_line(page: Page, traffic: None) ->
     expect(page).to_have_url(re.compile(r"/sessions\?q=udp$"))  # the theme's form keeps the search
     page.goto("/sessions?q=203.0.113.99")
     expect(page.get_by_role("heading", name="No session matches")).to_be_visible()
+
+
+def test_a_session_is_killed_from_the_table(page: Page, traffic: None) -> None:
+    page.goto("/sessions?q=udp")
+    page.get_by_role("button", name="Kill session").first.click()
+    expect(page.get_by_text("1 session killed.")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"/sessions\?q=udp$"))
 
 
 def test_address_is_copied(page: Page) -> None:
@@ -123,6 +167,7 @@ def test_without_javascript(browser: Browser, address: str) -> None:
     tab.get_by_role("button", name="Sign in").click()
     expect(tab.get_by_role("heading", name="Dashboard", exact=True)).to_be_visible()
     expect(tab.get_by_role("button", name="Pause")).to_be_hidden()
+    expect(tab.locator("[data-region=chart_throughput] path.l-6")).to_be_attached()
     tab.get_by_role("button", name="Dark").first.click()
     expect(tab.locator("html")).to_have_attribute("data-theme", "dark")
     tab.get_by_role("button", name="Sign out").first.click()

@@ -44,6 +44,9 @@ bind-interfaces
 host-record={NAME},{SERVER}
 address=/{NAME}/{SERVER}
 host-record={FILES},{FILES_ADDRESS}
+host-record=tracker.blocked.example,{SERVER}
+cname=veil.example,tracker.blocked.example
+cname=alias.example,{NAME}
 local-ttl=60
 local=/example/
 """

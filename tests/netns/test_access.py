@@ -10,6 +10,7 @@ import json
 import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 import urllib.parse
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.netns.conftest import BIN, Box, needs_root, wait_for
-from tests.netns.explicit import FILES, NAME, SCHEMES, curl, raw, running
+from tests.netns.explicit import ALICE, FILES, NAME, SCHEMES, curl, raw, running
 from tests.netns.hosts import connect
 from tests.netns.test_policy import last_row
 from tests.unit.protocol.test_sniff import client_hello
@@ -256,3 +257,35 @@ def test_bandwidth_where_tls_ends_here(own: Box, scheme: str) -> None:
     assert time.monotonic() - begun > 2
     done = curl(own, "-x", SCHEMES["https"], *words[2:], f"{scheme}://{FILES}/bulk.bin")
     assert done.stdout == "500000", done.stderr
+
+
+def test_bandwidth_of_datagrams_by_socks(own: Box) -> None:
+    """800 kbit/s are 100 kB a second each way, and half a second's more at once; what is over is dropped."""
+
+    def ask() -> tuple[int, float]:
+        with (
+            socket.create_connection(("fd00:1::1", 3131), 10) as control,
+            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock,
+        ):
+            user, _colon, password = ALICE.partition(":")
+            control.sendall(b"\5\1\2")
+            assert control.recv(2) == b"\5\2"
+            said = b"\1" + bytes([len(user)]) + user.encode() + bytes([len(password)]) + password.encode()
+            control.sendall(said)
+            assert control.recv(2) == b"\1\0"
+            control.sendall(b"\5\3\0\4" + bytes(16) + b"\0\0")
+            (at,) = struct.unpack("!H", control.recv(100)[20:22])
+            place = b"\0\0\0\1" + socket.inet_aton("192.31.196.80") + struct.pack("!H", 7101)
+            sock.settimeout(1)
+            begun, back = time.monotonic(), 0
+            for _ in range(500):
+                sock.sendto(place + bytes(1_000), ("fd00:1::1", at))
+                time.sleep(0.001)
+            with contextlib.suppress(TimeoutError):
+                while sock.recv(2_000):
+                    back += 1
+            return back, time.monotonic() - begun
+
+    back, seconds = own.client.call(ask)
+    assert 20 <= back <= 100 + 100 * seconds
+    assert back < 400

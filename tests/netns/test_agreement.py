@@ -7,13 +7,17 @@ No request depends on another: whom the DNS has told a name opens no session her
 
 from __future__ import annotations
 
+import base64
+import itertools
 import json
 import re
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,9 +26,10 @@ from hypothesis import strategies as st
 
 from appliance.config.codec import validate
 from appliance.control.client import ControlClient
-from appliance.control.explain import explain, question
+from appliance.control.explain import Compiled, explain, question
 from tests.netns.conftest import BIN, Box, needs_root, wait_for
-from tests.netns.explicit import FILES, FILES_ADDRESS, NAME, running
+from tests.netns.explicit import ALICE, FILES, FILES_ADDRESS, NAME, running
+from tests.unit.protocol.quic import crypto, initial
 from tests.unit.protocol.test_sniff import client_hello
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -37,25 +42,97 @@ LEADS_TO = {NAME: WEB, FILES: FILES_ADDRESS}
 ENOUGH = 45.0
 TRIES = 25
 
+# Subjects and conditions that rules speak of. The client's card is the tablet's; "never" is another day than
+# this one and its neighbours.
+CARD = "02:00:5e:10:00:21"
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+WORDS = f"""
+[[device]]
+name = "tablet"
+macs = ["{CARD}"]
+[[device]]
+name = "phone"
+macs = ["02:00:5e:10:00:22"]
+[[schedule]]
+name = "always"
+[[schedule]]
+name = "never"
+days = ["{_DAYS[(time.gmtime().tm_wday + 3) % 7]}"]
+[[group]]
+name = "guests"
+[[user]]
+name = "bob"
+groups = ["guests"]
+[[name_list]]
+name = "ads"
+source = "%s"
+"""
+
+
+class Ads:
+    """The list, as ``decide`` asks it."""
+
+    def find(self, name: str) -> str:
+        return NAME if name == NAME or name.endswith(f".{NAME}") else ""
+
+
+# What is published: by its port alone, and by Host.
+PLAIN_PORT, SHARED_PORT, GUEST_PORT = 8090, 8091, 7778
+SERVICES = f"""
+[[published]]
+name = "guest"
+port = {PLAIN_PORT}
+targets = ["[{GOES}]:{GUEST_PORT}"]
+[[published]]
+name = "shared"
+port = {SHARED_PORT}
+route = "host"
+names = [{{ hosts = ["{NAME}", "{FILES}"], targets = ["[{GOES}]:{GUEST_PORT}"] }}]
+"""
+GUEST = f"""
+import contextlib, socket
+server = socket.create_server(("{GOES}", {GUEST_PORT}), family=socket.AF_INET6)
+print("ready", flush=True)
+while True:
+    one = server.accept()[0]
+    with contextlib.suppress(OSError), one:
+        if one.recv(9999):
+            one.sendall(b"guest")
+"""
+
+# Each flow has a port of its own: a policy cuts none that there is.
+UDP_PORTS = itertools.count(20_000)
+
 RULES = st.lists(
     st.fixed_dictionaries(
         {"action": st.sampled_from(["allow", "deny"])},
         optional={
+            "lists": st.just(["ads"]),
+            "devices": st.lists(st.sampled_from(["tablet", "phone"]), min_size=1, unique=True),
+            "schedules": st.lists(st.sampled_from(["always", "never"]), min_size=1, unique=True),
+            "users": st.lists(st.sampled_from(["alice", "bob"]), min_size=1, unique=True),
+            "groups": st.lists(st.sampled_from(["staff", "guests"]), min_size=1, unique=True),
             "domains": st.lists(
                 st.sampled_from([NAME, f"={FILES}", "example", "*.example"]), min_size=1, unique=True
             ),
             "destinations": st.lists(
-                st.sampled_from([f"{WEB}/32", f"{FILES_ADDRESS}/32", "192.31.196.0/24"]),
+                st.sampled_from([f"{WEB}/32", f"{FILES_ADDRESS}/32", "192.31.196.0/24", "fd00:1::/64"]),
                 min_size=1,
                 unique=True,
             ),
-            "ports": st.lists(st.sampled_from(["80", "443", "7000-7200", "53"]), min_size=1, unique=True),
+            "ports": st.lists(
+                st.sampled_from(["80", "443", "7000-7200", "53", "8090-8091"]), min_size=1, unique=True
+            ),
             "protocols": st.lists(st.sampled_from(["tcp", "udp", "icmp"]), min_size=1, unique=True),
             "ways": st.lists(
-                st.sampled_from(["transparent", "http", "connect", "socks", "dns"]), min_size=1, unique=True
+                st.sampled_from(["transparent", "http", "connect", "socks", "dns", "published"]),
+                min_size=1,
+                unique=True,
             ),
             "sources": st.lists(
-                st.sampled_from([f"{ASKS}/128", f"{GOES}/128", "fd00:1::/64"]), min_size=1, unique=True
+                st.sampled_from([f"{ASKS}/128", f"{GOES}/128", "fd00:1::/64", "203.0.113.0/24"]),
+                min_size=1,
+                unique=True,
             ),
         },
     ),
@@ -67,7 +144,18 @@ RULES = st.lists(
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """A box with all that a request can come by."""
-    with running(tmp_path_factory.mktemp("agreement")) as box:
+    folder = tmp_path_factory.mktemp("agreement")
+    ads = folder / "ads.txt"
+    ads.write_text(f"{NAME}\n")
+    with running(folder, SERVICES + WORDS % ads) as box:
+        box.client.run("ip", "link", "set", "eth0", "address", CARD)
+        box.box.run("ip", "-6", "neigh", "flush", "dev", "lan0")
+        box.start("lists", BIN / "isthmus-lists", "--config", box.config, "--runtime", box.runtime,
+                  "--state", box.state / "lists")  # fmt: skip
+        tables = box.runtime / "lists"
+        wait_for(lambda: "ads" in "".join(str(path) for path in tables.rglob("*")), "the list")
+        box.start("guest", sys.executable, "-c", GUEST, where=box.client)
+        wait_for(lambda: "ready" in box.log("guest"), "the published server")
         box.start("dns64", BIN / "isthmus-dns64", "--config", box.config, "--runtime", box.runtime)
         wait_for(lambda: "ANSWER: 1" in dig(box, NAME), f"the DNS\n{box.log('dns64')}")
         yield box
@@ -100,7 +188,7 @@ def datagram(box: Box) -> bool:
 
     def ask() -> bool:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind((GOES, 0))
+            sock.bind((GOES, next(UDP_PORTS)))
             sock.settimeout(5)
             sock.connect((WEB6, 7101))
             sock.send(b"x")
@@ -127,6 +215,13 @@ def by_http(box: Box, name: str) -> Seen:
     return _status(answer)
 
 
+def of_alice(box: Box, method: str, target: str, host: str) -> Seen:
+    """The same, where the client says who it is."""
+    credentials = base64.b64encode(ALICE.encode()).decode()
+    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic {credentials}\r\n\r\n"
+    return _status(said(box, "fd00:1::1", 3131, head.encode(), 12))
+
+
 def by_connect(box: Box, name: str) -> Seen:
     return _status(
         said(box, "fd00:1::1", 3128, f"CONNECT {name}:443 HTTP/1.1\r\nHost: {name}\r\n\r\n".encode(), 12)
@@ -146,6 +241,64 @@ def by_socks(box: Box, name: str) -> bool:
     return reply == b"\5\0"
 
 
+def in_tunnel(box: Box, listener: str, name: str) -> bool:
+    """Whether a tunnel to the address of WEB carries a client that says ``name`` in it."""
+    place = socket.inet_aton(WEB) + struct.pack("!H", 443)
+    opening, end = b"\5\1\0\5\1\0\1" + place, b"\0\0"
+    if listener == "connect":
+        opening, end = f"CONNECT {WEB}:443 HTTP/1.1\r\nHost: {WEB}\r\n\r\n".encode(), b"\r\n\r\n"
+
+    def ask() -> bool:
+        with (
+            suppress(ConnectionResetError),
+            socket.create_connection(
+                ("fd00:1::1", 3128 if listener == "connect" else 1080), 5, source_address=(GOES, 0)
+            ) as sock,
+        ):
+            sock.sendall(opening)
+            found = b""
+            while not (found.endswith(end) and len(found) >= 12):
+                data = sock.recv(4_096)
+                if not data:
+                    return False
+                found += data
+            if found[9:12] != b"200" and found[3:4] != b"\0":
+                return False
+            sock.sendall(client_hello(name))
+            return bool(sock.recv(100))
+        return False
+
+    return box.client.call(ask)
+
+
+def in_quic(box: Box, name: str) -> bool:
+    """Whether the echo of WEB answers Initials that say ``name``."""
+
+    def ask() -> bool:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind((GOES, next(UDP_PORTS)))
+            sock.settimeout(5)
+            sock.connect((WEB6, 7101))
+            with suppress(PermissionError):
+                sock.send(initial(crypto(0, client_hello(name)[5:]).ljust(1162, b"\0")))
+                return bool(sock.recv(2_000))
+            return False
+
+    return box.client.call(ask)
+
+
+def at_service(box: Box, port: int, host: str) -> bool:
+    """Whether a client of the WAN is served."""
+
+    def ask() -> bool:
+        with suppress(ConnectionResetError), socket.create_connection(("203.0.113.2", port), 5) as sock:
+            sock.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            return sock.recv(100) == b"guest"
+        return False
+
+    return box.server.call(ask)
+
+
 def by_dns(box: Box, name: str) -> Seen:
     answer = dig(box, name)
     rule = re.search(r"\(rule ([a-z0-9-]+)\)", answer)
@@ -162,6 +315,7 @@ REQUESTS: list[tuple[str, str, list[str], Callable[[Box], Seen]]] = [
     ("udp", f"{WEB}:7101", [], lambda box: _bare(lambda: datagram(box))),
     ("icmp", WEB, [], lambda box: _bare(lambda: pinged(box))),
 ]
+ALICES: list[tuple[str, str, list[str], Callable[[Box], Seen]]] = []  # those where alice says who she is
 for _name, _place in ((NAME, WEB6), (FILES, FILES6)):
     _hello, _request = client_hello(_name), f"GET / HTTP/1.1\r\nHost: {_name}\r\n\r\n".encode()
     _to = [LEADS_TO[_name]]
@@ -172,7 +326,26 @@ for _name, _place in ((NAME, WEB6), (FILES, FILES6)):
         ("connect", f"{_name}:443", _to, lambda b, n=_name: by_connect(b, n)),  # type: ignore[misc]
         ("socks", f"{_name}:443", _to, lambda b, n=_name: (by_socks(b, n), "")),  # type: ignore[misc]
         ("dns", _name, [], lambda b, n=_name: by_dns(b, n)),  # type: ignore[misc]
+        # Where the address was written out, and the name comes with the first octets.
+        ("udp", f"{_name}:7101", [WEB], lambda b, n=_name: (in_quic(b, n), "")),  # type: ignore[misc]
+        ("connect", f"{_name}:443", [WEB], lambda b, n=_name: (in_tunnel(b, "connect", n), "")),  # type: ignore[misc]
+        ("socks", f"{_name}:443", [WEB], lambda b, n=_name: (in_tunnel(b, "socks", n), "")),  # type: ignore[misc]
+        ("published", f"{_name}:{SHARED_PORT}", [], lambda b, n=_name: (at_service(b, SHARED_PORT, n), "")),  # type: ignore[misc]
     ]
+    ALICES.append(("http", f"{_name}:80", _to, lambda b, n=_name: of_alice(b, "GET", f"http://{n}/", n)))  # type: ignore[misc]
+    ALICES.append(
+        ("connect", f"{_name}:443", _to, lambda b, n=_name: of_alice(b, "CONNECT", f"{n}:443", n))  # type: ignore[misc]
+    )
+REQUESTS.append(
+    (
+        "published",
+        f"203.0.113.2:{PLAIN_PORT}",
+        [],
+        lambda box: (at_service(box, PLAIN_PORT, "203.0.113.2"), ""),
+    )
+)
+# Who asks.
+CLIENTS = {"dns": ASKS, "published": "203.0.113.1"}
 
 
 def put_in_force(control: ControlClient, default: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
@@ -207,19 +380,22 @@ def test_all_three_agree(own: Box, default: str, rules: list[dict[str, Any]]) ->
         user.pop("password", None)
     compiled = validate(config)
     # The DNS front has it by a signal of its own.
-    own.processes["dns64"].send_signal(1)
     lines = own.log("dns64").count("read anew") + 1
+    own.processes["dns64"].send_signal(1)
     wait_for(lambda: own.log("dns64").count("read anew") >= lines, "the DNS front")
     note(f"default {default}; rules {json.dumps(rules)}")
-    for protocol, target, addresses, ask in REQUESTS:
-        client = ASKS if protocol == "dns" else GOES
-        told = control.explain(client, None, target, protocol, addresses)
-        decided = explain(compiled, question(protocol, client, None, target, addresses), {})
+    for number, (protocol, target, addresses, ask) in enumerate(REQUESTS + ALICES):
+        client = CLIENTS.get(protocol, GOES)
+        user = "alice" if number >= len(REQUESTS) else None
+        told = control.explain(client, user, target, protocol, addresses)
+        asked = question(protocol, client, user, target, addresses)
+        # Where the neighbours are that have the devices' cards.
+        decided = own.box.call(partial(explain, compiled, asked, {"ads": Ads()}, Compiled()))
         assert (told["allow"], told["rule"]) == (decided["allow"], decided["rule"]), (protocol, target)
         assert protocol == "dns" or not told["pending"], (protocol, target, told)
         allowed, rule = ask(own)
         assert allowed is told["allow"], (protocol, target, told)
         if rule and not allowed:
             # A name that is denied whatever it leads to is not looked up: then the rule is the one of that.
-            early = control.explain(client, None, target, protocol, [])
+            early = control.explain(client, user, target, protocol, [])
             assert rule in (told["rule"], early["rule"]), (protocol, target, told, early)

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.netns.conftest import BIN, Box, needs_root, wait_for
+from tests.lab.netns import stop
+from tests.netns.conftest import BIN, CONFIG, Box, needs_root, wait_for
 from tests.netns.hosts import status
 
 PEM = serialization.Encoding.PEM
@@ -46,13 +47,13 @@ def listens(box: Box) -> bool:
     return box.client.call(look)
 
 
-def shown(box: Box, trusted: Path | None, name: str = "isthmus") -> x509.Certificate:
-    """The proxy's certificate; ssl.SSLError where a client that trusts ``trusted`` refuses it."""
+def shown(box: Box, trusted: Path | None, name: str = "isthmus", port: int = 3129) -> x509.Certificate:
+    """The certificate at a port; ssl.SSLError where a client that trusts ``trusted`` refuses it."""
     context = ssl.create_default_context(cafile=trusted) if trusted else ssl._create_unverified_context()
 
     def look() -> x509.Certificate:
         with (
-            socket.create_connection(("fd00:1::1", 3129), 20) as sock,
+            socket.create_connection(("fd00:1::1", port), 20) as sock,
             context.wrap_socket(sock, server_hostname=name) as tls,
         ):
             data = tls.getpeercert(binary_form=True)
@@ -122,6 +123,36 @@ def test_an_uploaded_one_serves_until_it_ends(own: Box) -> None:
         lambda: not any(one["id"] == "certificate-uploaded" for one in status(own)["checks"]),
         "all well again",
     )
+
+
+def test_the_console_shows_the_uploaded_one_by_its_names(own: Box) -> None:
+    own.config.write_text(CONFIG + '[console]\nnames = ["proxy.example"]\n')
+    now = datetime.now(UTC)
+    upload(own, now - timedelta(days=1), now + timedelta(days=90))
+    reload(own)
+    wait_for(lambda: shown(own, None) == read(own, "uploaded"), "the uploaded certificate")
+    folders = ["--config", own.config, "--runtime", own.runtime, "--state", own.state]
+    own.start("web", BIN / "isthmus-web", *folders)
+
+    def console(name: str) -> x509.Certificate | None:
+        try:
+            return shown(own, None, name, 443)
+        except ConnectionError:
+            return None  # it is about to start
+
+    wait_for(lambda: console("isthmus") == read(own, "console"), f"the console\n{own.log('web')}", 30)
+    assert console("proxy.example") == read(own, "uploaded")
+    page = own.client.run(
+        "curl", "-sSk", "--max-time", "20", "--resolve", "proxy.example:443:[fd00:1::1]",
+        "https://proxy.example/setup", "-o", "/dev/null", "-w", "%{http_code}", check=False,
+    )  # fmt: skip
+    assert page.stdout in ("200", "303"), page.stdout + own.log("web")
+    stop(own.processes.pop("web"))
+    for end in ("crt", "key"):
+        (own.state / "tls" / f"uploaded.{end}").unlink()
+    own.config.write_text(CONFIG)
+    reload(own)
+    wait_for(lambda: shown(own, None) == read(own, "proxy"), "the box's own certificate")
 
 
 def isthmus(box: Box, *words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import time
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -12,7 +14,9 @@ from typing import Any
 import pytest
 
 from appliance.control.client import ControlClient
-from tests.lab.netns import unguarded
+from appliance.lan.main import HEARTBEAT
+from appliance.system.health import LAN_SILENT
+from tests.lab.netns import stop, unguarded
 from tests.netns.conftest import BIN, CONFIG, Box, needs_root, wait_for
 from tests.unit.protocol.test_advertisement import MAC, message, prefix
 
@@ -93,3 +97,19 @@ def test_another_router_is_reported_and_not_obeyed(asked: Box) -> None:
     assert one["router"] in check["detail"] and "02:aa:bb:cc:dd:ee" in check["detail"]
     advertise(asked, message(lifetime=0))
     wait_for(lambda: not strangers(asked), "it to leave", 10)
+
+
+def test_its_death_is_a_health_issue(asked: Box) -> None:
+    """The last test of this box: the daemon is gone after it."""
+    status = asked.runtime / "lan" / "status.json"
+
+    def told() -> bool:
+        return any(check["id"] == "lan-daemon" for check in ControlClient(asked.runtime).status()["checks"])
+
+    before = status.stat().st_mtime_ns
+    wait_for(lambda: status.stat().st_mtime_ns > before, "a sign of life", 2 * HEARTBEAT)
+    assert not told()
+    stop(asked.processes["lan"])
+    old = time.time() - LAN_SILENT - 1
+    os.utime(status, (old, old))
+    assert told()

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.netns, needs_root]
 
 RELOADS = 100
 UPGRADES = 5
+PATIENCE = 40  # seconds for a SYN that is held over an upgrade
 CLIENTS = ("fd00:1::2", "fd00:1::3", "fd00:1::4", "fd00:1::5")
 QUIET = "fd00:1::6"  # has no traffic but what a test says
 
@@ -176,12 +177,15 @@ def replaced(box: Box, old: set[int]) -> bool:
 def test_a_new_program_takes_over_without_losing_a_session(own: Box) -> None:
     """Held SYNs, relays and UDP bindings outlive the exec of the supervisor and all its workers."""
     proxy = own.processes["proxy"]
-    # A SYN that is held meanwhile: its server's way opens only after the first hand-over.
+    # A SYN that is held meanwhile: its server's way opens only after the first hand-over, and that takes a
+    # busy machine some seconds.
+    own.config.write_text(CONFIG.replace("dial = 4", f"dial = {PATIENCE}"))
+    assert reload(own) is None
     own.server.run("ip", "route", "add", "blackhole", "192.31.200.9")
     slow: list[socket.socket] = []
     dialling = threading.Thread(
         target=lambda: own.client.call(
-            lambda: slow.append(socket.create_connection(("64:ff9b::192.31.200.9", 7001), 10))
+            lambda: slow.append(socket.create_connection(("64:ff9b::192.31.200.9", 7001), PATIENCE))
         )
     )
     dialling.start()
@@ -194,7 +198,9 @@ def test_a_new_program_takes_over_without_losing_a_session(own: Box) -> None:
             if number == 0:
                 own.server.run("ip", "route", "del", "blackhole", "192.31.200.9")
                 own.server.run("ip", "addr", "add", "192.31.200.9/32", "dev", "lo")
-    dialling.join(20)
+    dialling.join(PATIENCE)
+    own.config.write_text(CONFIG)
+    assert reload(own) is None
     assert slow, own.log("proxy")
     slow[0].close()
     assert proxy.poll() is None

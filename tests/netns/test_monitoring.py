@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import select
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from appliance.control.client import call
+from appliance.control.client import ControlClient, call
 from tests.netns.conftest import BIN, SERVER, SERVER6, Box, needs_root, wait_for
 from tests.netns.explicit import BLACK_HOLE, BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, running
 from tests.netns.hosts import connect, udp_socket
@@ -383,3 +384,31 @@ def test_no_destination_is_on_the_disk_where_none_is_to_be(tmp_path: Path) -> No
         assert after["denied"] == before["denied"] + 1
         assert own.sessions_log.read_text() == ""
         assert rows(own) == []
+
+
+@pytest.mark.parametrize("limit", [7, 200], ids=["together", "one after the other"])
+def test_pages_have_every_session_of_all_workers_once(own: Box, limit: int) -> None:
+    """Of several clients, whom the workers share; each page goes on where the last one ended."""
+    control = ControlClient(own.runtime)
+    with contextlib.ExitStack() as stack:
+        for number in range(12):
+            source = f"fd00:1::{0x500 + number:x}"
+            own.client.run("ip", "addr", "replace", f"{source}/64", "dev", "eth0", "nodad")
+            for _session in range(2):
+                stack.enter_context(connect(own, 7004, source=source))
+        wait_for(lambda: control.sessions(limit, "fd00:1::5")[1] == 24, "all sessions")
+        seen: list[str] = []
+        workers, ages, cursor = set(), [], ""
+        while True:
+            found, total, cursor = control.sessions_page(limit, "fd00:1::5", cursor)
+            assert total == 24
+            assert len(found) <= limit
+            seen += [one["id"] for one in found]
+            ages += [one["age"] for one in found]
+            workers |= {one["worker"] for one in found}
+            if not cursor:
+                break
+        assert len(seen) == len(set(seen)) == 24
+        assert workers == {0, 1}
+        if limit > 24:  # in one page ages are of one moment
+            assert ages == sorted(ages)

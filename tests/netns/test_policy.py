@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.netns.conftest import BIN, SERVER6, Box, needs_root, wait_for
 from tests.netns.explicit import BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, raw, running
-from tests.netns.hosts import connect, udp_socket
+from tests.netns.hosts import connect, read_all, sessions, udp_socket
+from tests.netns.test_lifecycle import replaced, workers
 from tests.unit.protocol.quic import crypto, initial
 from tests.unit.protocol.test_sniff import client_hello
 
@@ -24,8 +28,12 @@ pytestmark = [pytest.mark.netns, needs_root]
 
 FILES6 = "64:ff9b::c01f:c451"
 KID = "fd00:1::4"
+READER = "fd00:1::5"
+WEB = "192.31.196.80"
 
 RULES = f"""
+[policy]
+aliases = "all"
 [[rule]]
 name = "homework"
 action = "deny"
@@ -65,6 +73,15 @@ name = "no-path"
 action = "deny"
 urls = ["{FILES}/secret*"]
 [[rule]]
+name = "texts"
+action = "allow"
+sources = ["{READER}/128"]
+content_types = ["text/*"]
+[[rule]]
+name = "nothing-else"
+action = "deny"
+sources = ["{READER}/128"]
+[[rule]]
 name = "no-films"
 action = "deny"
 content_types = ["video/*"]
@@ -82,7 +99,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     folder = tmp_path_factory.mktemp("policy")
     with running(folder, RULES) as box:
         # Deprecated: used by nobody who does not ask for it.
-        box.client.run("ip", "addr", "add", f"{KID}/64", "dev", "eth0", "nodad", "preferred_lft", "0")
+        for address in (KID, READER):
+            box.client.run("ip", "addr", "add", f"{address}/64", "dev", "eth0", "nodad", "preferred_lft", "0")
         www = folder / "www"
         (www / "film.mp4").write_bytes(b"film")
         (www / "small.txt").write_bytes(b"small")
@@ -237,6 +255,60 @@ class TestNamesOfTheDns:
         row = last_row(own, refused="denied", origin_port=7002)
         assert (row["rule"], row["name"]) == ("not-that-port", NAME)
 
+    def test_a_client_that_makes_ipv6_of_ipv4_itself(self, own: Box, address: str) -> None:
+        """464XLAT (RFC 6877): what it was told is an IPv4 address, what it writes to the prefix's."""
+        source = "fd00:1::3"
+        told = own.client.run("dig", "+short", "-b", source, "A", NAME, "@fd00:1::1").stdout.split()
+        assert told == [WEB]
+        with connect(own, 7004, f"64:ff9b::{WEB}", source=source) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+        row = last_row(own, client=source, origin_port=7004)
+        assert (row["name"], row["named_by"]) == (NAME, "dns")
+        with pytest.raises(PermissionError):
+            connect(own, 7002, f"64:ff9b::{WEB}", source=source)
+        assert last_row(own, client=source, refused="denied", origin_port=7002)["rule"] == "not-that-port"
+        with udp_socket(own, source) as datagrams:
+            datagrams.sendto(b"x", (f"64:ff9b::{WEB}", 7101))
+            assert datagrams.recv(100).endswith(b"x")
+            assert NAME in {one["name"] for one in sessions(own, "--search", source)["sessions"]}
+        assert address
+
+    def test_a_name_in_quic_that_is_another_than_the_one_asked_for(self, own: Box, address: str) -> None:
+        """Both are judged, and the record has both."""
+        source = self.ask(own)
+
+        def server() -> socket.socket:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind((WEB, 443))
+            sock.settimeout(3)
+            return sock
+
+        with own.server.call(server) as origin:
+            for name, goes in (("c.blocked.example", False), ("else.example", True), (NAME, True)):
+                with udp_socket(own, source) as sock:
+                    sock.connect((address, 443))
+                    port = sock.getsockname()[1]
+                    sock.send(initial(crypto(0, client_hello(name)[5:]).ljust(1162, b"\0")))
+                    if not goes:
+                        with pytest.raises(PermissionError):
+                            sock.recv(100)
+                        row = last_row(own, kind="udp", client_port=port)
+                        assert (row["end"], row["rule"]) == ("denied", "no-name")
+                        assert (row["name"], row["dns_name"], row["named_by"]) == (name, NAME, "sni")
+                        continue
+                    data, peer = origin.recvfrom(2_000)
+                    assert len(data) >= 1_200
+                    origin.sendto(b"answer", peer)
+                    assert sock.recv(100) == b"answer"
+                    (found,) = [
+                        one
+                        for one in sessions(own, "--search", source)["sessions"]
+                        if one["client_port"] == port
+                    ]
+                    assert found["name"] == name
+                    assert found["dns_name"] == (NAME if name != NAME else None)
+
     def test_a_denied_name_has_no_address(self, own: Box, address: str) -> None:
         for kind in ("A", "AAAA", "HTTPS"):
             answer = own.client.run("dig", kind, "www.blocked.example", "@fd00:1::1").stdout
@@ -314,9 +386,148 @@ class TestExplicit:
         assert last_row(own, name=FILES, end="denied", rule=rule)
         assert asked(own, f"http://{FILES}/small.txt")[0] == 200, "the client goes on"
 
+    def test_content_that_a_rule_allows_where_all_else_is_denied(self, own: Box) -> None:
+        status, text = asked(own, f"http://{FILES}/small.txt", "--interface", READER)
+        assert (status, text[-5:]) == (200, "small")
+        status, text = asked(own, f"http://{FILES}/film.mp4", "--interface", READER)
+        assert status == 403
+        assert "nothing-else" in text
+        head = curl(own, "--interface", READER, "-x", SCHEMES["http"], "-k", f"https://{NAME}/")
+        assert "403" in head.stdout, "a tunnel has no content that could be looked at"
+
     def test_a_row_names_the_rule_that_allowed(self, own: Box) -> None:
         assert asked(own, f"http://{NAME}/")[0] == 200
         assert last_row(own, name=NAME, named_by="asked", service="http")["rule"] == "default"
+
+
+def inside(box: Box, listener: str, target: str, words: bytes, *, early: bool = False) -> tuple[bytes, bytes]:
+    """What a listener says to a client that wants a tunnel, and what comes back by it for ``words``."""
+    host, port = target.rsplit(":", 1)
+
+    def ask() -> tuple[bytes, bytes]:
+        sock = socket.create_connection(("fd00:1::1", PORTS[listener]), 10)
+        if listener == "https":
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            sock = context.wrap_socket(sock)
+        with sock:
+            sock.settimeout(10)
+            if listener == "socks":
+                name = host.encode()
+                opening = b"\5\1\0\5\1\0\3" + bytes([len(name)]) + name + struct.pack("!H", int(port))
+            else:
+                opening = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode()
+            sock.sendall(opening + words if early else opening)
+            granted = b""
+            while (len(granted) < 12) if listener == "socks" else (b"\r\n\r\n" not in granted):
+                granted += sock.recv(12 - len(granted) if listener == "socks" else 1)
+            found = b""
+            with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+                if not early:
+                    sock.sendall(words)
+                found = sock.recv(100)
+            return granted, found
+
+    return box.client.call(ask)
+
+
+PORTS = {"http": 3128, "https": 3129, "socks": 1080}
+
+
+class TestInsideTunnels:
+    """What a client says in its tunnel is judged beside the name that it asked for."""
+
+    @pytest.mark.parametrize("early", [False, True])
+    @pytest.mark.parametrize("listener", PORTS)
+    def test_another_name_than_the_one_asked_for(self, own: Box, listener: str, early: bool) -> None:
+        for name, goes in (("a.blocked.example", False), ("else.example", True), (NAME, True)):
+            granted, answer = inside(own, listener, f"{NAME}:443", client_hello(name), early=early)
+            assert b"200" in granted or granted[2:4] == b"\5\0", granted
+            assert bool(answer) is goes, name
+            row = last_row(own, name=name, service=listener, origin_port=443)
+            if name == NAME:
+                assert row["named_by"] == "asked" and "dns_name" not in row
+                continue
+            assert (row["dns_name"], row["named_by"]) == (NAME, "sni"), "a mismatch is told"
+            assert (row["end"] == "denied") is not goes
+            assert row["rule"] == ("default" if goes else "no-name")
+
+    @pytest.mark.parametrize("listener", PORTS)
+    def test_a_tunnel_to_an_address_is_judged_by_what_is_said_in_it(self, own: Box, listener: str) -> None:
+        for name, goes in (("b.blocked.example", False), ("good.blocked.example", True)):
+            answer = inside(own, listener, f"{WEB}:443", client_hello(name))[1]
+            assert bool(answer) is goes
+            row = last_row(own, name=name, service=listener, origin=WEB)
+            assert "dns_name" not in row, "an address is no other name"
+            assert row["rule"] == ("this-one" if goes else "no-name")
+
+    def test_the_host_of_plain_http(self, own: Box) -> None:
+        """What is asked for by its address is heard on any port."""
+        words = b"GET / HTTP/1.1\r\nHost: www.blocked.example\r\n\r\n"
+        assert inside(own, "socks", f"{WEB}:80", words)[1] == b""
+        assert last_row(own, name="www.blocked.example", service="socks")["named_by"] == "host"
+        assert inside(own, "socks", f"{WEB}:7004", words)[1] == b""
+        assert inside(own, "socks", f"{WEB}:7004", words.replace(b"blocked", b"free"))[1]
+
+    def test_a_server_that_speaks_first(self, own: Box) -> None:
+        begun = time.monotonic()
+        assert inside(own, "socks", f"{WEB}:7001", b"")[1] == b"203.0.113.2"
+        assert time.monotonic() - begun < 3
+
+    def test_an_end_before_any_word_is_passed_on(self, own: Box) -> None:
+        """The digest of nothing, by a tunnel whose client half-closes at once."""
+        with connect(own, 1080, "fd00:1::1") as sock:
+            sock.sendall(b"\5\1\0\5\1\0\1" + socket.inet_aton(WEB) + struct.pack("!H", 7002))
+            granted = b""
+            while len(granted) < 12:
+                granted += sock.recv(12 - len(granted))
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock) == hashlib.sha256().hexdigest().encode()
+
+
+@pytest.mark.parametrize("way", ["http", "connect", "socks", "datagrams"])
+def test_a_name_that_leads_to_a_denied_one(own: Box, way: str) -> None:
+    """``policy.aliases``: the CNAME is seen whoever resolves it."""
+    name = "veil.example"
+    if way == "http":
+        status, text = asked(own, f"http://{name}/", "-H", "Accept: text/html")
+        assert (status, "Rule: no-name" in text) == (403, True)
+    elif way == "connect":
+        head = raw(own, 3128, f"CONNECT {name}:443 HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+        assert head.startswith(b"HTTP/1.1 403") and b"rule no-name" in head
+    elif way == "socks":
+        words = b"\5\1\0\5\1\0\3" + bytes([len(name)]) + name.encode() + struct.pack("!H", 443)
+        assert raw(own, 1080, words, end=False)[2:4] == b"\5\2"
+    else:
+        assert not associated(own, name, 7101)
+        assert last_row(own, kind="udp", origin=name)["rule"] == "no-name"
+        assert associated(own, NAME, 7101)
+    if way != "datagrams":
+        assert last_row(own, name=name, end="denied")["rule"] == "no-name"
+        assert asked(own, "http://alias.example/")[0] == 200, "one that leads to an allowed name"
+
+
+def associated(box: Box, name: str, port: int) -> bool:
+    """Whether the echo answers a datagram by SOCKS."""
+
+    def ask() -> bool:
+        with (
+            socket.create_connection(("fd00:1::1", 1080), 10) as control,
+            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock,
+        ):
+            control.sendall(b"\5\1\0")
+            control.recv(2)
+            control.sendall(b"\5\3\0\4" + bytes(16) + b"\0\0")
+            (at,) = struct.unpack("!H", control.recv(100)[20:22])
+            place = b"\3" + bytes([len(name)]) + name.encode() + struct.pack("!H", port)
+            sock.settimeout(2)
+            sock.sendto(b"\0\0\0" + place + b"hello", ("fd00:1::1", at))
+            try:
+                return sock.recv(2_000).endswith(b"hello")
+            except TimeoutError:
+                return False
+
+    return box.client.call(ask)
 
 
 def explained(box: Box, *words: str) -> dict[str, Any]:
@@ -400,6 +611,30 @@ def test_more_rules_than_a_worker_may_be_told_of(own: Box) -> None:
         own.config.write_text(before)
         own.processes["control"].send_signal(signal.SIGHUP)
         time.sleep(0.2)
+
+
+def test_what_is_known_of_a_flow_goes_to_the_next_worker(own: Box) -> None:
+    """A new program takes flows over with their names and the rules that allowed them."""
+
+    def known(port: int) -> tuple[str, str, str]:
+        for one in sessions(own, "--search", "7101")["sessions"]:
+            if one["client_port"] == port:
+                return one["name"], one["named_by"], one["rule"]
+        return "", "", ""
+
+    with udp_socket(own, KID) as sock:  # who has asked the DNS for nothing
+        sock.connect((SERVER6, 7101))
+        port = sock.getsockname()[1]
+        sock.send(initial(crypto(0, client_hello("good.blocked.example")[5:]).ljust(1162, b"\0")))
+        assert sock.recv(2_000)
+        expected = ("good.blocked.example", "sni", "this-one")
+        assert known(port) == expected
+        old = {worker["pid"] for worker in workers(own)}
+        own.processes["proxy"].send_signal(signal.SIGUSR2)
+        wait_for(partial(replaced, own, old), "new workers")
+        wait_for(lambda: known(port) == expected, "the flow in its new worker", 10)
+        sock.send(b"more")
+        assert sock.recv(2_000).endswith(b"more")
 
 
 def test_the_box_itself_stays_out_of_reach_whatever_the_rules_say(own: Box) -> None:

@@ -1,8 +1,8 @@
 """No path leads to the box's own services, loopback, link-local, metadata addresses or the LAN.
 
 Every path against every target in every way of writing it: HTTP, CONNECT, SOCKS 4a and 5, UDP ASSOCIATE,
-transparent TCP, UDP and ping under the prefixes; a name that leads there, and one that leads there only the
-second time it is asked for. Whatever the rules say: they allow everything here.
+transparent TCP, UDP and ping under prefixes of each length; published services; a name that leads there, and
+one that leads there only the second time it is asked for. Whatever the rules say: they allow everything here.
 
     client, fd00:1::2 --- [ box: fd00:1::1, 203.0.113.2, a service on every address ] --- server, DNS
 """
@@ -23,18 +23,32 @@ import pytest
 from appliance.addressing import TranslationPrefix
 from tests.netns.conftest import Box, needs_root, wait_for
 from tests.netns.explicit import raw, running
+from tests.netns.test_ways import PREFIXES
 
 pytestmark = [pytest.mark.netns, needs_root]
 
 # A service of the box's own that answers on all of its addresses: what nobody may hear.
 PORT, SECRET = 7777, b"the box's own"
+GUEST = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nguest"
 ISLAND = "2001:db8:64::/48"
+# A port that is published: there the box's own WAN address leads to a host of the LAN, and nothing else does.
+PUBLISHED = 7778
+SHARED = 7779  # by Host
+_BY_LENGTH = "".join(f'[[translation]]\nprefix = "{prefix}"\n' for prefix in PREFIXES.values())
 ISLANDS = f"""
-[[translation]]
-prefix = "64:ff9b::/96"
+{_BY_LENGTH}
 [[translation]]
 prefix = "{ISLAND}"
 networks = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "192.0.0.0/24"]
+[[published]]
+name = "guest"
+port = {PUBLISHED}
+targets = ["[fd00:1::2]:{PUBLISHED}"]
+[[published]]
+name = "shared"
+port = {SHARED}
+route = "host"
+names = [{{ hosts = ["www.guest.example"], targets = ["[fd00:1::2]:{PUBLISHED}"] }}]
 [[rule]]
 name = "everything"
 action = "allow"
@@ -78,7 +92,7 @@ def embedded(address: str) -> dict[str, str]:
         "Teredo's server": b"\x20\x01\0\0" + packed + bytes(8),
     }
     texts = {form: str(IPv6Address(octets)) for form, octets in found.items()}
-    for prefix in ("64:ff9b::/96", ISLAND):
+    for prefix in (*PREFIXES.values(), ISLAND):
         made = TranslationPrefix(IPv6Network(prefix)).embed(ipv4)
         texts[prefix] = str(made)
     return texts
@@ -156,7 +170,20 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         )
         box.start("secrets", sys.executable, "-c", script)
         box.start("lan-secrets", sys.executable, "-c", script, where=box.client)
-        for name in ("secrets", "lan-secrets"):
+        guest = (
+            "import socket\n"
+            f"tcp = socket.create_server(('fd00:1::2', {PUBLISHED}), family=socket.AF_INET6)\n"
+            "print('ready', flush=True)\n"
+            "while True:\n"
+            "    one = tcp.accept()[0]\n"
+            "    try:\n"
+            f"        one.recv(9999) and one.sendall({GUEST!r})\n"
+            "    except OSError:\n"
+            "        pass\n"  # the box only looks whether it is there
+            "    one.close()\n"
+        )
+        box.start("guest", sys.executable, "-c", guest, where=box.client)
+        for name in ("secrets", "lan-secrets", "guest"):
             wait_for(lambda name=name: "ready" in box.log(name), name)  # type: ignore[misc]
         box.processes["dnsmasq"].terminate()
         box.processes["dnsmasq"].wait()
@@ -229,6 +256,7 @@ def test_by_socks_datagrams(own: Box) -> None:
                     b"\3" + bytes([len(name)]) + name,
                 ):
                     sock.sendto(b"\0\0\0" + place + struct.pack("!H", PORT) + b"x", ("fd00:1::1", port))
+                    time.sleep(0.002)  # as many as the box's buffer has room for
             # And one that may: so the others were not only lost.
             good = b"\0\0\0\1" + socket.inet_aton("192.31.196.80") + struct.pack("!H", 7101) + b"good"
             sock.settimeout(3)
@@ -280,7 +308,7 @@ def test_transparent(own: Box) -> None:
     assert own.client.call(ask) == []
 
 
-@pytest.mark.parametrize("prefix", ["64:ff9b::/96", ISLAND])
+@pytest.mark.parametrize("prefix", [*PREFIXES.values(), ISLAND])
 @pytest.mark.parametrize("what", ["the box's WAN address", "loopback", "metadata"])
 def test_ping(own: Box, prefix: str, what: str) -> None:
     target = embedded(IPV4[what])[prefix]
@@ -298,3 +326,37 @@ def test_a_name_that_leads_elsewhere_the_second_time(own: Box) -> None:
         assert SECRET not in answer
         assert answer[9:10] in b"45", answer[:80]
         time.sleep(0.1)
+
+
+def test_what_is_published_opens_its_port_alone(own: Box) -> None:
+    """A client of the LAN comes to it by the WAN's address, by no other of the box's."""
+    for what, address in TARGETS:
+        host = host_of(address)
+        request = f"GET http://{host}:{PUBLISHED}/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        answer = raw(own, 3128, request.encode())
+        leads_there = what.startswith("the box's WAN address") and answer.endswith(b"guest")
+        assert leads_there or answer[9:10] in b"45", (what, answer[:80])
+    good = f"GET http://203.0.113.2:{PUBLISHED}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert raw(own, 3128, good.encode()).endswith(b"guest"), "or the others were only not there"
+
+
+def test_by_published_services(own: Box) -> None:
+    """From the WAN: a shared port leads where its names say, whatever Host says; no other port answers."""
+    own.server.run("ip", "route", "add", "10.9.9.9/32", "via", "203.0.113.2")
+
+    def ask(address: str, port: int, host: str = "") -> bytes:
+        def connect() -> bytes:
+            with contextlib.suppress(OSError), socket.create_connection((address, port), 2) as sock:
+                sock.settimeout(5)
+                sock.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                return sock.recv(200)
+            return b""
+
+        return own.server.call(connect)
+
+    for address in ("203.0.113.2", "10.9.9.9"):
+        assert ask(address, PORT) == b"", address
+    for number, (what, address) in enumerate(TARGETS[:40]):
+        for host in (host_of(address), f"{host_of(address)}:{PORT}", f"t{number}.reach.example"):
+            assert ask("203.0.113.2", SHARED, host) == b"", (what, host)
+    assert ask("203.0.113.2", SHARED, "www.guest.example").endswith(b"guest")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 
 from appliance.addressing import TranslationPrefix
+from appliance.control.client import ControlClient, ControlError
 from appliance.errors import IsthmusError
 from appliance.update.trial import ANSWERER, NAMESPACE, answering, session
-from tests.netns.conftest import Box, wait_for
+from tests.lab.netns import stop
+from tests.netns.conftest import SERVER, SERVER6, Box, wait_for
 
 pytestmark = pytest.mark.netns
 
@@ -40,3 +43,27 @@ def test_a_session_between_the_two_sides(box: Box) -> None:
 def test_without_the_origin_it_is_told(box: Box) -> None:
     """No route leads there: an ICMPv6 error, not a hang."""
     assert box.box.call(lambda: attempt(with_origin=False)) != ""
+
+
+def test_control_lets_a_session_of_its_own_cross(box: Box) -> None:
+    control = ControlClient(box.runtime)
+    server = box.start(
+        "crossed", sys.executable, "-m", "http.server", "8099", "--bind", SERVER, where=box.server
+    )
+    try:
+        wait_for(lambda: bool(control.cross(SERVER, 8099)["ok"]), "a session that crosses")
+        found = control.cross(SERVER, 8099)
+        assert (found["origin"], found["address"], found["client"]) == (SERVER, SERVER6, LAN)
+        assert found["said"] == "HTTP/1.0 200 OK"
+    finally:
+        stop(server)
+    closed = control.cross(SERVER, 7999)
+    assert not closed["ok"]
+    assert "refused" in closed["problem"]
+    for target, words in (
+        ("10.0.0.1", "No translation prefix carries"),
+        ("fd00::1", "IPv6"),
+        ("-x", "no name"),
+    ):
+        with pytest.raises(ControlError, match=words):
+            control.cross(target)

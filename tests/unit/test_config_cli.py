@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import cli
+from appliance.cli import _parser
 from appliance.complete_cli import for_bash, offers
 from appliance.control.client import ControlClient
 from appliance.control.server import ControlServer
@@ -186,12 +187,29 @@ def test_show(shell: Shell) -> None:
         ("isthmus add rule x action=a", "a", ["allow"]),
         ("isthmus rollback ", "", ["2", "1"]),
         ("isthmus user p", "p", ["passwd"]),
+        ("isthmus group remove ", "", ["staff"]),
+        ("isthmus user add ", "", [""]),
+        ("isthmus user add bob --gr", "--gr", ["--group"]),
+        ("isthmus user add bob -g ", "", ["staff"]),
+        ("isthmus --runtime /run/x certificate u", "u", ["upload"]),
+        ("isthmus requests g", "g", ["grant"]),
+        ("isthmus log --outcome d", "d", ["denied"]),
+        ("isthmus log --outcome denied --rule ", "", ["all"]),
+        ("isthmus log e", "e", ["erase"]),
+        ("isthmus top cl", "cl", ["clients"]),
+        ("isthmus admin role admin ", "", ["viewer", "operator", "admin"]),
+        ("isthmus lookup www.example.org --type A", "A", ["AAAA", "A"]),
+        ("isthmus update ", "", ["check", "install", "status"]),
+        ("isthmus cr", "cr", ["cross"]),
+        ("isthmus sessions --s", "--s", ["--search"]),
+        ("isthmus comp", "comp", [""]),
+        ("isthmus ping x y", "y", [""]),
         ("isthmus set nowhere ", "", [""]),
         ("isthmus show 'x", "x", [""]),
     ],
 )
 def test_tab(shell: Shell, line: str, word: str, found: list[str]) -> None:
-    assert shell("complete", line, word).split("\n")[:-1] == found
+    assert shell("complete", "--", line, word).split("\n")[:-1] == found
 
 
 def test_tab_without_control(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +221,7 @@ def test_tab_without_control(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @given(st.text(max_size=60), st.text(max_size=10))
 def test_tab_on_anything(rest: str, word: str) -> None:
     line = f"isthmus {rest}"
-    offered = offers(line, ["set", "show"], ControlClient(Path("/nowhere")), "ann")
+    offered = offers(line, _parser(), ControlClient(Path("/nowhere")), "ann")
     assert len(for_bash(offered, line, word)) == len(offered)
 
 
@@ -211,7 +229,7 @@ def test_tab_on_anything(rest: str, word: str) -> None:
 def test_the_completion_of_bash(tmp_path: Path) -> None:
     """bash's own function, with an isthmus that says what it was asked."""
     fake = tmp_path / "isthmus"
-    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$2" "$3" lan.\n')
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$3" "$4" lan.\n')
     fake.chmod(0o755)
     script = f"""
 compopt() {{ echo "compopt $*"; }}
@@ -224,3 +242,9 @@ printf '<%s>' "${{COMPREPLY[@]}}"
     words = ["bash", "-c", script]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=path)
     assert done.stdout == "compopt -o nospace\n<isthmus set lan.p><lan.p><lan.>"
+
+
+def test_mistakes_say_what_is(shell: Shell) -> None:
+    assert shell("set", "console.port", "99999", status=1).endswith("at most 65535. (It is 99999.)\n")
+    assert "no other than the one that is moved" in shell("move", "rule.all", "--before", "x", status=1)
+    assert "Is that where it lies?" in shell("check", "/nowhere.toml", status=2)

@@ -21,6 +21,7 @@ SHARED = {
     "appliance.dataplane",
     "appliance.engine",
     "appliance.files",
+    "appliance.host",
     "appliance.varlink_socket",
 }
 MAY_IMPORT = {

@@ -56,7 +56,10 @@ class SessionsQuery(Query):
     """Open sessions."""
 
     limit: Annotated[Whole, Field(ge=1, le=1_000, description="At most so many.")] = 50
-    search: Annotated[Line | None, Field(description="A part of an address, a name or a rule.")] = None
+    search: Annotated[
+        Line | None, Field(description="A part of an address or a name; a user, a device, a kind or a port.")
+    ] = None
+    cursor: Annotated[Line | None, Field(description="Of the page before.")] = None
 
 
 class LogQuery(Query):
@@ -149,7 +152,7 @@ class Question(Body):
     target: Annotated[str, Field(min_length=1, max_length=300, pattern=LINE)]
     client: Line | None = None
     user: Line | None = None
-    protocol: Literal["tcp", "udp", "icmp", "http", "connect", "socks", "dns"] = "tcp"
+    protocol: Literal["tcp", "udp", "icmp", "http", "connect", "socks", "dns", "published"] = "tcp"
     addresses: Annotated[list[Line] | None, Field(max_length=64)] = None
     candidate: bool = False
 
@@ -252,3 +255,32 @@ class Sure(Body):
     """So that nobody erases the box by a slip."""
 
     sure: Literal[True]
+
+
+class Tested(Body):
+    """Whom a test is about: an address or a name."""
+
+    target: Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
+
+
+class Destination(Tested):
+    """An IPv4 host, by a name or its address."""
+
+    port: Annotated[int, Field(ge=1, le=65_535)] = 80
+
+
+class LookedUp(Body):
+    """A question for the box's DNS64; of an address its name is asked for."""
+
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=LINE)]
+    type: Literal["AAAA", "A", "PTR", "MX", "NS", "TXT", "HTTPS"] = "AAAA"
+
+
+class Capturing(Body):
+    """Which frames are kept, for how long. host: "" for any."""
+
+    device: Annotated[str, Field(min_length=1, max_length=64, pattern=LINE)]
+    host: Annotated[str, Field(max_length=64, pattern=LINE)] = ""
+    port: Annotated[int | None, Field(ge=1, le=65_535)] = None
+    seconds: Annotated[int, Field(ge=1, le=60)] = 10
+    octets: Annotated[int, Field(ge=1_000, le=8 << 20)] = 8 << 20

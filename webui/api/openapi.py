@@ -61,7 +61,7 @@ def document() -> dict[str, Any]:
 
 def _struct_of_candidate(schemas: dict[str, Any]) -> dict[str, Any]:
     whole = schemas["Candidate"]
-    without = ("config", "toml")
+    without = ("config", "toml", "mark")
     return {
         "type": "object",
         "required": [name for name in whole["required"] if name not in without],

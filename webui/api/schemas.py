@@ -69,14 +69,17 @@ def types() -> dict[str, dict[str, Any]]:
     }
 
 
-def of_model(model: type[BaseModel]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(schema, those that it refers to by name)."""
-    made = model.model_json_schema(ref_template=REF + "{model}")
+def of_model(model: type[BaseModel], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """(schema, those that it refers to by name, which has ``prefix`` before it)."""
+    made = model.model_json_schema(ref_template=REF + prefix + "{model}")
     inner: dict[str, Any] = made.pop("$defs", {})
     return made, inner
 
 
 def configuration() -> dict[str, dict[str, Any]]:
-    """The schema of a configuration as the box answers with it ("Config"), and of its tables."""
-    made, inner = of_model(Config)
-    return {"Config": made, **{f"{name}": schema for name, schema in inner.items()}}
+    """The schema of a configuration as the box answers with it ("Config"), and of its tables ("ConfigGroup").
+
+    Control has a type Group too, which is another.
+    """
+    made, inner = of_model(Config, "Config")
+    return {"Config": made, **{f"Config{name}": schema for name, schema in inner.items()}}

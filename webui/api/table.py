@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webui.api.handlers import box, configuration, people
+from webui.api.handlers import box, configuration, people, tests
 from webui.api.route import Answer, Call, Route
 
 
@@ -16,6 +16,7 @@ ROUTES: tuple[Route, ...] = (
     *box.ROUTES,
     *configuration.ROUTES,
     *people.ROUTES,
+    *tests.ROUTES,
     Route(
         "GET", "/openapi.json", "getDescription", "box", "This API, as OpenAPI 3.1", "GetSetup", _described,
         {"type": "object"}, free=True,

@@ -118,7 +118,7 @@ if (seconds) {
 document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 
 // -- keys: / searches, g and a letter goes to a page -------------------------------------------------------------
-const PAGES = { d: "/", s: "/sessions", p: "/policy", u: "/users", n: "/network", y: "/system", h: "/history", c: "/changes" };
+const PAGES = { d: "/", s: "/sessions", l: "/log", p: "/policy", u: "/users", n: "/network", y: "/system", h: "/history", c: "/changes" };
 let going = 0;
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;

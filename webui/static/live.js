@@ -1,15 +1,13 @@
 // Polls the figures every two seconds. Without it the page shows those of its loading.
-import { Charts } from "./charts.js";
 
 const EVERY = 2000;
 const LATE = 20000; // the console itself answers or gives up within this time
 const button = document.getElementById("pause");
 const note = document.getElementById("live-note");
-const charts = new Charts();
 const shown = new Map();
-const history = []; // the last minute of totals, for what is counted by the minute
 let paused = false;
 let before = null;
+let seen = ""; // the last of the charts’ points
 
 const say = (text, trouble = false) => {
   if (note.textContent !== text) note.textContent = text;
@@ -55,12 +53,11 @@ const figures = (live) => {
 // Rates are what two polls differ by. After a restart of the proxy the totals start anew: that
 // interval has no rate, rather than a negative one.
 const rates = (live) => {
-  const now = { ...live.counters, time: live.time, failed: live.not_carried };
+  const now = { ...live.counters, time: live.time };
   const last = before;
   before = now;
   if (!last || now.time <= last.time) return;
-  if (["opened", "bytes_to_wan", "bytes_to_lan", "failed"].some((name) => now[name] < last[name])) {
-    history.length = 0;
+  if (["opened", "bytes_to_wan", "bytes_to_lan"].some((name) => now[name] < last[name])) {
     return;
   }
   const rate = (name) => (now[name] - last[name]) / (now.time - last.time);
@@ -68,16 +65,6 @@ const rates = (live) => {
   readout("opened", opened < 10 ? opened.toFixed(1) : String(Math.round(opened)), "/s");
   readout("to_wan", ...bits(8 * rate("bytes_to_wan")));
   readout("to_lan", ...bits(8 * rate("bytes_to_lan")));
-  if (!history.length) history.push(last);
-  history.push(now);
-  while (history[0].time < now.time - 60) history.shift();
-  charts.add({
-    time: now.time,
-    toWan: (8 * rate("bytes_to_wan")) / 1e6,
-    toLan: (8 * rate("bytes_to_lan")) / 1e6,
-    open: live.open,
-    failed: now.failed - history[0].failed,
-  });
 };
 
 const regions = (parts) => {
@@ -93,7 +80,7 @@ const regions = (parts) => {
 const poll = async () => {
   if (paused || document.hidden) return;
   try {
-    const answer = await fetch("/live.json", { redirect: "error", signal: AbortSignal.timeout(LATE) });
+    const answer = await fetch(`/live.json?seen=${encodeURIComponent(seen)}`, { redirect: "error", signal: AbortSignal.timeout(LATE) });
     if (answer.status === 401) {
       location.reload(); // which leads to the sign-in
       return;
@@ -107,6 +94,7 @@ const poll = async () => {
     figures(live);
     rates(live);
     regions(live.regions);
+    seen = live.seen;
     say("Live, every 2 s");
   } catch {
     say("The box does not answer. The figures are old.", true);

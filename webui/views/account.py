@@ -13,6 +13,7 @@ from appliance.control.client import ControlError
 from webui.backend import Backend
 from webui.figures import age
 from webui.security import THEMES, begin, end, signed_in
+from webui.views.first import STEPS
 from webui.words import _
 
 MAX_NAME = 64
@@ -49,16 +50,19 @@ def blueprint(backend: Backend, certificate: Path | None) -> Blueprint:
 
     @pages.get("/setup")
     def setup() -> str:
-        return render_template("setup.html", error=None, minimum=MIN_PASSWORD)
+        return render_template("setup.html", error=None, minimum=MIN_PASSWORD, step="password", steps=STEPS)
 
     @pages.post("/setup")
     def set_password() -> BaseResponse | tuple[str, int]:
         password = request.form.get("password", "")
         error = _refused_first(backend, password, request.form.get("again", ""))
         if error is not None:
-            return render_template("setup.html", error=error, minimum=MIN_PASSWORD), 422
+            page = render_template(
+                "setup.html", error=error, minimum=MIN_PASSWORD, step="password", steps=STEPS
+            )
+            return page, 422
         begin(backend.access(FIRST_ADMIN)["admin"])
-        return redirect(url_for("dashboard.dashboard"), 303)
+        return redirect(url_for("first.network"), 303)
 
     def signin_page(error: str | None = None, name: str = FIRST_ADMIN, wanted: bool = False) -> str:
         codes = wanted or backend.access()["codes"]

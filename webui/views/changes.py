@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, redirect, request, url_for
 from werkzeug.exceptions import NotFound
@@ -13,6 +14,7 @@ from appliance.control.client import ControlError
 from webui.desk import Desk, done, refused
 from webui.leaving import Leavings, addresses, moves
 from webui.security import author
+from webui.views.first import after_commit
 from webui.words import _, n_
 
 MAX_COMMENT = 500
@@ -51,6 +53,10 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
     def review() -> str:
         return review_page()
 
+    @pages.get("/changes/file")
+    def file() -> str:
+        return desk.page("file.html", area="", text=backend.candidate_text(author()), number=None)
+
     @pages.post("/changes")
     def apply() -> BaseResponse | tuple[str, int]:
         comment = request.form.get("comment", "").strip()[:MAX_COMMENT]
@@ -79,7 +85,7 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
         if made["pending"]:
             return redirect(url_for("changes.wait"), 303)
         done(_("Applied as revision %(number)s.", number=made["revision"]))
-        return redirect(url_for("changes.history"), 303)
+        return redirect(after_commit(), 303)
 
     @pages.post("/changes/discard")
     def discard() -> BaseResponse:
@@ -111,7 +117,7 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
             refused(failed)
             return redirect(url_for("changes.review"), 303)
         if backend.pending() is None:
-            return redirect(url_for("changes.history"), 303)
+            return redirect(after_commit(), 303)
         return desk.page("wait.html", area="changes")
 
     @pages.get("/changes/state.json")
@@ -136,7 +142,7 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
                 raise
             refused(_told(failed))
         desk.forget_status()
-        return redirect(url_for("changes.history"), 303)
+        return redirect(after_commit(), 303)
 
     @pages.get("/history")
     def history() -> str:
@@ -147,15 +153,21 @@ def blueprint(desk: Desk, leavings: Leavings) -> Blueprint:
             "history.html", area="system", key="history", revisions=revisions, more=more, first=before is None
         )
 
-    @pages.get("/history/<int:number>")
-    def revision(number: int) -> str:
+    def known(number: int) -> dict[str, Any]:
         try:
-            found = backend.revision(number)
+            return backend.revision(number)
         except ControlError as failed:
             if failed.code == "unavailable":
                 raise
             raise NotFound from None
-        return desk.page("revision.html", area="system", key="history", found=found)
+
+    @pages.get("/history/<int:number>")
+    def revision(number: int) -> str:
+        return desk.page("revision.html", area="system", key="history", found=known(number))
+
+    @pages.get("/history/<int:number>/file")
+    def revision_file(number: int) -> str:
+        return desk.page("file.html", area="system", text=known(number)["toml"], number=number)
 
     @pages.post("/history/<int:number>/restore")
     def restore(number: int) -> BaseResponse:

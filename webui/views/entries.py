@@ -49,11 +49,14 @@ def speakers(table: Table, config: Plain, name: str) -> list[str]:
 
 def renamed(table: Table, config: Plain, old: str, new: str) -> Plain:
     """The configuration with all that spoke of the old name speaking of the new one."""
-    made = copy.deepcopy(config)
+    made = dict(config)
     for kind, setting in table.spoken_of:
-        for entry in made.get(kind, []):
-            if old in entry.get(setting, []):
-                entry[setting] = [new if name == old else name for name in entry[setting]]
+        made[kind] = [
+            {**entry, setting: [new if one == old else one for one in entry[setting]]}
+            if old in entry.get(setting, ())
+            else entry
+            for entry in made.get(kind, [])
+        ]
     return made
 
 

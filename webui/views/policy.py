@@ -17,6 +17,8 @@ from webui.views.requests import waiting
 from webui.words import _, later
 
 MAX_ASKED = 256
+# Of a trace at each end. Fewer hides neighbours; more is a page of thousands of rules that say no.
+STEPS_SHOWN = 20
 TEXTS = ("client", "user", "to", "port", "addresses")
 # The way that a session comes by, as control names it.
 PROTOCOLS = {
@@ -57,13 +59,21 @@ def _answered(desk: Desk, asked: dict[str, str]) -> tuple[dict[str, Any] | None,
         if failed.code == "unavailable":
             raise
         return None, f"{failed.message} {failed.hint}".strip()
-    return found, ""
+    return {**found, "steps": _shortened(found["steps"])}, ""
 
 
-def _hits(desk: Desk) -> dict[str, dict[str, Any]]:
-    """How often each rule has decided; nothing where that is not told."""
+def _shortened(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first and the last of many, and how many between them say only that they do not match."""
+    head, between, tail = steps[:STEPS_SHOWN], steps[STEPS_SHOWN:-STEPS_SHOWN], steps[-STEPS_SHOWN:]
+    if len(steps) <= 2 * STEPS_SHOWN or any(step["matched"] is not False for step in between):
+        return steps
+    return [*head, {"skipped": len(between)}, *tail]
+
+
+def hits(desk: Desk, kind: str = "rule") -> dict[str, dict[str, Any]]:
+    """How often each rule (or list) has decided; nothing where that is not told."""
     try:
-        return {hit["name"]: hit for hit in desk.backend.hits() if hit["kind"] == "rule"}
+        return {hit["name"]: hit for hit in desk.backend.hits() if hit["kind"] == kind}
     except ControlError as failed:
         if failed.code == "unavailable":
             raise
@@ -73,7 +83,7 @@ def _hits(desk: Desk) -> dict[str, dict[str, Any]]:
 def around_rules(desk: Desk) -> dict[str, Any]:
     """What the page of rules shows beside their table."""
     values: dict[str, Any] = {
-        "hits": _hits(desk), "waiting": len(waiting(desk)),
+        "hits": hits(desk), "waiting": len(waiting(desk)),
         "default": at(desk.config(), ("policy", "default"), "allow"),
         "who": who, "what": what, "when": lambda rule: when(rule, _until(desk, rule)),
         "asked": _asked(), "answer": None, "no_answer": "", "protocols": PROTOCOLS,

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, redirect, request
 from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response as BaseResponse
 
-from appliance.control.client import ControlError
+from appliance.control.client import UPDATING, ControlError
 from webui.desk import Desk, done, told
 from webui.security import is_right_token
 from webui.streams import BrokenFormError, drain, read_form
@@ -18,7 +18,6 @@ from webui.words import _, later
 BASE = "/system/updates"
 MAX_ADDRESS = 2_000
 OUTCOMES_SHOWN = 20
-BUSY = frozenset({"starting", "fetching", "verifying", "writing"})
 PHASES = {
     "idle": later("No update is at work"), "starting": later("Starting"), "fetching": later("Fetching"),
     "verifying": later("Verifying"), "writing": later("Writing"), "ready": later("Ready"),
@@ -41,7 +40,7 @@ class Updates:
     def _page(self, errors: dict[str, str] | None = None, address: str = "") -> str:
         found = self.backend.update()
         return self.desk.page(
-            "updates.html", area="system", key="updates", update=found, busy=found["phase"] in BUSY,
+            "updates.html", area="system", key="updates", update=found, busy=found["phase"] in UPDATING,
             phases=PHASES, outcomes=found["history"][:OUTCOMES_SHOWN], errors=errors or {}, address=address,
         )  # fmt: skip
 
@@ -54,7 +53,8 @@ class Updates:
         found = self.backend.update()
         return jsonify(
             phase=found["phase"], words=_(PHASES.get(found["phase"], found["phase"])),
-            version=found["version"], done=found["done"], total=found["total"], busy=found["phase"] in BUSY,
+            version=found["version"], done=found["done"], total=found["total"],
+            busy=found["phase"] in UPDATING,
         )  # fmt: skip
 
     def upload(self) -> BaseResponse | tuple[str, int]:

@@ -186,6 +186,11 @@ USERS = "[[group]]\nname = 'staff'\n"
             "port 443 is taken already, by the console.",
         ),
         (
+            "[[explicit.listeners]]\nname = 'a'\nport = 81\n[[explicit.listeners]]\nname = 'b'\nport = 81",
+            "explicit.listeners[1].port",
+            "port 81 is taken already, by listener “a”.",
+        ),
+        (
             "[[explicit.listeners]]\nname = 'a'\nport = 3\ntls = true\nauthentication = ['password']",
             "explicit.listeners[0].authentication",
             "there is no user yet",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv6Network
+from datetime import UTC, datetime, tzinfo
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from appliance.config import load
 from appliance.config.paths import Plain
@@ -19,6 +22,7 @@ from appliance.control.commits import Commits, ConflictError, NotAppliedError
 from appliance.control.drafting import CommitError, OutdatedError
 from appliance.control.revisions import LATE, REBOOTED, RESTARTED, Revisions
 from appliance.errors import ConfigError
+from appliance.system.certificates import Names, make_authority
 
 HASH = "$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA"
 TEXT = f"""\
@@ -331,6 +335,51 @@ def test_a_candidate_with_problems_is_kept_and_not_committed(bench: Bench) -> No
     assert bench.file.read_text() == TEXT and not bench.applied
     bench.start()
     assert bench.drafting.view("ann").candidate.config["wan"]["mode"] == "static"
+
+
+def test_an_authority_that_nobody_could_sign_in_by_is_refused(bench: Bench) -> None:
+    def name(path: Path) -> None:
+        bench.edit("ann", lambda config: config["explicit"].update(client_authority=str(path)))
+
+    name(bench.folder / "missing.crt")
+    with pytest.raises(ConfigError) as caught:
+        bench.commit("ann")
+    (problem,) = caught.value.problems
+    assert problem.path == "explicit.client_authority" and "cannot be read" in problem.message
+    authority = make_authority(
+        ec.generate_private_key(ec.SECP256R1()),
+        Names("isthmus", IPv6Address("fd00:1::1")),
+        datetime(2026, 11, 1, tzinfo=UTC),
+    )
+    pem = authority.certificate.public_bytes(Encoding.PEM)
+    good = bench.folder / "good.crt"
+    good.write_bytes(pem)
+    name(good)
+    bench.commit("ann")
+    assert load(bench.file).explicit.client_authority == str(good)
+    good.unlink()  # what is in force already stands in the way of nothing else
+    bench.edit("ann", lambda config: config["explicit"].update(pac_port=8080))
+    bench.commit("ann")
+
+
+def test_an_expired_authority_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Later:
+            return cls(2060, 1, 1, tzinfo=tz)
+
+    authority = make_authority(
+        ec.generate_private_key(ec.SECP256R1()),
+        Names("isthmus", IPv6Address("fd00:1::1")),
+        datetime(2026, 11, 1, tzinfo=UTC),
+    )
+    path = bench.folder / "authority.crt"
+    path.write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+    monkeypatch.setattr("appliance.control.commits.datetime", Later)
+    bench.edit("ann", lambda config: config["explicit"].update(client_authority=str(path)))
+    with pytest.raises(ConfigError, match="expired on"):
+        bench.commit("ann")
+    assert "client_authority" not in bench.file.read_text()
 
 
 def test_no_hash_leaves_and_each_is_kept(bench: Bench) -> None:

@@ -51,7 +51,8 @@ def server(tmp_path: Path) -> Iterator[ControlServer]:
     interface = Interface(
         Config,
         no_status,
-        lambda limit, search: {"sessions": [], "total": 0},
+        no_status,
+        lambda limit, search, cursor: {"sessions": [], "total": 0, "cursor": ""},
         Admins(Principals(tmp_path / "users")),
         Tokens(Principals(tmp_path / "users"), tmp_path / "used"),
         Audit(tmp_path / "audit"),

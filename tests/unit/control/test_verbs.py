@@ -157,4 +157,26 @@ def test_every_verb_of_the_interface_is_there() -> None:
         for name, member in Description(IDL.read_text()).members.items()
         if type(member).__name__ == "_Method"
     }
-    assert verbs_here <= methods and len(verbs_here) == 13
+    assert verbs_here <= methods and len(verbs_here) == 14
+
+
+def test_what_a_caller_has_is_not_told_again(client: ControlClient) -> None:
+    active, candidate = client.active(), client.candidate("ann")
+    assert client.active_unless(active["mark"]) is None
+    assert client.candidate_unless("ann", candidate["mark"]) is None
+    changed = put(client, policy={"default": "deny"})
+    told = client.candidate_unless("ann", candidate["mark"])
+    assert told == changed
+    assert client.candidate_unless("ann", changed["mark"]) is None
+    # Another's commit changes what a candidate is compared with.
+    other = client.candidate("bob")
+    other["config"]["policy"]["privacy"] = "counters"
+    client.put_candidate("bob", other["config"], other["based_on"])
+    client.commit("bob", "", other["based_on"])
+    stale = client.candidate_unless("ann", changed["mark"])
+    assert stale is not None and stale["stale"]
+    now = client.active_unless(active["mark"])
+    assert now is not None and now["config"]["policy"]["privacy"] == "counters"
+    # A mark of somebody's else, or of a control that was restarted, is none.
+    assert client.candidate_unless("bob", changed["mark"]) is not None
+    assert client.active_unless("") is not None

@@ -323,6 +323,21 @@ def requests(draw: st.DrawFn) -> Request:
     )
 
 
+@pytest.mark.parametrize(
+    "names", [{"lists": ["ads"]}, {"domains": ["*.example"]}, {"domains": ["ads.example"]}]
+)
+def test_a_question_is_answered_for_what_a_rule_allows_of_it(names: dict[str, Any]) -> None:
+    """Though the rule speaks of addresses too, by which the index would have looked for it."""
+    policy = CompiledPolicy(
+        config(
+            {"name": "r0", "action": "allow", "destinations": ["192.0.2.0/24"], **names},
+            {"name": "r1", "action": "deny", "domains": ["example"]},
+        )
+    )
+    asked = request(way=DNS, kind="udp", port=53, name="ads.example", readings=None)
+    assert policy.decide(asked, NOW, LISTS)[:2] == (True, "r0")
+
+
 @given(st.lists(RULES, max_size=8), requests(), st.sampled_from(["allow", "deny"]))
 def test_the_index_changes_no_verdict(rules: list[dict[str, Any]], asked: Request, default: str) -> None:
     """``decide`` against going through all rules; and what it explains is what it decided."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -65,12 +66,27 @@ def test_a_file_of_somebody_elses_is_none(tmp_path: Path, text: str) -> None:
     assert requests.add(request(1)) is Taken.YES
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="root")
-def test_what_the_disk_refuses_changes_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "requests.json"
-    requests = AccessRequests(path)
+def test_those_that_have_expired_leave_the_file(requests: AccessRequests, tmp_path: Path) -> None:
     requests.add(request(1))
-    path.with_suffix(".new").symlink_to("/dev/full")
+    requests.add(request(2, now=NOW + 10))
+    path = tmp_path / "proxy" / "requests.json"
+    before = path.stat().st_ino
+    requests.drop_expired(NOW + EXPIRES - 1)
+    assert path.stat().st_ino == before, "nothing is written where nothing is over"
+    requests.drop_expired(NOW + EXPIRES + 1)
+    assert "h1.example" not in path.read_text()
+    assert [one.id for one in requests.all(NOW + EXPIRES + 1)] == ["R2"]
+
+
+def test_what_the_disk_refuses_changes_nothing(
+    requests: AccessRequests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_words: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    requests.add(request(1))
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError):
         requests.add(request(2))
     assert [one.id for one in requests.all(NOW)] == ["R1"]
+    assert [path.name for path in (tmp_path / "proxy").iterdir() if "new" in path.name] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 from appliance.session.hits import LIST, RULE, Hit, Hits
 
@@ -27,3 +28,23 @@ def test_counted_over_workers_days_and_restarts(tmp_path: Path) -> None:
     assert again.all(tomorrow)[0] == Hit(RULE, "no-ads", 1, 6)
     assert again.all(tomorrow)[1] == Hit(RULE, "default", 0, 1)
     again.close()
+
+
+def test_two_that_share_a_cell_lose_none(tmp_path: Path) -> None:
+    """A worker that drains and its heir; the last worker and the DNS front's."""
+    path, each = tmp_path / "hits", 2_000
+
+    def count() -> None:
+        hits = Hits(path, 5)
+        for _ in range(each):
+            hits.add(RULE, {"no-ads": 1}, NOON)
+        hits.close()
+
+    threads = [Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    hits = Hits(path, 0)
+    assert hits.all(NOON) == [Hit(RULE, "no-ads", 3 * each, 3 * each)]
+    hits.close()

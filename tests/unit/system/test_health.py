@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 from appliance.system import health
@@ -67,3 +68,15 @@ def test_lists(tmp_path: Path) -> None:
     assert old.detail == "The server says nothing; the copy of 2026-11-18 stays."
     assert (new.state, new.title) == ("bad", "List “new” could not be fetched")
     assert (full.state, full.title) == ("warn", "List “full” would not outlive a restart")
+
+
+def test_a_listener_of_the_lans_that_is_dead_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "status.json"
+    assert health.lan_daemon(path, expected=False, now=time.time()) == []
+    assert [one.id for one in health.lan_daemon(path, expected=True, now=time.time())] == ["lan-daemon"]
+    path.write_text("{}")
+    assert health.lan_daemon(path, expected=True, now=time.time()) == []
+    late = time.time() + health.LAN_SILENT + 1
+    [dead] = health.lan_daemon(path, expected=False, now=late)
+    assert dead.state == "warn"
+    assert "systemctl status isthmus-lan" in dead.fix

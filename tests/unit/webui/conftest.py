@@ -39,7 +39,7 @@ def post(client: FlaskClient, page: str, target: str, **fields: Any) -> Any:
 def signed_in(client: FlaskClient, control: FakeControl) -> None:
     """Through the first boot."""
     done = post(client, "/setup", "/setup", password="correct horse", again="correct horse")
-    assert (done.status_code, done.location) == (303, "/")
+    assert (done.status_code, done.location) == (303, "/setup/network")
     assert control.password == "correct horse"
 
 

@@ -56,10 +56,14 @@ STATUS: dict[str, Any] = {
     ],
     "proxy_up": True, "console_port": 443,
 }  # fmt: skip
+FIGURES = ("time", "uptime", "workers", "counters", "limits", "passwords", "proxy_up")
 SESSION = {
     "id": "0-1", "kind": "tcp", "state": "open", "worker": 0, "client": "fd00:1::2", "client_port": 40000,
     "server": "64:ff9b::c01f:c450", "server_port": 443, "origin": "192.31.196.80", "origin_port": 443,
     "service": None, "age": 134.0, "bytes_to_wan": 1, "bytes_to_lan": 2,
+}  # fmt: skip
+SUM: dict[str, Any] = {
+    "key": "<u>.example", "sessions": 9, "refused": 2, "bytes_to_wan": 1_000, "bytes_to_lan": 2_000_000,
 }  # fmt: skip
 UPDATE: dict[str, Any] = {
     "phase": "idle", "version": "", "done": 0, "total": 0, "code": "", "message": "", "hint": "",
@@ -143,13 +147,46 @@ class FakeControl:
         self._up()
         return STATUS
 
+    def figures(self) -> dict[str, Any]:
+        self._up()
+        return {name: STATUS[name] for name in FIGURES}
+
+    def candidate_text(self, author: str) -> str:
+        return tomli_w.dumps(self.candidate(author)["config"])
+
     def top_history(
         self, by: str, since: float, until: float, measure: str = "octets", limit: int = 10
     ) -> list[dict[str, Any]]:
         self._up()
-        assert (by, measure) == ("rule", "sessions")
         assert since < until
-        return []
+        if by == "rule":
+            assert measure == "sessions"
+            return []
+        return [SUM][:limit]
+
+    def history_series(
+        self, by: str | None, key: str | None, since: float, until: float, step: int
+    ) -> list[dict[str, Any]]:
+        assert since < until
+        return [{**SUM, "start": 1.8e9 // 3_600 * 3_600 + hour * 3_600} for hour in range(24)]
+
+    def traffic(self) -> list[dict[str, Any]]:
+        self._up()
+        return [
+            {
+                "time": 1.8e9 - at * 5,
+                "open": 6,
+                "opened": 2.0,
+                "to_wan": 1.5e6,
+                "to_lan": 8e6,
+                "not_carried": 1,
+            }
+            for at in range(40, -1, -1)
+        ]
+
+    def kill_session(self, number: str) -> bool:
+        self.calls.append(("kill", number))
+        return number == SESSION["id"]
 
     def access_requests(self) -> list[dict[str, Any]]:
         self._up()
@@ -183,6 +220,11 @@ class FakeControl:
     def sessions(self, limit: int = 50, search: str | None = None) -> tuple[list[dict[str, Any]], int]:
         self._up()
         return ([SESSION], 1) if not search or search in SESSION["origin"] else ([], 0)  # type: ignore[operator]
+
+    def sessions_page(
+        self, limit: int, search: str | None = None, cursor: str = ""
+    ) -> tuple[list[dict[str, Any]], int, str]:
+        return (*self.sessions(limit, search), "" if cursor else "1-1")
 
     def password_set(self) -> bool:
         self._up()
@@ -299,7 +341,16 @@ class FakeControl:
 
     def active(self) -> dict[str, Any]:
         config = copy.deepcopy(self.plain)
-        return {"revision": self.number, "config": config, "toml": tomli_w.dumps(config)}
+        return {
+            "revision": self.number, "config": config, "mark": str(self.number),
+        }  # fmt: skip
+
+    def active_unless(self, known: str) -> dict[str, Any] | None:
+        return None if known == str(self.number) else self.active()
+
+    def candidate_unless(self, author: str, known: str) -> dict[str, Any] | None:
+        found = self.candidate(author)
+        return None if found["mark"] == known else found
 
     def candidate(self, author: str) -> dict[str, Any]:
         self._up()
@@ -314,13 +365,14 @@ class FakeControl:
         effects = [{"text": "reloads the proxy: sessions stay", "cut": False}] if found else []
         if self.cuts and found:
             effects.append({"text": "the console moves to https://[fd00:2::1]/", "cut": True})
-        return {
+        made = {
             "author": author, "version": kept["version"] if kept else 0, "touched": None, "config": config,
-            "toml": tomli_w.dumps(config), "based_on": kept["based_on"] if kept else self.number,
+            "based_on": kept["based_on"] if kept else self.number,
             "active": self.number, "stale": bool(kept and kept["based_on"] != self.number),
             "conflicts": list(self.clashes), "changes": found, "problems": problems, "effects": effects,
             "needs_confirmation": self.cuts and bool(found),
         }  # fmt: skip
+        return {**made, "mark": hashlib.sha256(repr(made).encode()).hexdigest()}
 
     def put_candidate(
         self, author: str, config: dict[str, Any], based_on: int, version: int | None = None
@@ -551,6 +603,18 @@ class FakeControl:
         self.calls.append(("look_up", name, kind))
         record = {"name": name, "type": kind, "ttl": 60, "data": "64:ff9b::c000:201", "made_of": "192.0.2.1"}
         return {"server": "fd00:1::1", "code": "NOERROR", "truncated": False, "records": [record]}
+
+    def cross(self, target: str, port: int = 80) -> dict[str, Any]:
+        self._up()
+        if "." not in target:
+            raise ControlError(f"{NAME}Refused", "That is no address and no name.", "Write it otherwise.")
+        self.calls.append(("cross", target, port))
+        ok = target != "denied.example"
+        return {
+            "ok": ok, "client": "fd00:1::1", "address": "64:ff9b::c000:250", "origin": "192.0.2.80",
+            "milliseconds": 12.5 if ok else 0.0, "said": "HTTP/1.1 200 <OK>" if ok else "",
+            "problem": "" if ok else "The session was refused: by a rule, or by the server.",
+        }  # fmt: skip
 
     def start_capture(self, device: str, host: str, port: int | None, seconds: int, octets: int) -> None:
         if "x" in host:

@@ -14,7 +14,7 @@ from tests.unit.webui.fake import FakeControl
 from webui.app import create_app
 from webui.figures import age, milliseconds, size, speed
 from webui.security import HEADERS, MAX_REQUEST, SESSION_SECONDS
-from webui.views.dashboard import REGIONS
+from webui.views.dashboard import CHARTS, REGIONS
 
 
 def test_until_there_is_a_password_only_its_page_is_served(client: FlaskClient) -> None:
@@ -43,7 +43,7 @@ def test_pages_and_figures(client: FlaskClient, control: FakeControl) -> None:
         "Crossing open",
         "The resolver does not answer",
         "fd00:1::/64",
-        "<b>1.90</b><span>MB in all",
+        "<b>1.5</b><span>Mbit/s</span>",
         "50 % of all",
         "1:02:05",
         "2:14",
@@ -54,7 +54,7 @@ def test_pages_and_figures(client: FlaskClient, control: FakeControl) -> None:
     assert live["counters"]["tcp"] == 3
     assert (live["open"], live["not_carried"], live["total"]) == (6, 1, 1)
     assert [row["lane"] for row in live["kinds"]] == [2, 2, 2]
-    assert set(live["regions"]) == set(REGIONS)
+    assert set(live["regions"]) == {*REGIONS, *CHARTS}
     assert "unbound is down." in live["regions"]["health"]
     assert "192.31.196.80" in client.get("/sessions?q=192.31", base_url="https://box").text
     assert "No session matches" in client.get("/sessions?q=%3Cb%3E", base_url="https://box").text

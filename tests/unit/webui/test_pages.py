@@ -18,7 +18,7 @@ PAGES = {
     "/policy": "no-trackers",
     "/policy/new": "New rule",
     "/policy/edit?name=nights-off": "nights-off",
-    "/policy/lists": "https://lists.example.org/trackers.txt",
+    "/policy/lists": "77 in all",
     "/policy/lists/new": "New list",
     "/policy/lists/edit?name=trackers": "Spoken of by rule “no-trackers”",
     "/policy/schedules": "22:00 to 06:00, the next day",
@@ -26,7 +26,7 @@ PAGES = {
     "/policy/limits": "20 GiB a day",
     "/policy/limits/new": "New limit",
     "/policy/requests": "games.example",
-    "/log": "the DNS was asked for shop.example",
+    "/log": "it had asked for shop.example",
     "/policy/default": "Where no rule matches",
     "/network/lans": "More LANs",
     "/network/lans/new": "New LAN",
@@ -51,6 +51,8 @@ PAGES = {
     "/changes": "Nothing to apply",
     "/history": "why 1",
     "/history/1": "What it changed",
+    "/history/1/file": "Of revision 1",
+    "/changes/file": "As it is with your changes",
 }  # fmt: skip
 
 
@@ -230,3 +232,43 @@ def test_published_services_say_whether_their_servers_answer(
     page = get(client, "/network/published").text
     assert words in page
     well_made(page)
+
+
+def test_a_long_trace_shows_its_ends(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    steps = [{"rule": f"rule-{number}", "matched": False, "why": "no"} for number in range(2_000)]
+    steps.append({"rule": "last", "matched": True, "why": "all of its conditions hold"})
+    control.explanation = {**control.explanation, "rule": "last", "steps": steps}
+    page = get(client, "/policy?to=a.example").text
+    assert "1961 rules more, none of which matches" in page
+    assert "rule-0<" in page and "rule-19<" in page and "rule-20<" not in page
+    assert "rule-1981<" in page and "<b>last</b>" in page
+    # A rule that could still match is not left out.
+    steps[1_000]["matched"] = None
+    assert "rule-20<" in get(client, "/policy?to=a.example").text
+    well_made(page)
+
+
+def test_a_session_is_killed_and_its_search_kept(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    sent = post(client, "/sessions", "/sessions/kill", id="0-1", q="192.31")
+    assert sent.location == "/sessions?q=192.31"
+    assert ("kill", "0-1") in control.calls
+    assert "1 session killed." in get(client, "/sessions").text
+    post(client, "/sessions", "/sessions/kill", id="0-9")
+    assert "This session was over already." in get(client, "/sessions").text
+
+
+def test_sessions_come_in_pages(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    first = get(client, "/sessions?q=192.31").text
+    assert "/sessions?q=192.31&amp;cursor=1-1" in first
+    last = get(client, "/sessions?q=192.31&cursor=1-1").text
+    assert "The newest" in last
+    assert "Older ones" in first and "Older ones" not in last
+
+
+def test_each_row_of_the_log_has_its_why(client: FlaskClient, control: FakeControl) -> None:
+    signed_in(client, control)
+    page = get(client, "/log").text
+    assert "/policy?client=fd00%3A1%3A%3A7&amp;user=&amp;to=%3Ci%3E.example&amp;port=443" in page

@@ -52,8 +52,9 @@ def get_metrics(call: Call) -> Answer:
 
 
 def list_sessions(call: Call) -> Answer:
-    sessions, total = call.backend.sessions(call.query.limit, call.query.search)
-    return Answer({"sessions": sessions, "total": total})
+    q = call.query
+    sessions, total, cursor = call.backend.sessions_page(q.limit, q.search, q.cursor or "")
+    return Answer({"sessions": sessions, "total": total, "cursor": cursor})
 
 
 def kill_session(call: Call) -> Answer:
@@ -171,7 +172,7 @@ ROUTES = (
     Route("GET", "/published", "listPublished", "box", "Published services, and whether their targets answer",
           "GetStatus", list_published, _list("published", "Service")),
     Route("GET", "/devices", "listDevices", "box", "Devices that are known by name", "GetActive",
-          list_devices, _list("devices", "Device")),
+          list_devices, _list("devices", "ConfigDevice")),
     Route("GET", "/metrics", "getMetrics", "box", "Figures for Prometheus", "GetStatus", get_metrics,
           {"type": "string"}, media=TEXT),
     Route("GET", "/sessions", "listSessions", "sessions", "Open sessions, the newest first", "ListSessions",

@@ -21,7 +21,7 @@ _WAITING = {"type": "object", "required": ["pending"], "properties": {"pending":
 _NUMBER = {"type": "object", "required": ["revision"], "properties": {"revision": {"type": "integer"}}}
 CANDIDATE: dict[str, Any] = {"$ref": f"{REF}Draft_"}
 # Candidate without the configuration itself, which GET /candidate/config has.
-_BUT = ("config", "toml")
+_BUT = ("config", "toml", "mark")
 
 
 def _tag(candidate: dict[str, Any]) -> str:

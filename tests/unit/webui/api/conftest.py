@@ -27,7 +27,7 @@ from appliance.session.tables import Tables
 from appliance.system.admins import Admins
 from appliance.system.principals import Principals
 from appliance.system.tokens import Tokens
-from tests.unit.webui.fake import CONFIG, SESSION, STATUS
+from tests.unit.webui.fake import CONFIG, FIGURES, SESSION, STATUS
 from webui.acting import actor
 from webui.app import create_app
 
@@ -104,7 +104,8 @@ class Served:
         self.interface = Interface(
             lambda: parse(self.file.read_text()),
             lambda: {**STATUS, "lans": []},
-            lambda limit, search: {"sessions": [self.session()], "total": 1},
+            lambda: {name: STATUS[name] for name in FIGURES},
+            lambda limit, search, cursor: {"sessions": [self.session()], "total": 1, "cursor": ""},
             Admins(principals),
             Tokens(principals, folder / "tokens-used.json"),
             self.audit,
