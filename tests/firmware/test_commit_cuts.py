@@ -8,7 +8,6 @@ and the box boots. CUTS says how many are looked at, CUT_BOOTS how many boot; SE
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
@@ -21,6 +20,7 @@ import pytest
 from appliance.config import parse
 from appliance.config.transaction import Moment, Phase
 from appliance.control.revisions import Revisions
+from tests.firmware.examine import copy_data
 from tests.image import conftest as image_conftest
 from tests.image.console import Admin, certificate, post
 from tests.lab.box import IMAGE
@@ -38,31 +38,6 @@ CUT_BOOTS = int(os.environ.get("CUT_BOOTS", "2"))
 SEED = int(os.environ.get("SEED", str(time.time_ns() % 1_000_000)))
 PASSWORD = "a-sentence-is-a-good-one"
 ZONES = ("UTC", "Europe/Vienna")
-SECTOR = 512
-CHUNK = 1 << 20
-
-
-def copy_data(disk: Path, target: Path) -> None:
-    """The data partition alone; holes stay holes."""
-    told = subprocess.run(["sfdisk", "--json", disk], check=True, capture_output=True, text=True)
-    parts = json.loads(told.stdout)["partitiontable"]["partitions"]
-    (part,) = [part for part in parts if part.get("name") == "isthmus-data"]
-    start, size = part["start"] * SECTOR, part["size"] * SECTOR
-    with disk.open("rb") as source, target.open("wb") as sink:
-        sink.truncate(size)
-        at = start
-        while at < start + size:
-            try:
-                at = max(at, os.lseek(source.fileno(), at, os.SEEK_DATA))
-            except OSError:
-                break  # nothing but a hole is left
-            if at >= start + size:
-                break
-            source.seek(at)
-            data = source.read(min(CHUNK, start + size - at))
-            sink.seek(at - start)
-            sink.write(data)
-            at += len(data)
 
 
 def mended(partition: Path, folder: Path) -> str:

@@ -105,7 +105,7 @@ def test_during_an_update(
     assert cuts
 
     def look(cut: Cut) -> str:
-        # The boot has a copy of its own; examining changes this one.
+        # The boot has a copy of its own; the update changes this one.
         booted = _boots(say, bundles, cut) if cuts.index(cut) % BOOT_EVERY == 0 else ""
         version, text = examine(cut.disk, parts, tmp_path)
         assert version == booted or not booted
