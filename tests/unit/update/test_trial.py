@@ -17,7 +17,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """A boot on trial; what systemd was asked for."""
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(machine, "is_trial", lambda: True)
-    monkeypatch.setattr(main, "_systemctl", lambda *words: asked.append(words))
+    monkeypatch.setattr(main, "run_tool", lambda _tool, *words: asked.append(words))
     monkeypatch.setattr(trial, "_INTERVAL", 0.0)
     return asked
 
