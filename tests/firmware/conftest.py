@@ -34,7 +34,11 @@ ADDRESS = f"http://{SERVER}:{PORT}"
 UPDATE_TIMEOUT = 600.0
 BASE = FIRMWARE / "base.raw"
 SCREEN = r"7\) update from"
-# Control answers: the screen knows which port is which.
+# Control answers, whatever ports there are.
+CONTROL_ANSWERS = rf"  console   [\s\S]*{SCREEN}"
+IMAGE_NAME = "isthmus"
+NAME_TIMEOUT = 20.0
+# The screen knows which port is which.
 READY = rf"console   https://[\s\S]*{SCREEN}"
 
 
@@ -48,12 +52,19 @@ def see(box: Box, expected: str, timeout: float, after: int = 0) -> str:
 
 
 def await_screen(box: Box) -> tuple[str, str]:
-    """The box's name and its version, once its screen is there; of one that has just been started."""
-    said = see(box, rf"(\S+), Isthmus [0-9.]+[\s\S]*{SCREEN}", 2 * BOOT_TIMEOUT)
-    found = set(re.findall(r"(\S+), Isthmus ([0-9.]+)\n", said))
-    assert len(found) == 1, (found, said[-2000:])
-    ((name, version),) = found
-    return re.sub(r".*\x1b\[[0-9;]*[A-Za-z]", "", name), version
+    """The box's name and its version, once control answers its screen; of one that has just been started."""
+    see(box, CONTROL_ANSWERS, 2 * BOOT_TIMEOUT)
+    # The first screens may be older than the name: control gives it, with the network.
+    deadline = time.monotonic() + NAME_TIMEOUT
+    while True:
+        plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", box.console())
+        found = re.findall(r"([\w-]+), Isthmus ([0-9.]+)\n", plain)
+        name, version = found[-1]
+        if name != IMAGE_NAME or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    assert {one for _, one in found} == {version}, found
+    return name, version
 
 
 @dataclass
