@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from appliance.errors import IsthmusError
 from appliance.system import certificates
@@ -59,9 +60,7 @@ def shown(folder: Path, name: str | None, names: Iterable[str] | Exception) -> b
 
 
 def on_disk(path: Path) -> bytes:
-    return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(
-        certificates.serialization.Encoding.DER
-    )
+    return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
 
 
 def test_by_address_or_another_name_it_is_the_box_s_own(folder: Path) -> None:
@@ -73,7 +72,7 @@ def test_by_address_or_another_name_it_is_the_box_s_own(folder: Path) -> None:
 
 def test_by_a_name_of_the_console_it_is_what_the_listeners_serve(folder: Path) -> None:
     served = x509.load_pem_x509_certificates((folder / "serving.pem").read_bytes())[0]
-    expected = served.public_bytes(certificates.serialization.Encoding.DER)
+    expected = served.public_bytes(Encoding.DER)
     assert expected != on_disk(folder / "console.crt")
     assert shown(folder, NAME, [NAME]) == expected
     assert shown(folder, NAME.upper(), [NAME]) == expected
