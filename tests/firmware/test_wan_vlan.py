@@ -14,12 +14,7 @@ from tests.lab.netns import Namespace, stop
 from tests.lab.rows import WELL_KNOWN
 from tests.lab.vlan import Tagged
 
-pytestmark = [
-    pytest.mark.firmware,
-    # The box has the VLAN's address and pings through tagged frames; what its clients send is answered with
-    # ICMPv6 "no route" before any worker sees it. Whether the box or this lab is at fault is not found yet.
-    pytest.mark.xfail(reason="clients are answered with no route", strict=True),
-]
+pytestmark = pytest.mark.firmware
 
 VLAN = 30
 BOX, ROUTER = "198.51.100.2", "198.51.100.1"
