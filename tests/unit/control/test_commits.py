@@ -337,6 +337,15 @@ def test_a_candidate_with_problems_is_kept_and_not_committed(bench: Bench) -> No
     assert bench.drafting.view("ann").candidate.config["wan"]["mode"] == "static"
 
 
+def authority_file(bench: Bench) -> Path:
+    """An authority's certificate, good for ten years from this code on."""
+    key, names = ec.generate_private_key(ec.SECP256R1()), Names("isthmus", IPv6Address("fd00:1::1"))
+    authority = make_authority(key, names, datetime(2026, 11, 1, tzinfo=UTC))
+    path = bench.folder / "authority.crt"
+    path.write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+    return path
+
+
 def test_an_authority_that_nobody_could_sign_in_by_is_refused(bench: Bench) -> None:
     def name(path: Path) -> None:
         bench.edit("ann", lambda config: config["explicit"].update(client_authority=str(path)))
@@ -346,14 +355,7 @@ def test_an_authority_that_nobody_could_sign_in_by_is_refused(bench: Bench) -> N
         bench.commit("ann")
     (problem,) = caught.value.problems
     assert problem.path == "explicit.client_authority" and "cannot be read" in problem.message
-    authority = make_authority(
-        ec.generate_private_key(ec.SECP256R1()),
-        Names("isthmus", IPv6Address("fd00:1::1")),
-        datetime(2026, 11, 1, tzinfo=UTC),
-    )
-    pem = authority.certificate.public_bytes(Encoding.PEM)
-    good = bench.folder / "good.crt"
-    good.write_bytes(pem)
+    good = authority_file(bench)
     name(good)
     bench.commit("ann")
     assert load(bench.file).explicit.client_authority == str(good)
@@ -368,13 +370,7 @@ def test_an_expired_authority_is_refused(bench: Bench, monkeypatch: pytest.Monke
         def now(cls, tz: tzinfo | None = None) -> Later:
             return cls(2060, 1, 1, tzinfo=tz)
 
-    authority = make_authority(
-        ec.generate_private_key(ec.SECP256R1()),
-        Names("isthmus", IPv6Address("fd00:1::1")),
-        datetime(2026, 11, 1, tzinfo=UTC),
-    )
-    path = bench.folder / "authority.crt"
-    path.write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+    path = authority_file(bench)
     monkeypatch.setattr("appliance.control.commits.datetime", Later)
     bench.edit("ann", lambda config: config["explicit"].update(client_authority=str(path)))
     with pytest.raises(ConfigError, match="expired on"):
