@@ -288,10 +288,10 @@ class Worker:
         descriptors: list[int] = []
         try:
             data, descriptors, _flags, _address = recv_fds(self._line, LINE_READ, 1)
-        except BlockingIOError:
-            return
-        except OSError:
+        except ConnectionResetError:
             data = b""
+        except OSError:
+            return  # nothing there, or no memory for it now: it is told of again
         if not data:
             self._stop = True
             return
@@ -299,14 +299,13 @@ class Worker:
         *lines, self._request = self._request.split(b"\n")
         for line in lines:
             question = json.loads(line)
-            answer = json.dumps(self._answer(question, descriptors)).encode() + b"\n"
+            answer = {**self._answer(question, descriptors), "answers": question.get("asked")}
             # Blocking, but bounded: the supervisor reads at once, and MAX_LISTED bounds the answer.
-            self._line.setblocking(True)
             self._line.settimeout(0.5)
-            try:
-                self._line.sendall(answer)
-            except OSError:
-                self._stop = True
+            # It may have given up waiting, and reads no more, or the kernel has no memory: it asks again.
+            # Where an answer was broken off, the next one stands on a line of its own all the same.
+            with contextlib.suppress(OSError):
+                self._line.sendall(b"\n" + json.dumps(answer).encode() + b"\n")
             self._line.setblocking(False)
 
     def _answer(self, question: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:

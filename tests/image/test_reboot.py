@@ -90,8 +90,8 @@ def test_what_is_kept_and_a_new_name(lab: Lab, rebooted: Rebooted) -> None:
 
 
 def test_a_vlan_beside_the_lan(lab: Lab, rebooted: Rebooted) -> None:
-    """A host behind tagged frames is on a LAN of its own: it is told another prefix, an MTU, its search domain
-    and to ask by DHCPv6, reaches IPv4 through the box, and neither the console nor the first LAN."""
+    """A host behind tagged frames is on a LAN of its own: it is told another prefix, an MTU, its search
+    domain and to ask by DHCPv6, reaches IPv4 through the box, and neither the console nor the first LAN."""
     with Namespace("guest") as guest, Tagged(lab.client, LAN_INTERFACE, guest, VLAN):
         told = guest.call(lambda: solicit("eth0", ADVERTISEMENT_TIMEOUT))
         assert told is not None

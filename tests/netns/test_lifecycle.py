@@ -185,6 +185,23 @@ def test_a_worker_that_is_slow_at_a_reload_stays_and_one_that_hangs_does_not(own
     assert before - {hung} < {worker["pid"] for worker in workers(own)}
 
 
+def test_a_late_answer_is_not_taken_for_the_next_one(own: Box) -> None:
+    """A worker that was busy when it was asked for its state answers that before it lists its sessions."""
+    pids = [worker["pid"] for worker in workers(own)]
+    with connect(own, 7004, source=QUIET) as sock:
+        for _ in range(3):
+            os.kill(pids[0], signal.SIGSTOP)
+            try:
+                workers(own)
+            finally:
+                os.kill(pids[0], signal.SIGCONT)
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            listed = sessions(own)["sessions"]
+            assert [one["client"] for one in listed] == [QUIET]
+    assert [worker["pid"] for worker in workers(own)] == pids
+
+
 @pytest.mark.slow
 def test_a_new_program_takes_over_without_losing_a_session(own: Box) -> None:
     """Held SYNs, relays and UDP bindings outlive the exec of the supervisor and all its workers."""
