@@ -118,15 +118,20 @@ def datagram(box: Box) -> None:
 
 def tries(box: Box) -> list[str]:
     """New sessions of every kind: what came of those that failed. None hangs."""
+
+    def transparent() -> None:
+        with connect(box, ECHO, timeout=PATIENCE) as sock:
+            echoes(sock)
+
+    def socks() -> None:
+        with tunnel(box) as sock:
+            echoes(sock)
+
     failed = []
-    for attempt in (lambda: connect(box, ECHO, timeout=PATIENCE), lambda: tunnel(box), page, datagram):
+    for attempt in (transparent, socks, lambda: page(box), lambda: datagram(box)):
         for _ in range(2):
             try:
-                if attempt in (page, datagram):
-                    attempt(box)
-                    continue
-                with attempt() as sock:
-                    echoes(sock)
+                attempt()
             except OSError as error:
                 failed.append(f"{error!r}")
     return failed
