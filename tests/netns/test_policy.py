@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import signal
 import socket
 import ssl
@@ -30,6 +31,7 @@ FILES6 = "64:ff9b::c01f:c451"
 KID = "fd00:1::4"
 READER = "fd00:1::5"
 WEB = "192.31.196.80"
+REFERENCE = re.compile(r"[0-9A-Z]{4}-[0-9A-Z]{4}")
 
 RULES = f"""
 [policy]
@@ -451,6 +453,8 @@ class TestInsideTunnels:
             assert (row["dns_name"], row["named_by"]) == (NAME, "sni"), "a mismatch is told"
             assert (row["end"] == "denied") is not goes
             assert row["rule"] == ("default" if goes else "no-name")
+            reference = REFERENCE.fullmatch(row.get("reference", ""))
+            assert (reference is not None) is not goes, row
 
     @pytest.mark.parametrize("listener", PORTS)
     def test_a_tunnel_to_an_address_is_judged_by_what_is_said_in_it(self, own: Box, listener: str) -> None:
