@@ -17,6 +17,7 @@ from socket import SOL_SOCKET, socket
 from zoneinfo import ZoneInfo
 
 from appliance.config.schema import Config
+from appliance.dataplane import MAX_WORKERS
 from appliance.policy.forbidden import unmapped
 from appliance.policy.limits import CompiledLimit, Party, compile_limits
 from appliance.proxy.context import Context
@@ -69,7 +70,7 @@ class Quotas:
         self._limits: tuple[CompiledLimit, ...] = ()
         self._paces = False
         self._meters: Meters | None = None
-        self._workers = 1
+        self._workers = 0
         self._zone = ZoneInfo("UTC")
         self._period = Period(0, 0)
         self._uses: dict[tuple[str, str], _Use] = {}
@@ -82,20 +83,29 @@ class Quotas:
         """Take a configuration up."""
         self._limits = compile_limits(config.limit)
         self._paces = any(limit.kbit_per_second is not None for limit in self._limits)
-        self._workers = workers
         self._zone = ZoneInfo(config.system.timezone)
-        self._uses.clear()
+        self._forget_uses()
         self.problems = []
         if self._limits and self._meters is None:
             try:
                 self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
                 self._meters = Meters(self._path, self._worker)
-                self._meters.forget_sessions()
+                self._meters.forget_sessions([self._worker])
             except OSError as error:
                 self.problems = [f"Limits do not hold: {self._path} cannot be used: {error.strerror}."]
+        if self._meters is not None and self._worker == 0 and workers != self._workers:
+            self._meters.forget_sessions(range(workers, MAX_WORKERS))  # who had them says nothing more
+        self._workers = workers
         self._context.quotas = self if self._limits and self._meters is not None else None
         self._tell_time()
         self._count_anew()
+
+    def _forget_uses(self) -> None:
+        """A limit that is there no more has no sessions, whenever it is there again."""
+        if self._meters is not None and not self.draining:
+            for use in self._uses.values():
+                self._meters.set_sessions(use.place, 0)
+        self._uses.clear()
 
     def _count_anew(self) -> None:
         """Sessions that there are belong to other limits now; what they have moved was counted before."""

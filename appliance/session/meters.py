@@ -13,7 +13,7 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -170,10 +170,11 @@ class Meters:
             at += _CELL.size
         return total
 
-    def forget_sessions(self) -> None:
-        """Those of a worker before, which are over."""
+    def forget_sessions(self, workers: Iterable[int]) -> None:
+        """Those of workers before, which are over, or which nobody counts on."""
         for place in self._places():
-            self.set_sessions(place, 0)
+            for worker in workers:
+                _SESSIONS.pack_into(self._map, place + _KEY + worker * _CELL.size + _SESSIONS_AT, 0)
 
     def read(self, place: int, period: Period, but_own_sessions: bool = False) -> Reading:
         """The sum over all workers; ``but_own_sessions``: this worker's sessions are left out."""

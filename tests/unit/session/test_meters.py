@@ -47,7 +47,7 @@ def test_who_moves_something_is_told_to_the_others(path: Path) -> None:
     assert (one.active(place, 2), two.active(place, 2)) == (meters.MAX_ACTIVE, 3)
     assert one.active(place, 3) == meters.MAX_ACTIVE + 1
     assert one.read(place, TODAY).sessions == 7 + (1 << 20) - 1 + 1
-    one.forget_sessions()
+    one.forget_sessions([0])
     assert two.active(place, 2) == 0
 
 
@@ -58,7 +58,7 @@ def test_octets_outlive_the_process_and_sessions_do_not(path: Path) -> None:
     one.set_sessions(place, 7)
     one.close()
     again = Meters(path, 0)
-    again.forget_sessions()
+    again.forget_sessions([0])
     assert again.meter("day", "ada") == place
     assert again.read(place, TODAY) == Reading(0, 100, 100)
 
