@@ -76,11 +76,11 @@ class Translation(Section):
     domains: Annotated[tuple[Domain, ...], Field(max_length=256)] = ()
     # The IPv4 resolvers that are asked for those names, and for the reverse names of ``networks``.
     upstreams: Annotated[tuple[IPv4Address, ...], Field(max_length=16)] = ()
-    # The interface its sessions leave by, where that is not for the routes to say: an island of
-    # private addresses that another island may use as well.
+    # The interface its sessions leave by, and the questions to its resolvers, where that is not for the
+    # routes to say: an island of private addresses that another island may use as well.
     interface: InterfaceName | None = None
     # IPv4 addresses of the box that its sessions come from. Of several a client keeps one (RFC 6888
-    # REQ-2). Empty: whichever the routes give.
+    # REQ-2), and its resolvers are asked from the first. Empty: whichever the routes give.
     sources: Annotated[tuple[IPv4Address, ...], Field(max_length=1024)] = ()
 
     @model_validator(mode="after")

@@ -64,7 +64,7 @@ class Hosts(Section):
     vlan: Vlan | None = None
     # "generated": a random ULA (RFC 4193), made at the first boot and kept.
     prefix: Literal["generated"] | LanNetwork = "generated"
-    # Largest packet of this LAN, in octets; not set: what the port has.
+    # Largest packet of this LAN, in octets, which hosts are told; not set: what the port has.
     mtu: Annotated[int, Field(ge=MIN_MTU, le=MAX_MTU)] | None = None
     # Which router hosts take of several (RFC 4191).
     router_preference: Literal["low", "medium", "high"] = "medium"

@@ -13,11 +13,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from appliance.config import Config, load
+from appliance.config.islands import Passage, passages
 from appliance.dataplane import UNBOUND_PORT
 from appliance.dns64.counters import Counters
 from appliance.dns64.denials import INTERVAL, Denials
 from appliance.dns64.gate import Gate, may_deny
 from appliance.dns64.loop import READ, Loop
+from appliance.dns64.passage import Passages
 from appliance.dns64.quick import Quick
 from appliance.dns64.resolver import Resolver
 from appliance.dns64.server import Server
@@ -106,15 +108,20 @@ def _gate(config: Config, lists: Tables, denials: Denials) -> Gate | None:
     return Gate(config, lists, Neighbours(config.device), time.time, denials)
 
 
-def _reload(path: Path, resolver: Resolver, lists: Tables, denials: Denials) -> None:
+def _reload(path: Path, resolver: Resolver, islands: Passages, lists: Tables, denials: Denials) -> None:
     """Take the configuration up, or say why the old one stays."""
     try:
         config = load(path)
         resolver.configure(Synthesis(config), _gate(config, lists, denials))
+        islands.configure(_passages(config))
     except ConfigError as error:
         print(f"isthmus-dns64: the old configuration stays: {error}", file=sys.stderr, flush=True)
     else:
         print("isthmus-dns64: the configuration was read anew", file=sys.stderr, flush=True)
+
+
+def _passages(config: Config) -> set[Passage]:
+    return {one for found in passages(config.translation).values() for one in found}
 
 
 def _report(loop: Loop, counters: Counters, earlier: Counters | None = None) -> None:
@@ -188,11 +195,14 @@ def main(argv: list[str] | None = None) -> int:
     denials = Denials(options.runtime / "proxy" / "denials.sock")
     resolver.configure(resolver.synthesis, _gate(config, lists, denials))
     _tell(loop, denials)
+    islands = Passages(loop, counters)
+    islands.configure(_passages(config))
     quick = Quick(loop, resolver, (str(address), port), counters)
     try:
         server = Server(loop, resolver, options.listen, options.port, counters, quick)
     except OSError as error:
         quick.close()
+        islands.close()
         upstream.close()
         loop.close()
         hint = " Only root may use ports below 1024." if error.errno == 13 else ""
@@ -211,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
     def woken(_events: int) -> None:
         # Each octet is the number of a signal.
         if set(os.read(wake_read, 512)) == {signal.SIGHUP}:
-            _reload(options.config, resolver, lists, denials)
+            _reload(options.config, resolver, islands, lists, denials)
         else:
             loop.stop()
 
@@ -228,6 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     os.close(wake_write)
     server.close()
     quick.close()
+    islands.close()
     upstream.close()
     denials.close()
     loop.close()

@@ -11,6 +11,8 @@ from socket import (
     IPPROTO_IPV6,
     IPV6_HOPLIMIT,
     IPV6_JOIN_GROUP,
+    IPV6_MULTICAST_HOPS,
+    IPV6_MULTICAST_LOOP,
     IPV6_RECVHOPLIMIT,
     IPV6_V6ONLY,
     SO_BINDTODEVICE,
@@ -27,12 +29,14 @@ from socket import (
     socket,
 )
 
+from appliance.lan.schedule import Schedule
 from appliance.lan.settings import Link
 from appliance.protocol import advertisement, dhcpv6
-from appliance.protocol.advertisement import ADVERTISEMENT, HOP_LIMIT, Advertisement
+from appliance.protocol.advertisement import ADVERTISEMENT, HOP_LIMIT, SOLICITATION, Advertisement
 
 SERVER_PORT, CLIENT_PORT = 547, 546
 _SERVERS = "ff02::1:2"  # All_DHCP_Relay_Agents_and_Servers
+_ALL_NODES, _ALL_ROUTERS = "ff02::1", "ff02::2"
 _ICMP6_FILTER = 1
 # Messages of one LAN that are looked at in a second, of either kind: some hundred hosts that all wake at once
 # need less; a flood costs no more than this.
@@ -44,13 +48,17 @@ _MAX_ADVERTISEMENT = 1_500
 
 
 class Listener:
-    """Both sockets; OSError where the device is not there. ``close`` it."""
+    """Both sockets; OSError where the device is not there. ``close`` it.
 
-    def __init__(self, link: Link) -> None:
+    ``schedule``: when hosts are told of the LAN's MTU, where it has one of its own.
+    """
+
+    def __init__(self, link: Link, now: float) -> None:
         self.link = link
         self.index = if_nametoindex(link.device)
         self._left = 0
         self._second = 0
+        self.schedule = None if link.mtu is None else Schedule(now)
         self._duid = dhcpv6.duid(_mac(link.device))
         self.routers = self._raw()
         try:
@@ -66,14 +74,28 @@ class Listener:
 
     def _raw(self) -> socket:
         sock = socket(AF_INET6, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_ICMPV6)
-        # The kernel hands over advertisements and nothing else: a bit that is set keeps a type out.
+        # The kernel hands over what is heard here and nothing else: a bit that is set keeps a type out.
         words = [0xFFFFFFFF] * 8
-        words[ADVERTISEMENT >> 5] &= ~(1 << (ADVERTISEMENT & 31)) & 0xFFFFFFFF
-        sock.setsockopt(IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *words))
-        sock.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, self.link.device.encode())
-        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_ROOM)
-        sock.setsockopt(IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1)
+        for kind in (ADVERTISEMENT,) if self.schedule is None else (ADVERTISEMENT, SOLICITATION):
+            words[kind >> 5] &= ~(1 << (kind & 31)) & 0xFFFFFFFF
+        try:
+            sock.setsockopt(IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *words))
+            sock.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, self.link.device.encode())
+            sock.setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_ROOM)
+            sock.setsockopt(IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1)
+            if self.schedule is not None:
+                sock.setsockopt(IPPROTO_IPV6, IPV6_MULTICAST_HOPS, HOP_LIMIT)
+                sock.setsockopt(IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 0)
+                self._join(sock, _ALL_ROUTERS)
+        except OSError:
+            sock.close()
+            raise
         return sock
+
+    def _join(self, sock: socket, group: str) -> None:
+        sock.setsockopt(
+            IPPROTO_IPV6, IPV6_JOIN_GROUP, inet_pton(AF_INET6, group) + struct.pack("=I", self.index)
+        )
 
     def _udp(self) -> socket:
         sock = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -84,8 +106,7 @@ class Listener:
             sock.setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_ROOM)
             if self.link.answers is not None:
                 sock.bind(("::", SERVER_PORT))
-                group = inet_pton(AF_INET6, _SERVERS) + struct.pack("=I", self.index)
-                sock.setsockopt(IPPROTO_IPV6, IPV6_JOIN_GROUP, group)
+                self._join(sock, _SERVERS)
         except OSError:
             sock.close()
             raise
@@ -98,7 +119,7 @@ class Listener:
         return self._left >= 0
 
     def hear(self, now: float) -> tuple[str, Advertisement] | None:
-        """The next advertisement, and the router's address; None for one that does not count.
+        """The next advertisement, and the router's address; None for what is none, or does not count.
 
         BlockingIOError when there is none; ``now``: monotonic.
         """
@@ -107,9 +128,22 @@ class Listener:
             return None
         hops = next((data for _level, kind, data in control if kind == IPV6_HOPLIMIT), b"")
         router = address.partition("%")[0]
-        sent_here = hops == struct.pack("=i", HOP_LIMIT) and _is_link_local(router)
+        sent_here = hops == struct.pack("=i", HOP_LIMIT)
+        if self.schedule is not None and sent_here and advertisement.solicits(message):
+            self.schedule.solicited(now)
+            return None
+        sent_here = sent_here and _is_link_local(router)
         said = advertisement.parse(message) if sent_here else None
         return None if said is None or router in _own_addresses(self.link.device) else (router, said)
+
+    def advertise(self, now: float) -> None:
+        """Tell hosts of the MTU, where it is time to."""
+        if self.schedule is None or self.link.mtu is None or now < self.schedule.due:
+            return
+        self.schedule.sent(now)
+        with contextlib.suppress(OSError):  # no carrier, or no address yet: the next one
+            message = advertisement.of_mtu(self.link.head, self.link.mtu)
+            self.routers.sendto(message, (_ALL_NODES, 0, 0, self.index))
 
     def answer(self, now: float) -> None:
         """Answer the next question, if it is one. BlockingIOError when there is none."""

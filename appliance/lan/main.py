@@ -49,7 +49,7 @@ class Daemon:
             for one in self._listeners.values():
                 by_fd[one.routers.fileno()] = (one, self._hear)
                 by_fd[one.questions.fileno()] = (one, self._answer)
-            ready = select.select([stop, *by_fd], [], [], TICK)[0]
+            ready = select.select([stop, *by_fd], [], [], self._next(now))[0]
             if stop in ready:
                 return
             for fd in ready:
@@ -60,6 +60,11 @@ class Daemon:
                     pass  # the kernel thought better of it: a checksum was wrong
                 except OSError:  # the device went
                     self._leave(listener.link.name)
+
+    def _next(self, now: float) -> float:
+        """Seconds to wait at most."""
+        due = [one.schedule.due for one in self._listeners.values() if one.schedule is not None]
+        return max(0.0, min([now + TICK, *due]) - now)
 
     def _follow(self, now: float) -> None:
         """Take up a new file, and devices that came or went."""
@@ -78,9 +83,11 @@ class Daemon:
         for name, link in wanted.items():
             if name not in self._listeners and device_index(link.device):
                 try:
-                    self._listeners[name] = Listener(link)
+                    self._listeners[name] = Listener(link, now)
                 except OSError as error:
                     self._say(f"{link.device}: {error.strerror}")
+        for listener in self._listeners.values():
+            listener.advertise(now)
         self._strangers.keep(set(wanted), now)
         self._show(now)
 
@@ -123,8 +130,8 @@ def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Exit status: 0, 2 arguments."""
     parser = argparse.ArgumentParser(
         prog="isthmus-lan",
-        description="Answers the DHCPv6 questions of the LANs' hosts (no addresses), and listens for other "
-        "routers that advertise themselves there.",
+        description="Answers the DHCPv6 questions of the LANs' hosts (no addresses), tells them the MTU, "
+        "and listens for other routers that advertise themselves there.",
     )
     parser.add_argument(
         "--runtime",

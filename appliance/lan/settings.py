@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
 
+from appliance.protocol.advertisement import Head
 from appliance.protocol.dhcpv6 import Answers
 
 FILE = "lans.json"
@@ -14,11 +15,13 @@ FILE = "lans.json"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One LAN. ``answers``: None where its questions are not answered."""
+    """One LAN. ``answers``: None where no question is answered; ``mtu``: None where hosts keep theirs."""
 
     name: str
     device: str
     answers: Answers | None
+    head: Head
+    mtu: int | None
 
 
 def read(path: Path) -> tuple[Link, ...]:
@@ -35,7 +38,8 @@ def read(path: Path) -> tuple[Link, ...]:
                 if one["dhcpv6"]
                 else None
             )
-            found.append(Link(one["name"], one["device"], answers))
+            head = Head(one["lifetime"], one["managed"], one["dhcpv6"], one["router_preference"])
+            found.append(Link(one["name"], one["device"], answers, head, one["mtu"]))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not as control writes it: {error}") from None
     return tuple(found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Network
 
 from appliance.config.schema import Config, lan_address
-from appliance.config.sides import Route
+from appliance.config.sides import ADVERTISED_LIFETIME, Route
 from appliance.dataplane import MARK_LOCAL, TABLE_LOCAL, tun_mark, tun_name, tun_table
 from appliance.network import firewall, networkd, unbound
 
@@ -192,7 +192,7 @@ def route_device(config: Config, facts: Facts, route: Route) -> str:
 
 
 def _links(config: Config, facts: Facts) -> str:
-    """What isthmus-lan reads: each LAN's device, and what its hosts are told by DHCPv6."""
+    """What isthmus-lan reads: each LAN's device, and what its hosts are told by it."""
     plain = [
         {
             "name": name,
@@ -201,6 +201,10 @@ def _links(config: Config, facts: Facts) -> str:
             "dns_servers": [str(one) for one in lan.dns_servers or (lan_address(known.prefix),)],
             "search_domains": list(lan.search_domains),
             "ntp_servers": [str(one) for one in lan.ntp_servers],
+            "mtu": lan.mtu,
+            "lifetime": ADVERTISED_LIFETIME,
+            "managed": lan.managed,
+            "router_preference": lan.router_preference,
         }
         for (name, lan), known in zip(config.lans(), facts.lans, strict=True)
     ]

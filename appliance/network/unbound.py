@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
+from appliance.config.islands import PORT, passages
 from appliance.config.schema import Translation
 from appliance.dataplane import UNBOUND_PORT
 
@@ -22,17 +23,23 @@ def _reverse_zones(network: IPv4Network) -> list[str]:
     ]
 
 
-def _islands(translation: Sequence[Translation]) -> dict[str, tuple[IPv4Address, ...]]:
-    """The zones that have resolvers of their own. The first prefix that names a zone has it."""
-    zones: dict[str, tuple[IPv4Address, ...]] = {}
-    for entry in translation:
+def _islands(translation: Sequence[Translation]) -> dict[str, list[str]]:
+    """The zones that have resolvers of their own; those, or the passages to them.
+
+    The first prefix that names a zone has it.
+    """
+    zones: dict[str, list[str]] = {}
+    ways = passages(translation)
+    for place, entry in enumerate(translation):
         if entry.upstreams:
+            direct = [str(address) for address in entry.upstreams]
+            hosts = [f"{way.local}@{PORT}" for way in ways[place]] if place in ways else direct
             for zone in (*entry.domains, *(z for n in entry.networks for z in _reverse_zones(n))):
-                zones.setdefault(zone, entry.upstreams)
+                zones.setdefault(zone, hosts)
     return zones
 
 
-def _forward(zone: str, upstreams: Sequence[IPv4Address]) -> str:
+def _forward(zone: str, upstreams: Sequence[IPv4Address | str]) -> str:
     hosts = "".join(f"  forward-addr: {address}\n" for address in upstreams)
     return f'\nforward-zone:\n  name: "{zone}"\n{hosts}'
 
@@ -67,6 +74,8 @@ def configuration(
     private = "".join(
         f'  local-zone: "{zone}." transparent\n  domain-insecure: "{zone}."\n' for zone in zones
     )
+    # Passages to resolvers stand on the loopback.
+    loopback = "  do-not-query-localhost: no\n" if passages(translation) else ""
     return f"""\
 # Written by isthmus-control; changes are lost.
 server:
@@ -101,7 +110,7 @@ server:
   # Names of private networks are the operator's business, not the resolver's.
   local-zone: "168.192.in-addr.arpa." nodefault
   local-zone: "10.in-addr.arpa." nodefault
-{private}{_wpad(wpad)}
+{loopback}{private}{_wpad(wpad)}
 remote-control:
   control-enable: no
 {forward}"""

@@ -1,6 +1,6 @@
-"""What another router says of itself in its advertisement (RFC 4861 section 4.2). Pure.
+"""Router advertisements (RFC 4861 section 4.2): another router's, and the box's own of an MTU. Pure.
 
-Whoever is on the LAN wrote it.
+Whoever is on the LAN wrote what is read.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
-ADVERTISEMENT = 134
+SOLICITATION, ADVERTISEMENT = 133, 134
 HOP_LIMIT = 255  # RFC 4861 section 6.1.2: it was sent on this link
 _HEAD = 16
-_SOURCE_ADDRESS, _PREFIX = 1, 3
+_SOURCE_ADDRESS, _PREFIX, _MTU = 1, 3, 5
+_MANAGED, _OTHER = 0x80, 0x40
+_PREFERENCE = {"high": 0x08, "medium": 0x00, "low": 0x18}  # RFC 4191 section 2.1
 # More say nothing more to the person who reads them.
 MAX_PREFIXES = 8
 
@@ -49,3 +51,31 @@ def parse(message: bytes) -> Advertisement | None:
                 prefixes.append(IPv6Network((body[14:30], body[0]), strict=False))
         at += length
     return Advertisement(lifetime, mac, tuple(prefixes))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What every advertisement of one router has to say alike: hosts go by the last one that they heard.
+
+    ``lifetime`` in seconds; ``preference``: low, medium or high.
+    """
+
+    lifetime: int
+    managed: bool
+    other: bool
+    preference: str
+
+
+def of_mtu(head: Head, mtu: int) -> bytes:
+    """An ICMPv6 message with the MTU option (section 4.6.4); the kernel adds its checksum.
+
+    What it leaves unsaid (zeros in its head, prefixes) hosts keep as they have it.
+    """
+    flags = _MANAGED * head.managed | _OTHER * head.other | _PREFERENCE[head.preference]
+    said = struct.pack("!BBHBBHII", ADVERTISEMENT, 0, 0, 0, flags, head.lifetime, 0, 0)
+    return said + struct.pack("!BBHI", _MTU, 1, 0, mtu)
+
+
+def solicits(message: bytes) -> bool:
+    """Whether an ICMPv6 message asks for an advertisement (section 6.1.1)."""
+    return len(message) >= 8 and message[0] == SOLICITATION and message[1] == 0

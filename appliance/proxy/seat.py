@@ -14,6 +14,9 @@ from appliance.proxy.tun import has_tun, open_from_clients, open_from_origins, o
 
 # How long a worker may take to answer; it serves thousands of sessions meanwhile.
 ANSWER_TIMEOUT = 1.0
+# And to take a configuration up, after which it is ended, with its sessions: a slow box at its start takes
+# two seconds. All of them together take no longer, and control waits for it (PROXY_TIMEOUT).
+TAKE_UP_TIMEOUT = 4.0
 MAX_ANSWER = 16 << 20
 # A worker that dies this soon after its start waits before the next try, doubling up to the maximum.
 QUICK_DEATH = 1.0
@@ -47,10 +50,10 @@ class Process:
             return False
         return True
 
-    def hear(self) -> dict[str, Any] | None:
-        """The answer to a question that was put, or None when there is none in time."""
+    def hear(self, seconds: float = ANSWER_TIMEOUT) -> dict[str, Any] | None:
+        """The answer to a question that was put, or None when there is none in that time."""
         answer = b""
-        deadline = time.monotonic() + ANSWER_TIMEOUT
+        deadline = time.monotonic() + seconds
         try:
             while not answer.endswith(b"\n"):
                 self.line.settimeout(max(deadline - time.monotonic(), 0.01))

@@ -24,7 +24,7 @@ from appliance.proxy.census import Census
 from appliance.proxy.denials import Denials
 from appliance.proxy.door import Door, listen
 from appliance.proxy.passwords import Helper
-from appliance.proxy.seat import Process, Seat
+from appliance.proxy.seat import TAKE_UP_TIMEOUT, Process, Seat
 from appliance.proxy.succession import Estate, become_the_next, inherited, next_can_serve
 from appliance.proxy.tally import Places, Tally
 from appliance.proxy.worker import READY, run_worker
@@ -288,20 +288,28 @@ class Supervisor:
         self._denials.configure(config)
         self._give_up(self._seats[wanted:])
         del self._seats[wanted:]
-        plain = as_plain(config)
-        for seat in self._seats:
-            process = seat.process
-            if len(config.rule) + len(config.user) > MAX_TOLD:
-                if process is not None:
+        if len(config.rule) + len(config.user) > MAX_TOLD:
+            for seat in self._seats:
+                if seat.process is not None:
                     self._fill(seat)  # made with it; the one before drains
-            elif process is not None and process.ask({"ask": "configure", "config": plain}) is None:
-                # It would go on by the old rules: a new one takes its place.
-                print(f"worker {seat.index} does not take the configuration up: ended", file=sys.stderr)
-                os.kill(process.pid, signal.SIGKILL)
+        else:
+            self._tell_all(config)
         for seat in fresh:
             self._seats.append(seat)
             self._fill(seat)
         return None
+
+    def _tell_all(self, config: Config) -> None:
+        """Have each worker take the configuration up, at the same time."""
+        question = {"ask": "configure", "config": as_plain(config)}
+        processes = [seat.process for seat in self._seats if seat.process is not None]
+        told = [process.tell(question) for process in processes]
+        deadline = time.monotonic() + TAKE_UP_TIMEOUT
+        for process, heard in zip(processes, told, strict=True):
+            if not heard or process.hear(deadline - time.monotonic()) is None:
+                # It would go on by the old rules: a new one takes its place.
+                print(f"worker {process.index} does not take the configuration up: ended", file=sys.stderr)
+                os.kill(process.pid, signal.SIGKILL)
 
     def _give_up(self, seats: list[Seat]) -> None:
         """Surplus workers: what they hold goes to the first one, their relays they carry to the end."""

@@ -15,6 +15,7 @@ import pytest
 
 from appliance.control.client import ControlClient
 from appliance.lan.main import HEARTBEAT
+from appliance.lan.schedule import INITIAL_INTERVAL, MIN_BETWEEN
 from appliance.system.health import LAN_SILENT
 from tests.lab.netns import stop, unguarded
 from tests.netns.conftest import BIN, CONFIG, Box, needs_root, wait_for
@@ -22,7 +23,8 @@ from tests.unit.protocol.test_advertisement import MAC, message, prefix
 
 pytestmark = [pytest.mark.netns, needs_root]
 
-TOLD = 'dhcpv6 = true\nsearch_domains = ["corp.example"]\nntp_servers = ["fd00:1::123"]\n'
+MTU = 1_400
+TOLD = f'mtu = {MTU}\ndhcpv6 = true\nsearch_domains = ["corp.example"]\nntp_servers = ["fd00:1::123"]\n'
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,23 @@ def test_another_router_is_reported_and_not_obeyed(asked: Box) -> None:
     assert one["router"] in check["detail"] and "02:aa:bb:cc:dd:ee" in check["detail"]
     advertise(asked, message(lifetime=0))
     wait_for(lambda: not strangers(asked), "it to leave", 10)
+
+
+def test_hosts_are_told_of_the_mtu_and_when_they_ask(asked: Box) -> None:
+    setting = "/proc/sys/net/ipv6/conf/eth0/mtu"
+
+    def mtu() -> int:
+        return int(asked.client.run("cat", setting).stdout)
+
+    def solicit() -> None:
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sock:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+            sock.sendto(b"\x85" + bytes(7), ("ff02::2", 0, 0, socket.if_nametoindex("eth0")))
+
+    wait_for(lambda: mtu() == MTU, f"the first of its own accord\n{asked.log('lan')}", INITIAL_INTERVAL + 5)
+    asked.client.run("sh", "-c", f"echo 1500 >{setting}")
+    asked.client.call(solicit)
+    wait_for(lambda: mtu() == MTU, "the answer", MIN_BETWEEN + 2)
 
 
 def test_its_death_is_a_health_issue(asked: Box) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import socket
 import threading
@@ -171,6 +172,17 @@ def replaced(box: Box, old: set[int]) -> bool:
         return not old & {worker["pid"] for worker in workers(box) if not worker["draining"]}
     except ControlError:
         return False  # a question in the moment of the exec is cut off
+
+
+def test_a_worker_that_is_slow_at_a_reload_stays_and_one_that_hangs_does_not(own: Box) -> None:
+    before = {worker["pid"] for worker in workers(own)}
+    slow, hung = sorted(before)[:2]
+    for pid in (slow, hung):
+        os.kill(pid, signal.SIGSTOP)
+    threading.Timer(2.0, os.kill, (slow, signal.SIGCONT)).start()
+    assert reload(own) is None
+    wait_for(lambda: replaced(own, {hung}) and len(workers(own)) == len(before), "an heir")
+    assert before - {hung} < {worker["pid"] for worker in workers(own)}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from ipaddress import IPv6Address, IPv6Network
 
 import pytest
 
@@ -28,6 +29,7 @@ PREFIXES = {
     96: "64:ff9b::/96",
 }
 ISLANDS = {"a": "fd61::/96", "b": "fd62::/96"}
+HOSTS = {"a": "10.0.0.65", "b": "10.0.0.66"}  # of "host.NAME.test", which the island's resolver knows
 ISLAND_SERVER = "10.0.0.1"
 SOURCES = ("203.0.113.2", "203.0.113.12", "203.0.113.13", "203.0.113.14")
 CLIENTS = [f"fd00:1::{number:x}" for number in range(0x20, 0x30)]
@@ -63,7 +65,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         )
         for name, prefix in ISLANDS.items():
             settings += f'[[translation]]\nprefix = "{prefix}"\ninterface = "island-{name}"\n'
-            settings += 'networks = ["10.0.0.0/24"]\n'
+            settings += f'networks = ["10.0.0.0/24"]\ndomains = ["{name}.test"]\n'
+            settings += f'upstreams = ["10.0.0.99", "{ISLAND_SERVER}"]\n'  # the first is dead
             island = stack.enter_context(Namespace(f"island{name}"))
             subprocess.run(
                 ["ip", "link", "add", f"island-{name}", "netns", box.box.name, "type", "veth",
@@ -74,6 +77,12 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
             island.run("ip", "link", "set", "eth0", "up")
             box.box.run("ip", "addr", "add", "10.0.0.2/24", "dev", f"island-{name}")
             box.box.run("ip", "link", "set", f"island-{name}", "up")
+            records = [f"--txt-record=long.{name}.test,{'x' * 250}" for _ in range(20)]
+            box.start(
+                f"resolver-{name}", "dnsmasq", "-k", "-C", "/dev/null", "--no-resolv", "--no-hosts",
+                f"--listen-address={ISLAND_SERVER}", "--bind-interfaces", "--pid-file", "--local=/test/",
+                f"--host-record=host.{name}.test,{HOSTS[name]}", *records, where=island,
+            )  # fmt: skip
             box.start(f"island-{name}", sys.executable, "-c", WHO, name, where=island)
         for address in SOURCES[1:]:
             box.box.run("ip", "addr", "add", f"{address}/24", "dev", "wan0")
@@ -81,6 +90,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
             box.client.run("ip", "addr", "add", f"{address}/64", "dev", "eth0", "nodad")
         box.config.write_text(CONFIG + settings)
         box.start_control()
+        box.start_dns64()
         box.start_proxy()
         for name in ISLANDS:
             wait_for(lambda name=name: "ready" in box.log(f"island-{name}"), f"island {name}")  # type: ignore[misc]
@@ -111,6 +121,22 @@ def test_islands_with_the_same_addresses(own: Box, name: str) -> None:
         assert read_all(sock).decode() == name
     done = own.client.run("ping", "-c", "1", "-W", "3", server, check=False)
     assert " 1 received" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_islands_whose_resolvers_have_the_same_address(own: Box, name: str) -> None:
+    """Names, and addresses for them, come by the island's interface; so do long answers, by TCP."""
+
+    def ask(*words: str) -> list[str]:
+        done = own.client.run("dig", "+short", "+time=3", "+tries=1", *words, check=False)
+        return [line for line in done.stdout.splitlines() if not line.startswith(";")]
+
+    wait_for(lambda: ask("A", f"host.{name}.test") == [HOSTS[name]], "the island's resolver")
+    [found] = ask("AAAA", f"host.{name}.test")
+    assert IPv6Address(found) in IPv6Network(ISLANDS[name])
+    assert len(ask("TXT", f"long.{name}.test")) == 20
+    with connect(own, 7001, f"{ISLANDS[name].removesuffix('/96')}{ISLAND_SERVER}") as sock:
+        assert read_all(sock).decode() == name
 
 
 def test_datagrams_find_an_interface_that_came_again(own: Box) -> None:

@@ -46,6 +46,7 @@ PURE = (
     "appliance/policy/",
     "appliance/addressing.py",
     "appliance/config/fields.py",
+    "appliance/config/islands.py",
     "appliance/config/rules.py",
     "appliance/config/schema.py",
     "appliance/errors.py",

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.protocol.advertisement import MAX_PREFIXES, Advertisement, parse
+from appliance.protocol.advertisement import (
+    MAX_PREFIXES,
+    Advertisement,
+    Head,
+    of_mtu,
+    parse,
+    solicits,
+)
 
 MAC = b"\x01\x01" + bytes.fromhex("02aabbccddee")
 
@@ -59,3 +66,16 @@ def test_any_octets_are_read_or_discarded(data: bytes) -> None:
     for candidate in (data, message(data)):
         found = parse(candidate)
         assert found is None or len(found.prefixes) <= MAX_PREFIXES
+
+
+def test_an_mtu_is_told_with_the_head_of_the_other_advertisements() -> None:
+    told = of_mtu(Head(1_800, managed=True, other=False, preference="low"), 1_400)
+    assert told == bytes.fromhex("8600 0000 00 98 0708 00000000 00000000" + "05 01 0000 00000578")
+    assert of_mtu(Head(0, managed=False, other=True, preference="high"), 1_280)[5] == 0x48
+    assert parse(told) == Advertisement(1_800, "", ())
+
+
+def test_a_solicitation_is_told_from_other_messages() -> None:
+    assert solicits(bytes((133, 0)) + bytes(6))
+    for wrong in (b"", bytes((133, 0)) + bytes(5), bytes((133, 1)) + bytes(6), message()):
+        assert not solicits(wrong)
