@@ -93,8 +93,7 @@ class Worker:
         self._descriptors = (usable - usable // PIPE_SHARE) // 2  # sessions that they suffice for
         kernel = Kernel(READ_SIZE)
         pipes = Pipes(kernel, usable // PIPE_SHARE // 2)
-        self.context = Context(kernel, config, tun, self._log)
-        self.context.tally = tally
+        self.context = Context(kernel, config, tun, self._log, tally)
         self._tables = Tables(runtime / "lists" / "tables")
         self.context.arbiter.lists = self._tables
         self.context.arbiter.names = AskedNames(runtime / "dns64" / NAMES)
