@@ -24,10 +24,10 @@ from appliance.proxy.census import Census
 from appliance.proxy.denials import Denials
 from appliance.proxy.door import Door, listen
 from appliance.proxy.passwords import Helper
-from appliance.proxy.seat import TAKE_UP_TIMEOUT, Process, Seat
+from appliance.proxy.seat import ANSWER_TIMEOUT, TAKE_UP_TIMEOUT, Process, Seat
 from appliance.proxy.succession import Estate, become_the_next, inherited, next_can_serve
 from appliance.proxy.tally import Places, Tally
-from appliance.proxy.worker import READY, run_worker
+from appliance.proxy.worker import HAND_OVER_TIMEOUT, READY, run_worker
 from appliance.session.access import FILE as ACCESS
 from appliance.session.access import AccessRequests
 from appliance.session.hits import FILE as HITS
@@ -328,7 +328,8 @@ class Supervisor:
         """Let a worker hand over through ``estate``, and end with its last relay or at the deadline."""
         question = {"ask": "drain", "deadline": self._config.proxy.timers.drain}
         self._draining.append(process)
-        if process.ask(question, estate.fileno()) is None:
+        told = process.tell(question, estate.fileno())
+        if not told or process.hear(HAND_OVER_TIMEOUT + ANSWER_TIMEOUT) is None:
             print(f"worker {process.index} ({process.pid}) does not hand over: ended", file=sys.stderr)
             os.kill(process.pid, signal.SIGKILL)
         estate.close()

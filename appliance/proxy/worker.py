@@ -61,7 +61,7 @@ GARBAGE_THRESHOLD = 200_000
 LINE_READ = 16_384
 # A hand-over: one message of it (a binding's largest part is one flow), and how long all of it may take.
 MAX_HEIRLOOM = 4_096
-HAND_OVER_TIMEOUT = 2.0
+HAND_OVER_TIMEOUT = 4.0
 READY = b"ready"  # what a new worker says to the supervisor through the socket of its estate
 
 
