@@ -245,8 +245,8 @@ def test_a_worker_that_is_slow_to_hand_over_keeps_its_sessions(own: Box) -> None
         old = [worker["pid"] for worker in workers(own)]
         for pid in old:
             os.kill(pid, signal.SIGSTOP)
+            threading.Timer(SLOW, os.kill, (pid, signal.SIGCONT)).start()
         proxy.send_signal(signal.SIGUSR2)
-        threading.Timer(SLOW, lambda: [os.kill(pid, signal.SIGCONT) for pid in old]).start()
         wait_for(lambda: replaced(own, set(old)), "new workers")
         kept.sendall(b"alive")
         assert kept.recv(5) == b"alive", own.log("proxy")
