@@ -210,13 +210,13 @@ class Arbiter:
     ) -> Judge:
         """A judge for a client of the explicit proxy. ``host``: a name or a written address.
 
-        Who asks for a tunnel to an address may say a name inside it.
+        Who asks for a tunnel to an address, or sends datagrams there, may say a name inside.
         """
         name: str | None = host
         readings = None
         literal = literal_address(host)
         if literal is not None:
-            name = None if kind == "tcp" and way != HTTP else ""
+            name = None if way != HTTP else ""
             readings = self.readings(literal)
         request = Request(
             way,

@@ -4,6 +4,7 @@
 
 The association lives as long as the TCP connection that asked for it. Only the client's own address may use
 it, from the port of its first datagram on; a peer's socket is connected, so that nobody else can answer.
+A name in QUIC's Initials is judged beside the one that the client writes, as inside a tunnel.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ from appliance.config.rules import DEFAULT_RULE
 from appliance.dataplane import MARK_WAN
 from appliance.errors import Failure, failure_of
 from appliance.protocol.socks import datagram_header, parse_datagram
+from appliance.proxy.arbiter import Judge
 from appliance.proxy.bucket import Bucket
 from appliance.proxy.eyeballs import Route
 from appliance.proxy.gatekeeper import Client, Gatekeeper
+from appliance.proxy.inside import may_say
+from appliance.proxy.listening import NAMED_PORTS
 from appliance.proxy.loop import Handler
+from appliance.proxy.quic_name import QuicName
 from appliance.proxy.relay import EPOLLIN
 from appliance.proxy.resolver import Answer
 from appliance.session.record import OPEN, Session
@@ -58,6 +63,8 @@ class Peer(Handler):
         self.session: Session | None = None
         self.last = association.now
         self.bucket = Bucket(self.last)
+        self.judge: Judge | None = None
+        self.unnamed: QuicName | None = None  # while it may say a name by itself
 
     def on_event(self, events: int) -> None:
         """Answers, or an error about what was sent."""
@@ -133,6 +140,8 @@ class Association(Handler):
             self._open(key, payload)
             return
         peer.last = self.now
+        if peer.unnamed is not None and not self._learn_name(peer, peer.unnamed, payload):
+            return
         if not peer.passes(True, len(payload)):
             return
         try:
@@ -143,6 +152,19 @@ class Association(Handler):
             return  # of an earlier datagram, or this one is too big: lost, as on any network
         if peer.session is not None:
             peer.session.to_wan += len(payload)
+
+    def _learn_name(self, peer: Peer, unnamed: QuicName, payload: bytes) -> bool:
+        """Whether this datagram may go on, to a peer that waits for its name; one that is denied ends."""
+        name = unnamed.hear(payload)
+        if name is None:
+            return unnamed.passes
+        peer.unnamed = None
+        session = peer.session
+        if session is None or may_say(name, "sni", peer.judge, session):
+            return True
+        self._context.counters.count(Failure.DENIED)
+        self.end(peer, Failure.DENIED.value)
+        return False
 
     def _open(self, key: tuple[str, int], payload: bytes) -> None:
         """A new peer: admitted, looked up where it is a name, and then sent to."""
@@ -201,8 +223,14 @@ class Association(Handler):
             except OSError as error:
                 failure = failure_of(error.errno or 0)
                 continue
+            peer = Peer(self, key, sock, route)
+            peer.judge = judge
+            if judge is not None and judge.verdict.pending:
+                peer.unnamed = QuicName(judge.verdict.allow)
+            elif self._gate.hears_names and key[1] in NAMED_PORTS:
+                peer.unnamed = QuicName(True)
             allowed_by = judge.verdict.rule if judge is not None else DEFAULT_RULE
-            self._enter(Peer(self, key, sock, route), route, waiting, allowed_by)
+            self._enter(peer, route, waiting, allowed_by)
             return
         self._refused(key, failure, rule if failure is Failure.DENIED else "")
 
@@ -226,6 +254,8 @@ class Association(Handler):
         self._peers[peer.key] = peer
         self._watch_idle(peer)
         for payload in waiting:
+            if self._peers.get(peer.key) is not peer:
+                return  # denied by what it said: lost are those behind it, too
             self._send(peer.key, payload)
 
     def _watch_idle(self, peer: Peer) -> None:

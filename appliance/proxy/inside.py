@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from appliance.errors import Failure
 from appliance.protocol.sniff import MAX_HEAD, Sniff, said_by, said_name
+from appliance.proxy.access import new_reference
 from appliance.proxy.arbiter import Judge
 from appliance.proxy.gatekeeper import Gatekeeper
 from appliance.proxy.listening import LISTEN_TIMEOUT, NAMED_PORTS
@@ -32,6 +33,26 @@ def carry(
         Inside(gate, judge, client, origin, session).begin(early)
     else:
         tunnel(gate.context, gate.relay, client, origin, early, session)
+
+
+def may_say(name: str, named_by: str, judge: Judge | None, session: Session) -> bool:
+    """Whether a client may have what it says by itself ("": no name), beside what it asked the proxy for.
+
+    The record has both names, the rule and, of a denial, a reference: the client sees an end alone, so that
+    it serves those who speak about this line of the log.
+    """
+    asked = session.name
+    if name not in ("", asked):
+        if literal_address(asked) is not None:
+            session.name = ""  # no name that this one could differ from
+        session.say(name, named_by)
+    if judge is not None and (session.name != asked or judge.verdict.pending):
+        allowed = judge.allows_name(name)
+        session.rule = judge.verdict.rule
+        if not allowed:
+            session.reference = new_reference()
+            return False
+    return True
 
 
 class Inside(Owner):
@@ -93,19 +114,11 @@ class Inside(Owner):
             self._decide("")
 
     def _decide(self, name: str) -> None:
-        session, judge = self._session, self._judge
-        asked = session.name
-        if name not in ("", asked):
-            if literal_address(asked) is not None:
-                session.name = ""  # no name that this one could differ from
-            session.say(name, said_by(self._data))
-        if judge is not None and (session.name != asked or judge.verdict.pending):
-            allowed = judge.allows_name(name)
-            session.rule = judge.verdict.rule
-            if not allowed:
-                self._context.counters.count(Failure.DENIED)
-                self._end(Failure.DENIED.value)
-                return
+        session = self._session
+        if not may_say(name, said_by(self._data), self._judge, session):
+            self._context.counters.count(Failure.DENIED)
+            self._end(Failure.DENIED.value)
+            return
         self._over = True
         self._timer.cancel()
         gate, data = self._gate, self._data

@@ -3,11 +3,12 @@
 Sessions are counted anew each second, so that nothing drifts. Bandwidth is the kernel's to pace, by
 SO_MAX_PACING_RATE on both legs: a subject's rate is shared out among its sessions that move anything, each
 second anew, and nothing waits in here. UDP has no such socket: there the session's rate says what is lost
-(``datagram.Flow``). Limits for all or for a user are shared by the workers, through the meters' file.
+(``datagram.Flow``). The meters' file tells each worker what the others have of a subject.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from datetime import datetime
@@ -16,6 +17,7 @@ from socket import SOL_SOCKET, socket
 from zoneinfo import ZoneInfo
 
 from appliance.config.schema import Config
+from appliance.dataplane import MAX_WORKERS
 from appliance.policy.forbidden import unmapped
 from appliance.policy.limits import CompiledLimit, Party, compile_limits
 from appliance.proxy.context import Context
@@ -23,8 +25,8 @@ from appliance.proxy.relay import RelayContext
 from appliance.session.meters import Meters, Period, period_of
 from appliance.session.record import Session, address_text
 
-_SO_MAX_PACING_RATE = 47
-_UNPACED = 0xFFFFFFFF  # the kernel's word for no limit
+SO_MAX_PACING_RATE = 47
+UNPACED = 0xFFFFFFFF  # the kernel's word for no limit
 # A session that has its rate already is left alone where the new one differs by less: one part in so many.
 _TOLERANCE = 8
 OVER = "quota"  # the log's word for the end of what a quota has ended
@@ -68,7 +70,7 @@ class Quotas:
         self._limits: tuple[CompiledLimit, ...] = ()
         self._paces = False
         self._meters: Meters | None = None
-        self._workers = 1
+        self._workers = 0
         self._zone = ZoneInfo("UTC")
         self._period = Period(0, 0)
         self._uses: dict[tuple[str, str], _Use] = {}
@@ -81,20 +83,29 @@ class Quotas:
         """Take a configuration up."""
         self._limits = compile_limits(config.limit)
         self._paces = any(limit.kbit_per_second is not None for limit in self._limits)
-        self._workers = workers
         self._zone = ZoneInfo(config.system.timezone)
-        self._uses.clear()
+        self._forget_uses()
         self.problems = []
         if self._limits and self._meters is None:
             try:
                 self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
                 self._meters = Meters(self._path, self._worker)
-                self._meters.forget_sessions()
+                self._meters.forget_sessions([self._worker])
             except OSError as error:
                 self.problems = [f"Limits do not hold: {self._path} cannot be used: {error.strerror}."]
+        if self._meters is not None and self._worker == 0 and workers != self._workers:
+            self._meters.forget_sessions(range(workers, MAX_WORKERS))  # who had them says nothing more
+        self._workers = workers
         self._context.quotas = self if self._limits and self._meters is not None else None
         self._tell_time()
         self._count_anew()
+
+    def _forget_uses(self) -> None:
+        """A limit that is there no more has no sessions, whenever it is there again."""
+        if self._meters is not None and not self.draining:
+            for use in self._uses.values():
+                self._meters.set_sessions(use.place, 0)
+        self._uses.clear()
 
     def _count_anew(self) -> None:
         """Sessions that there are belong to other limits now; what they have moved was counted before."""
@@ -104,7 +115,7 @@ class Quotas:
             session = sessions[number]
             known.uses = self._uses_of(session.client, session.user)
             if known.rate:
-                self._pace(number, _UNPACED)  # until the next second says otherwise
+                self._pace(number, UNPACED)  # until the next second says otherwise
                 known.rate = 0
 
     def _tell_time(self) -> None:
@@ -182,7 +193,7 @@ class Quotas:
         for use in known.uses:
             if use.limit.kbit_per_second is not None:
                 use.active.append(session.number)
-                self._set_rate(session.number, known, min(self._share(use), known.rate or _UNPACED))
+                self._set_rate(session.number, known, min(self._share(use), known.rate or UNPACED))
 
     # -- once a second -----------------------------------------------------------------------------
 
@@ -193,7 +204,7 @@ class Quotas:
             known = _Known(self._uses_of(session.client, session.user))
         elif known.rate:
             # Streams outlive an exchange: the next one may be somebody's without a limit.
-            _pace(self._context.streams.get(session.number, ()), _UNPACED)
+            pace(self._context.streams.get(session.number, ()), UNPACED)
         assert self._meters is not None
         with self._meters.alone():
             self._count(known, session)
@@ -246,7 +257,7 @@ class Quotas:
                     use.active.append(session.number)
         if not self.draining:
             for use in self._uses.values():
-                self._meters.set_sessions(use.place, use.sessions)
+                self._meters.set_sessions(use.place, use.sessions, len(use.active))
 
     def _end_those_over(self) -> None:
         if not any(use.over for use in self._uses.values()):
@@ -269,16 +280,16 @@ class Quotas:
             # Who moves nothing now may begin in this second: not at more than a share.
             for number, known in self._known.items():
                 if use in known.uses:
-                    rates[number] = min(rates.get(number, _UNPACED), share)
+                    rates[number] = min(rates.get(number, UNPACED), share)
         for number, rate in rates.items():
             self._set_rate(number, self._known[number], rate)
 
     def _share(self, use: _Use) -> int:
         """Octets a second for each of those that share a limit's rate."""
+        assert self._meters is not None
         octets = (use.limit.kbit_per_second or 0) * 125
-        if use.limit.is_shared:
-            octets //= self._workers
-        return max(octets // max(len(use.active), 1), MIN_RATE)
+        active = len(use.active) + self._meters.active(use.place, self._workers)
+        return max(octets // max(active, 1), MIN_RATE)
 
     def _set_rate(self, number: int, known: _Known, rate: int) -> None:
         if abs(known.rate - rate) * _TOLERANCE > rate:
@@ -288,20 +299,21 @@ class Quotas:
     def _pace(self, number: int, rate: int) -> None:
         session = self._context.sessions.get(number)
         if session is not None:
-            session.rate = 0 if rate == _UNPACED else rate
+            session.rate = 0 if rate == UNPACED else rate
         leg = self._relay.legs.get(number)
         if leg is not None:
-            _pace((leg.fd, leg.peer.fd), rate)
+            pace((leg.fd, leg.peer.fd), rate)
         else:
-            _pace(self._context.streams.get(number, ()), rate)
+            pace(self._context.streams.get(number, ()), rate)
 
 
-def _pace(sockets: Iterable[int], rate: int) -> None:
+def pace(sockets: Iterable[int], rate: int) -> None:
     """Let the kernel send no more than so many octets a second by these."""
+    value = rate.to_bytes(4, sys.byteorder)  # as an int it would have a sign, and half of these no room
     for fd in sockets:
         sock = socket(fileno=fd)
         try:
-            sock.setsockopt(SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
+            sock.setsockopt(SOL_SOCKET, SO_MAX_PACING_RATE, value)
         except OSError:
             pass  # it is over
         finally:

@@ -13,7 +13,7 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -30,11 +30,16 @@ _KEY = MAX_KEY + 1
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: kind, whence, start, length, pid
 _CELL = struct.Struct("<IIQQII")  # day, month, their octets, sessions, new ones in a second
 _USED = struct.Struct("<IIQQ")  # the octets' part of it
+# Sessions: twelve bits of how many move something, twenty bits of how many there are.
 _SESSIONS = struct.Struct("<I")
-# The last of these: twelve bits that tell the second from those about it, twenty bits of a count.
+_SESSIONS_AT = _USED.size
+# New ones: twelve bits that tell the second from those about it, twenty bits of a count.
 _NEW = struct.Struct("<I")
 _NEW_AT = _CELL.size - _NEW.size
 _COUNT_BITS, _COUNT_MASK, _SECOND_MASK = 20, (1 << 20) - 1, 0xFFF
+# Sessions that move something, of a subject at a worker; the others take more for so many. A rate that is
+# shared out among so many gives each less than ``quotas.MIN_RATE`` up to 134 Mbit/s.
+MAX_ACTIVE = 0xFFF
 _SLOT = _KEY + MAX_WORKERS * _CELL.size
 assert MAX_WORKERS <= _HEADER
 _SIZE = _HEADER + MAX_METERS * _SLOT
@@ -150,14 +155,26 @@ class Meters:
             at += _CELL.size
         return total
 
-    def set_sessions(self, place: int, sessions: int) -> None:
-        """Say how many sessions this worker has."""
-        _SESSIONS.pack_into(self._map, place + _KEY + self._worker * _CELL.size + _USED.size, sessions)
+    def set_sessions(self, place: int, sessions: int, active: int = 0) -> None:
+        """Say how many sessions this worker has, and how many of them move something."""
+        at = place + _KEY + self._worker * _CELL.size + _SESSIONS_AT
+        both = min(active, MAX_ACTIVE) << _COUNT_BITS | min(sessions, _COUNT_MASK)
+        _SESSIONS.pack_into(self._map, at, both)
 
-    def forget_sessions(self) -> None:
-        """Those of a worker before, which are over."""
+    def active(self, place: int, workers: int) -> int:
+        """How many sessions of the other workers move something; ``workers``: how many there are."""
+        total, at = 0, place + _KEY + _SESSIONS_AT
+        for worker in range(workers):
+            if worker != self._worker:
+                total += _SESSIONS.unpack_from(self._map, at)[0] >> _COUNT_BITS
+            at += _CELL.size
+        return total
+
+    def forget_sessions(self, workers: Iterable[int]) -> None:
+        """Those of workers before, which are over, or which nobody counts on."""
         for place in self._places():
-            self.set_sessions(place, 0)
+            for worker in workers:
+                _SESSIONS.pack_into(self._map, place + _KEY + worker * _CELL.size + _SESSIONS_AT, 0)
 
     def read(self, place: int, period: Period, but_own_sessions: bool = False) -> Reading:
         """The sum over all workers; ``but_own_sessions``: this worker's sessions are left out."""
@@ -166,7 +183,7 @@ class Meters:
         own = self._worker if but_own_sessions else -1
         for worker, (day, month, day_octets, month_octets, here, _new) in enumerate(_CELL.iter_unpack(cells)):
             if worker != own:
-                sessions += here
+                sessions += here & _COUNT_MASK
             if day == period.day:
                 of_day += day_octets
             if month == period.month:

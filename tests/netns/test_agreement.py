@@ -1,5 +1,7 @@
 """Random policies: what `decide` and `isthmus explain` say of a request is what the wire shows.
 
+Of plain HTTP by the explicit proxy `decide` is told the URL and the content, which `explain` cannot know.
+
     client: fd00:1::2 asks the DNS, fd00:1::3 does all else --- [ box ] --- web.example, files.example
 
 No request depends on another: whom the DNS has told a name opens no session here.
@@ -18,15 +20,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
+from appliance.config import Config
 from appliance.config.codec import validate
 from appliance.control.client import ControlClient
 from appliance.control.explain import Compiled, explain, question
+from appliance.policy.clock import Clock
+from appliance.policy.decide import CompiledPolicy
+from appliance.policy.forbidden import forbidden_of
+from appliance.policy.request import Request, Verdict
+from appliance.session.neighbours import Neighbours
 from tests.netns.conftest import BIN, Box, needs_root, wait_for
 from tests.netns.explicit import ALICE, FILES, FILES_ADDRESS, NAME, running
 from tests.unit.protocol.quic import crypto, initial
@@ -40,7 +49,7 @@ WEB = "192.31.196.80"
 LEADS_TO = {NAME: WEB, FILES: FILES_ADDRESS}
 # Seconds after which no new policy is tried: commits take their time on a busy machine.
 ENOUGH = 45.0
-TRIES = 25
+TRIES = 35
 
 # Subjects and conditions that rules speak of. The client's card is the tablet's; "never" is another day than
 # this one and its neighbours.
@@ -103,42 +112,41 @@ while True:
 # Each flow has a port of its own: a policy cuts none that there is.
 UDP_PORTS = itertools.count(20_000)
 
-RULES = st.lists(
-    st.fixed_dictionaries(
-        {"action": st.sampled_from(["allow", "deny"])},
-        optional={
-            "lists": st.just(["ads"]),
-            "devices": st.lists(st.sampled_from(["tablet", "phone"]), min_size=1, unique=True),
-            "schedules": st.lists(st.sampled_from(["always", "never"]), min_size=1, unique=True),
-            "users": st.lists(st.sampled_from(["alice", "bob"]), min_size=1, unique=True),
-            "groups": st.lists(st.sampled_from(["staff", "guests"]), min_size=1, unique=True),
-            "domains": st.lists(
-                st.sampled_from([NAME, f"={FILES}", "example", "*.example"]), min_size=1, unique=True
-            ),
-            "destinations": st.lists(
-                st.sampled_from([f"{WEB}/32", f"{FILES_ADDRESS}/32", "192.31.196.0/24", "fd00:1::/64"]),
-                min_size=1,
-                unique=True,
-            ),
-            "ports": st.lists(
-                st.sampled_from(["80", "443", "7000-7200", "53", "8090-8091"]), min_size=1, unique=True
-            ),
-            "protocols": st.lists(st.sampled_from(["tcp", "udp", "icmp"]), min_size=1, unique=True),
-            "ways": st.lists(
-                st.sampled_from(["transparent", "http", "connect", "socks", "dns", "published"]),
-                min_size=1,
-                unique=True,
-            ),
-            "sources": st.lists(
-                st.sampled_from([f"{ASKS}/128", f"{GOES}/128", "fd00:1::/64", "203.0.113.0/24"]),
-                min_size=1,
-                unique=True,
-            ),
-        },
-    ),
-    min_size=1,
-    max_size=4,
-)
+
+def some(*words: str) -> st.SearchStrategy[list[str]]:
+    """At least one of these."""
+    return st.lists(st.sampled_from(words), min_size=1, unique=True)
+
+
+def a_rule(conditions: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """A rule that has some of these conditions."""
+    return st.fixed_dictionaries({"action": st.sampled_from(["allow", "deny"])}, optional=conditions)
+
+
+NAMES = some(NAME, f"={FILES}", "example", "*.example")
+USERS = some("alice", "bob")
+CONDITIONS: dict[str, st.SearchStrategy[Any]] = {
+    "lists": st.just(["ads"]),
+    "devices": some("tablet", "phone"),
+    "schedules": some("always", "never"),
+    "users": USERS,
+    "groups": some("staff", "guests"),
+    "domains": NAMES,
+    "destinations": some(f"{WEB}/32", f"{FILES_ADDRESS}/32", "192.31.196.0/24", "fd00:1::/64"),
+    "ports": some("80", "443", "7000-7200", "53", "8090-8091"),
+    "protocols": some("tcp", "udp", "icmp"),
+    "ways": some("transparent", "http", "connect", "socks", "dns", "published"),
+    "sources": some(f"{ASKS}/128", f"{GOES}/128", "fd00:1::/64", "203.0.113.0/24"),
+}
+# With fewer others beside them: a rule of many conditions matches seldom.
+OF_PAGES: dict[str, st.SearchStrategy[Any]] = {
+    "urls": some(f"{FILES}/*", f"{FILES}/long*", "*/long.txt", f"{NAME}/", "*.mp4"),
+    "content_types": some("text/*", "text/plain", "video/*", "application/json"),
+    "larger_than": st.sampled_from([0, 50, 5_000]),
+    "domains": NAMES,
+    "users": USERS,
+}
+RULES = st.lists(a_rule(CONDITIONS) | a_rule(OF_PAGES), min_size=1, max_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +164,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         wait_for(lambda: "ads" in "".join(str(path) for path in tables.rglob("*")), "the list")
         box.start("guest", sys.executable, "-c", GUEST, where=box.client)
         wait_for(lambda: "ready" in box.log("guest"), "the published server")
+        (folder / "www" / "long.txt").write_bytes(b"text\n" * 1_200)
+        (folder / "www" / "short.mp4").write_bytes(bytes(40))
         box.start("dns64", BIN / "isthmus-dns64", "--config", box.config, "--runtime", box.runtime)
         wait_for(lambda: "ANSWER: 1" in dig(box, NAME), f"the DNS\n{box.log('dns64')}")
         yield box
@@ -209,29 +219,20 @@ def pinged(box: Box) -> bool:
 Seen = tuple[bool, str]
 
 
-def by_http(box: Box, name: str) -> Seen:
-    """Whether it is carried, and the rule where it is not."""
-    answer = said(box, "fd00:1::1", 3128, f"GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n\r\n".encode(), 12)
-    return _status(answer)
-
-
-def of_alice(box: Box, method: str, target: str, host: str) -> Seen:
-    """The same, where the client says who it is."""
-    credentials = base64.b64encode(ALICE.encode()).decode()
-    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic {credentials}\r\n\r\n"
-    return _status(said(box, "fd00:1::1", 3131, head.encode(), 12))
-
-
-def by_connect(box: Box, name: str) -> Seen:
-    return _status(
-        said(box, "fd00:1::1", 3128, f"CONNECT {name}:443 HTTP/1.1\r\nHost: {name}\r\n\r\n".encode(), 12)
-    )
-
-
-def _status(answer: bytes) -> Seen:
+def asked_of_proxy(box: Box, method: str, target: str, host: str, user: str | None = None) -> Seen:
+    """Whether it is carried, and the rule where it is not; alice says who she is."""
+    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n"
+    if user is not None:
+        head += f"Proxy-Authorization: Basic {base64.b64encode(ALICE.encode()).decode()}\r\n"
+    answer = said(box, "fd00:1::1", 3128 if user is None else 3131, f"{head}\r\n".encode(), 12)
     rule = re.search(rb'details="rule ([a-z0-9-]+)', answer)
     assert answer.startswith(b"HTTP/1.1 "), answer
     return answer[9:12] != b"403", rule[1].decode() if rule else ""
+
+
+def connected(box: Box, name: str, user: str | None = None) -> Seen:
+    """The same of CONNECT."""
+    return asked_of_proxy(box, "CONNECT", f"{name}:443", name, user)
 
 
 def by_socks(box: Box, name: str) -> bool:
@@ -322,8 +323,7 @@ for _name, _place in ((NAME, WEB6), (FILES, FILES6)):
     REQUESTS += [
         ("tcp", f"{_name}:443", _to, lambda b, p=_place, w=_hello: (bool(said(b, p, 443, w)), "")),  # type: ignore[misc]
         ("tcp", f"{_name}:80", _to, lambda b, p=_place, w=_request: (bool(said(b, p, 80, w)), "")),  # type: ignore[misc]
-        ("http", f"{_name}:80", _to, lambda b, n=_name: by_http(b, n)),  # type: ignore[misc]
-        ("connect", f"{_name}:443", _to, lambda b, n=_name: by_connect(b, n)),  # type: ignore[misc]
+        ("connect", f"{_name}:443", _to, lambda b, n=_name: connected(b, n)),  # type: ignore[misc]
         ("socks", f"{_name}:443", _to, lambda b, n=_name: (by_socks(b, n), "")),  # type: ignore[misc]
         ("dns", _name, [], lambda b, n=_name: by_dns(b, n)),  # type: ignore[misc]
         # Where the address was written out, and the name comes with the first octets.
@@ -332,10 +332,7 @@ for _name, _place in ((NAME, WEB6), (FILES, FILES6)):
         ("socks", f"{_name}:443", [WEB], lambda b, n=_name: (in_tunnel(b, "socks", n), "")),  # type: ignore[misc]
         ("published", f"{_name}:{SHARED_PORT}", [], lambda b, n=_name: (at_service(b, SHARED_PORT, n), "")),  # type: ignore[misc]
     ]
-    ALICES.append(("http", f"{_name}:80", _to, lambda b, n=_name: of_alice(b, "GET", f"http://{n}/", n)))  # type: ignore[misc]
-    ALICES.append(
-        ("connect", f"{_name}:443", _to, lambda b, n=_name: of_alice(b, "CONNECT", f"{n}:443", n))  # type: ignore[misc]
-    )
+    ALICES.append(("connect", f"{_name}:443", _to, lambda b, n=_name: connected(b, n, "alice")))  # type: ignore[misc]
 REQUESTS.append(
     (
         "published",
@@ -344,8 +341,32 @@ REQUESTS.append(
         lambda box: (at_service(box, PLAIN_PORT, "203.0.113.2"), ""),
     )
 )
+# What is asked of the proxy by plain HTTP: host, path, and what the origin says of the content.
+HELLO = len(json.dumps({"hello": "from IPv4", "peer": "203.0.113.2"})) + 1
+PAGES = [
+    (NAME, "/", "application/json", HELLO),
+    (FILES, "/long.txt", "text/plain", 6_000),
+    (FILES, "/short.mp4", "video/mp4", 40),
+]
 # Who asks.
 CLIENTS = {"dns": ASKS, "published": "203.0.113.1"}
+
+
+def page_verdicts(config: Config, page: tuple[str, str, str, int], user: str) -> list[Verdict]:
+    """Of what is known of a page's request: at first, with its address, with its content."""
+    host, path, content_type, size = page
+    policy, now = CompiledPolicy(config), time.time()
+    client = ip_address(GOES).packed
+    request = Request(
+        "http", "tcp", client, 80, name=host, user=user, groups=policy.groups_of(user),
+        device=Neighbours(config.device).device_of(client, now), url=host + path,
+    )  # fmt: skip
+    moment = Clock(config.schedule, config.system.timezone).at(now)
+    found = [policy.decide(request, moment, {"ads": Ads()})]
+    request.readings = forbidden_of(config).readings(ip_address(LEADS_TO[host]).packed)
+    found.append(policy.decide(request, moment, {"ads": Ads()}))
+    request.content_type, request.size = content_type, size
+    return [*found, policy.decide(request, moment, {"ads": Ads()})]
 
 
 def put_in_force(control: ControlClient, default: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
@@ -399,3 +420,15 @@ def test_all_three_agree(own: Box, default: str, rules: list[dict[str, Any]]) ->
             # A name that is denied whatever it leads to is not looked up: then the rule is the one of that.
             early = control.explain(client, user, target, protocol, [])
             assert rule in (told["rule"], early["rule"]), (protocol, target, told, early)
+    for page, user in itertools.product(PAGES, (None, "alice")):
+        host, path = page[:2]
+        verdicts = own.box.call(partial(page_verdicts, compiled, page, user or ""))
+        assert not verdicts[-1].pending, (page, user, verdicts)
+        if path == "/":
+            told = control.explain(GOES, user, f"{host}:80", "http", [LEADS_TO[host]])
+            assert verdicts[1] == Verdict(*(told[field] for field in Verdict._fields)), (page, user, told)
+        allowed, rule = asked_of_proxy(own, "GET", f"http://{host}{path}", host, user)
+        assert allowed is verdicts[-1].allow, (page, user, verdicts)
+        if not allowed:
+            said_no = next(verdict for verdict in verdicts if not (verdict.allow or verdict.pending))
+            assert rule == said_no.rule, (page, user, verdicts)

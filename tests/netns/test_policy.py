@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import signal
 import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -30,6 +32,7 @@ FILES6 = "64:ff9b::c01f:c451"
 KID = "fd00:1::4"
 READER = "fd00:1::5"
 WEB = "192.31.196.80"
+REFERENCE = re.compile(r"[0-9A-Z]{4}-[0-9A-Z]{4}")
 
 RULES = f"""
 [policy]
@@ -451,6 +454,8 @@ class TestInsideTunnels:
             assert (row["dns_name"], row["named_by"]) == (NAME, "sni"), "a mismatch is told"
             assert (row["end"] == "denied") is not goes
             assert row["rule"] == ("default" if goes else "no-name")
+            reference = REFERENCE.fullmatch(row.get("reference", ""))
+            assert (reference is not None) is not goes, row
 
     @pytest.mark.parametrize("listener", PORTS)
     def test_a_tunnel_to_an_address_is_judged_by_what_is_said_in_it(self, own: Box, listener: str) -> None:
@@ -507,10 +512,10 @@ def test_a_name_that_leads_to_a_denied_one(own: Box, way: str) -> None:
         assert asked(own, "http://alias.example/")[0] == 200, "one that leads to an allowed name"
 
 
-def associated(box: Box, name: str, port: int) -> bool:
-    """Whether the echo answers a datagram by SOCKS."""
+def associated(box: Box, host: str, port: int, *datagrams: bytes) -> list[bytes]:
+    """What the echo answers to datagrams by SOCKS, in their order; an IPv4 address is written as one."""
 
-    def ask() -> bool:
+    def ask() -> list[bytes]:
         with (
             socket.create_connection(("fd00:1::1", 1080), 10) as control,
             socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock,
@@ -519,15 +524,84 @@ def associated(box: Box, name: str, port: int) -> bool:
             control.recv(2)
             control.sendall(b"\5\3\0\4" + bytes(16) + b"\0\0")
             (at,) = struct.unpack("!H", control.recv(100)[20:22])
-            place = b"\3" + bytes([len(name)]) + name.encode() + struct.pack("!H", port)
-            sock.settimeout(2)
-            sock.sendto(b"\0\0\0" + place + b"hello", ("fd00:1::1", at))
-            try:
-                return sock.recv(2_000).endswith(b"hello")
-            except TimeoutError:
-                return False
+            place = b"\3" + bytes([len(host)]) + host.encode()
+            with contextlib.suppress(OSError):
+                place = b"\1" + socket.inet_aton(host)
+            found = []
+            sock.settimeout(1)
+            for datagram in datagrams or (b"hello",):
+                sock.sendto(b"\0\0\0" + place + struct.pack("!H", port) + datagram, ("fd00:1::1", at))
+                with contextlib.suppress(TimeoutError):
+                    found.append(sock.recv(2_000))
+            return found
 
     return box.client.call(ask)
+
+
+@contextlib.contextmanager
+def echo(box: Box, address: str, port: int) -> Iterator[None]:
+    """An echo of datagrams on the server's side."""
+
+    def bound() -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((address, port))
+        sock.settimeout(0.1)
+        return sock
+
+    over = threading.Event()
+    with box.server.call(bound) as sock:
+
+        def serve() -> None:
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    sock.sendto(*sock.recvfrom(2_000))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        over.set()
+        thread.join()
+
+
+class TestInsideDatagrams:
+    """QUIC by SOCKS: what its Initials say is judged beside what the client writes before them."""
+
+    def hello(self, name: str) -> bytes:
+        return initial(crypto(0, client_hello(name)[5:]).ljust(1162, b"\0"))
+
+    def test_another_name_than_the_one_asked_for(self, own: Box) -> None:
+        with echo(own, WEB, 443):
+            for name, goes in (("e.blocked.example", False), ("f.else.example", True), (NAME, True)):
+                assert bool(associated(own, NAME, 443, self.hello(name))) is goes, name
+                row = last_row(own, kind="udp", name=name, service="socks", origin_port=443)
+                if name == NAME:
+                    assert row["named_by"] == "asked" and "dns_name" not in row
+                    continue
+                assert (row["dns_name"], row["named_by"]) == (NAME, "sni"), "a mismatch is told"
+                assert row["rule"] == ("default" if goes else "no-name")
+                assert (row["end"] == "denied") is not goes
+                assert (REFERENCE.fullmatch(row.get("reference", "")) is not None) is not goes
+
+    def test_an_address_is_judged_by_what_is_said_to_it(self, own: Box) -> None:
+        for name, goes in (("g.blocked.example", False), ("good.blocked.example", True)):
+            assert bool(associated(own, WEB, 7101, self.hello(name))) is goes
+            row = last_row(own, kind="udp", name=name, service="socks", origin=WEB)
+            assert "dns_name" not in row, "an address is no other name"
+            assert row["rule"] == ("this-one" if goes else "no-name")
+
+    @pytest.mark.parametrize("name", ["h.blocked.example", "i.else.example"])
+    def test_a_hello_of_two_datagrams(self, own: Box, name: str) -> None:
+        """Nothing is lost where it goes on; the name is in the second one."""
+        hello = client_hello(name)[5:]
+        halves = [crypto(0, hello[:40]), crypto(40, hello[40:])]
+        datagrams = [initial(half.ljust(1162, b"\0"), number=n) for n, half in enumerate(halves)]
+        found = associated(own, WEB, 7101, *datagrams)
+        assert len(found) == (2 if "else" in name else 1)
+        assert (last_row(own, kind="udp", name=name)["end"] == "denied") is ("else" not in name)
+
+    def test_what_is_no_quic_goes_on(self, own: Box) -> None:
+        assert associated(own, WEB, 7101)[0].endswith(b"hello")
+        assert last_row(own, kind="udp", origin=WEB, service="socks", name=WEB)["rule"] == "default"
 
 
 def explained(box: Box, *words: str) -> dict[str, Any]:

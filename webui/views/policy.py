@@ -24,6 +24,7 @@ TEXTS = ("client", "user", "to", "port", "addresses")
 PROTOCOLS = {
     "tcp": later("TCP"), "udp": later("UDP"), "icmp": later("Ping"), "http": later("Proxy, plain HTTP"),
     "connect": later("Proxy, CONNECT"), "socks": later("Proxy, SOCKS"), "dns": later("DNS question"),
+    "published": later("Published service"),
 }  # fmt: skip
 
 

@@ -38,6 +38,19 @@ def test_what_workers_count_is_summed(path: Path) -> None:
     ]
 
 
+def test_who_moves_something_is_told_to_the_others(path: Path) -> None:
+    one, two, gone = Meters(path, 0), Meters(path, 1), Meters(path, 2)
+    place = one.meter("rate", "ada")
+    one.set_sessions(place, 7, 3)
+    two.set_sessions(place, 2_000_000, 5_000)
+    gone.set_sessions(place, 1, 1)
+    assert (one.active(place, 2), two.active(place, 2)) == (meters.MAX_ACTIVE, 3)
+    assert one.active(place, 3) == meters.MAX_ACTIVE + 1
+    assert one.read(place, TODAY).sessions == 7 + (1 << 20) - 1 + 1
+    one.forget_sessions([0])
+    assert two.active(place, 2) == 0
+
+
 def test_octets_outlive_the_process_and_sessions_do_not(path: Path) -> None:
     one = Meters(path, 0)
     place = one.meter("day", "ada")
@@ -45,7 +58,7 @@ def test_octets_outlive_the_process_and_sessions_do_not(path: Path) -> None:
     one.set_sessions(place, 7)
     one.close()
     again = Meters(path, 0)
-    again.forget_sessions()
+    again.forget_sessions([0])
     assert again.meter("day", "ada") == place
     assert again.read(place, TODAY) == Reading(0, 100, 100)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from flask.testing import FlaskClient
 
+from appliance import policy_cli
+from appliance.control import explain
 from tests.unit.webui.conftest import get, post, signed_in
 from tests.unit.webui.fake import STATUS, FakeControl
+from webui.api.bodies import Question
+from webui.views import policy
 
 PAGES = {
     "/": "Dashboard",
@@ -171,6 +175,17 @@ def test_the_why_box(client: FlaskClient, control: FakeControl) -> None:
     wrong = get(client, "/policy?to=a/b&port=443").text
     assert "“a/b:443” is no destination. Write it otherwise." in wrong
     well_made(wrong)
+
+
+def test_the_console_the_api_and_the_command_line_ask_for_every_way(
+    client: FlaskClient, control: FakeControl
+) -> None:
+    ways = set(explain.PROTOCOLS)
+    assert set(policy.PROTOCOLS) == set(policy_cli.PROTOCOLS) == ways
+    assert set(get_args(Question.model_fields["protocol"].annotation)) == ways
+    signed_in(client, control)
+    get(client, "/policy?client=192.0.2.9&to=www.example.org&port=8443&protocol=published")
+    assert control.calls[-1][1:5] == ("192.0.2.9", None, "www.example.org:8443", "published")
 
 
 @pytest.mark.parametrize(

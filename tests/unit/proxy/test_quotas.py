@@ -1,0 +1,60 @@
+"""What the kernel is told of a rate; sessions of workers that are no more."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.config.schema import Config
+from appliance.proxy import quotas
+from appliance.proxy.quotas import Quotas
+from appliance.proxy.relay import Pipes, RelayContext
+from appliance.session.meters import Meters, Period
+from tests.unit.proxy.simulation import Kernel, World
+
+
+@pytest.mark.parametrize("rate", [quotas.MIN_RATE, (1 << 31) - 1, 1 << 31, quotas.UNPACED])
+def test_every_rate_that_the_kernel_knows(rate: int) -> None:
+    """Above 2**31 too: one that was no more ended the worker once."""
+    with socket.socket() as sock:
+        quotas.pace([sock.fileno()], rate)
+        told = sock.getsockopt(socket.SOL_SOCKET, quotas.SO_MAX_PACING_RATE, 4)
+        assert int.from_bytes(told, sys.byteorder) == rate
+
+
+def limited() -> Config:
+    """A configuration with a limit for each client."""
+    return Config.model_validate({"limit": [{"name": "few", "sessions": 100}]})
+
+
+def test_sessions_of_workers_that_are_no_more_count_nothing(tmp_path: Path) -> None:
+    world = World(Kernel())
+    mine = Quotas(world, RelayContext(world, Pipes(world.kernel, 1)), tmp_path / "meters", 0)
+    mine.configure(limited(), 4)
+    third = Meters(tmp_path / "meters", 3)
+    place = third.meter("few", "fd00:1::2")
+    third.set_sessions(place, 5)
+    mine.configure(limited(), 4)
+    assert third.read(place, Period(1, 1)).sessions == 5
+    mine.configure(limited(), 2)
+    assert third.read(place, Period(1, 1)).sessions == 0
+
+
+def test_a_limit_that_comes_again_has_no_sessions_of_before(tmp_path: Path) -> None:
+    world = World(Kernel())
+    mine = Quotas(world, RelayContext(world, Pipes(world.kernel, 1)), tmp_path / "meters", 0)
+    mine.configure(limited(), 1)
+    client = bytes(15) + b"\2"
+    assert mine.admit(client, "")
+    session = world.open("tcp", client + bytes(20), "192.0.2.1", "open")
+    mine.every_second()
+    other = Meters(tmp_path / "meters", 1)
+    place = other.meter("few", "::2")
+    assert other.read(place, Period(1, 1)).sessions == 1
+    world.ended(session, "closed")
+    mine.configure(Config(), 1)
+    mine.configure(limited(), 1)
+    assert other.read(place, Period(1, 1)).sessions == 0
