@@ -52,14 +52,14 @@ def settings() -> str:
     for amount, most in AMOUNTS.items():
         for subject in SUBJECTS:
             name = f"{amount}-{subject}".replace("_", "-")
-            whom: dict[str, Any] = {
+            every: dict[str, dict[str, Any]] = {
                 "client": {"sources": [f"{address('client', amount)}/128"]},
                 "device": {"devices": [name]},
                 "user": {"users": [name], "each": "user"},
                 "each-of-group": {"groups": [name], "each": "user"},
                 "all-of-group": {"groups": [name], "each": "all"},
-            }[subject]
-            plain["limit"].append({"name": name, amount: most, **whom})
+            }
+            plain["limit"].append({"name": name, amount: most, **every[subject]})
             if subject == "device":
                 plain["device"].append({"name": name, "macs": [card(amount)]})
             elif subject != "client":
