@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import signal
 import socket
 import struct
@@ -244,6 +245,54 @@ def test_a_rule_that_ends_by_itself(own: Box) -> None:
         assert denied(own)
         wait_for(lambda: not denied(own), "the rule's end", 10)
         assert datetime.datetime.now(datetime.UTC) >= end
+
+
+class Untold(threading.Thread):
+    """A server that does not say how long what it sends is: in chunks, or to the connection's end."""
+
+    def __init__(self, box: Box) -> None:
+        super().__init__(daemon=True)
+        self._listener = box.server.call(lambda: socket.create_server((SERVER, 8089)))
+
+    def run(self) -> None:
+        while True:
+            try:
+                sock, _peer = self._listener.accept()
+            except OSError:
+                return
+            with sock, contextlib.suppress(OSError):
+                _empty, how, size = sock.recv(4_096).split(b" ")[1].split(b"/")[-3:]
+                head = b"Transfer-Encoding: chunked\r\n" if how == b"chunks" else b""
+                sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + head + b"\r\n")
+                for _ in range(int(size) // 1_000):
+                    sock.sendall(b"3e8\r\n" + bytes(1_000) + b"\r\n" if head else bytes(1_000))
+                sock.sendall(b"0\r\n\r\n" if head else b"")
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("how", ["chunks", "end"])
+def test_content_that_is_larger_than_it_may_be_and_does_not_say_so(own: Box, scheme: str, how: str) -> None:
+    """It is cut off there, with a reset; what is not larger is whole."""
+    server = Untold(own)
+    server.start()
+    large: list[dict[str, Any]] = [{"name": "large", "action": "deny", "larger_than": 100_000}]
+    try:
+        with configured(own, rule=large):
+            for size, code in ((100_000, {0}), (2_000_000, {18, 56})):
+                words = ("-x", SCHEMES[scheme], "-o", "/dev/null", "-w", "%{size_download}")
+                done = curl(own, *words, f"http://{SERVER}:8089/{how}/{size}")
+                assert done.returncode in code, done.stderr
+                came = int(done.stdout.split()[-1])
+                assert came == size if size == 100_000 else came <= 100_000
+    finally:
+        server.close()
+    wait_for(lambda: '"rule":"large"' in own.sessions_log.read_text(), "the log to name the rule", 5)
+    rows = map(json.loads, own.sessions_log.read_text().splitlines())
+    assert {one["end"] for one in rows if one.get("rule") == "large"} == {"denied"}
 
 
 def test_a_schedule_that_begins_yesterday(own: Box) -> None:
