@@ -154,6 +154,31 @@ def test_a_user_whom_a_rule_denied(own: Box) -> None:
         assert (found["rule"], found["origin"], found["origin_port"]) == ("no-address", FILES_ADDRESS, 7004)
 
 
+def test_the_file_in_squids_format_is_erased_also_where_it_is_not_written_any_more(own: Box) -> None:
+    before = own.config.read_text()
+    squid = own.logs / "access.log"
+    curl(own, "-x", f"http://{BOX}:3128", f"http://{FILES}/")
+    wait_for(lambda: squid.exists() and FILES in squid.read_text(), "the file")
+    try:
+        own.config.write_text(before.replace("squid = true", "squid = false"))
+        own.processes["control"].send_signal(signal.SIGHUP)
+        wait_for(lambda: "squid = false" in (own.runtime / "config.toml").read_text(), "control")
+        time.sleep(1.5)  # the history looks twice a second
+        size = squid.stat().st_size
+        curl(own, "-x", f"http://{BOX}:3128", f"http://{FILES}/")
+        row(own, "--name", FILES)
+        assert squid.stat().st_size == size, "it is off"
+        assert isthmus(own, "log", "erase").returncode == 0
+        assert not squid.exists() or not squid.read_text()
+    finally:
+        own.config.write_text(before)
+        own.processes["control"].send_signal(signal.SIGHUP)
+        wait_for(lambda: "squid = true" in (own.runtime / "config.toml").read_text(), "control")
+        time.sleep(1.5)
+        curl(own, "-x", f"http://{BOX}:3128", f"http://{FILES}/")
+        wait_for(lambda: squid.exists() and FILES in squid.read_text(), "the file again")
+
+
 def test_squids_format(own: Box) -> None:
     row(own)
     done = isthmus(own, "log", "--squid")
