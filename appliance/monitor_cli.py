@@ -246,7 +246,10 @@ def _log(options: argparse.Namespace, client: ControlClient) -> None:
     while options.follow:
         time.sleep(FOLLOW_INTERVAL)
         filters["since"] = max(time.time() - FOLLOW_OVERLAP, filters.get("since", 0.0), now - FOLLOW_OVERLAP)
-        new = [row for row in _pages(client, filters, MAX_PAGE) if row["id"] > last]
+        found = list(_pages(client, filters, MAX_PAGE))
+        if found and max(row["id"] for row in found) < last:
+            last = 0  # the history was erased, and counts from one again
+        new = [row for row in found if row["id"] > last]
         for row in sorted(new, key=lambda row: int(row["id"])):
             print(_line(row, options), flush=True)
             last = row["id"]

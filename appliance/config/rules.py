@@ -201,7 +201,8 @@ class Rule(_Subjects):
     urls: Annotated[tuple[UrlPattern, ...], Field(max_length=4_096)] = ()
     # Of the answer to a plain HTTP request: video/mp4, or video/*.
     content_types: Annotated[tuple[MediaType, ...], Field(max_length=256)] = ()
-    larger_than: Annotated[int, Field(ge=0)] | None = None  # octets of content
+    # Octets of content. Where its length is not told beforehand, it is cut off there.
+    larger_than: Annotated[int, Field(ge=0)] | None = None
     # The rule holds while one of these does.
     schedules: Annotated[tuple[LabelName, ...], Field(max_length=64)] = ()
     # The rule ends then, for an exception on time.

@@ -81,7 +81,10 @@ class Judge:
         return self.verdict.allow
 
     def allows_content(self, content_type: str, size: int) -> bool:
-        """Whether the client may have what the origin sends; ``size`` in octets, 0 where it is not told."""
+        """Whether the client may have what the origin sends.
+
+        ``size``: its octets; where that is not told, those that have come.
+        """
         self._request.content_type, self._request.size = content_type, size
         self.verdict = self._arbiter.decide(self._request)
         return self.verdict.allow

@@ -33,6 +33,7 @@ cdef class Exchange(Owner):
     cdef Response _response
     cdef bint _binds
     cdef object _spliced
+    cdef bint _weighed
     cdef public bint started
 
     cpdef object begin(self, bytes body)

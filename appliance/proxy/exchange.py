@@ -67,6 +67,7 @@ class Exchange(Owner):
         "_response",
         "_session",
         "_spliced",
+        "_weighed",
         "leg",
         "started",
         "stream",
@@ -90,6 +91,7 @@ class Exchange(Owner):
         self._response: Response | None = None
         self._binds = False
         self._spliced: SplicedBody | None = None
+        self._weighed = False  # how large the content is has to be seen
         self.started = False
         stream.owner = self
 
@@ -154,6 +156,8 @@ class Exchange(Owner):
             out = event.wire
         else:
             out = event
+            if self._weighed and http.judge is not None and not self._may_go_on(http.judge):
+                return
         self._session.to_lan += len(out)
         http.stream.write(out)
         if http.stream.closed:
@@ -169,12 +173,21 @@ class Exchange(Owner):
         """Whether the client may have this response; where not, it is told so instead."""
         if response.status < 200 and response.status != 101:
             return True  # it comes before the answer; 101 is one, without content
-        kind = (response.field("content-type") or b"").partition(b";")[0].strip().lower()
-        length = response.field("content-length") or b"0"
-        if judge.allows_content(kind.decode("latin-1"), int(length)):
+        self._weighed = response.length < 0
+        length = self.leg.content if self._weighed else int(response.field("content-length") or b"0")
+        if judge.allows_content(_kind_of(response), length):
             return True
         self.stream.abort()
         self._http.failed(Failure.DENIED, False)
+        return False
+
+    def _may_go_on(self, judge: Judge) -> bool:
+        """Whether the client may have what has come of a body of untold length; else it is cut off."""
+        response = self._response
+        if response is None or judge.allows_content(_kind_of(response), self.leg.content):
+            return True
+        self.stream.abort()
+        self._http.failed(Failure.DENIED, True)
         return False
 
     def _splice(self, origin: Stream, client: Stream) -> None:
@@ -262,6 +275,12 @@ class Exchange(Owner):
         else:
             self.stream.close()
         self._http.finished(response)
+
+
+def _kind_of(response: Response) -> str:
+    """Its content's type, without parameters."""
+    kind = (response.field("content-type") or b"").partition(b";")[0].strip().lower()
+    return kind.decode("latin-1")
 
 
 def splices(source: Stream, target: Stream) -> bool:

@@ -383,7 +383,12 @@ class HttpClient(Asker):
         """The origin's side broke; ``started``: the client has part of a response already."""
         self._origin = None
         if started:
-            self._end("cut off by the origin")
+            end = "cut off by the origin"
+            if failure is Failure.DENIED and self.judge is not None and self._session is not None:
+                # By how much it is, which was not told before.
+                self._session.rule, end = self.judge.verdict.rule, failure.value
+                self._context.counters.count(failure)
+            self._end(end)
             self._unwatch()
             self.stream.abort()
         elif isinstance(failure, Refused):

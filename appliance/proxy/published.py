@@ -12,6 +12,7 @@ import ctypes
 import struct
 from collections.abc import Iterable
 from errno import EAGAIN
+from ipaddress import IPv4Address
 from socket import (
     AF_INET,
     AF_INET6,
@@ -65,6 +66,7 @@ _IPV6_FREEBIND = 78
 _IPV6_TRANSPARENT = 75
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _NONE = -1  # no descriptor
+Place = tuple[int, IPv4Address | None]
 
 SOURCE_IPV4 = 0xFFF0000C  # SKF_NET_OFF and the offset of the source address in an IPv4 header
 
@@ -101,6 +103,11 @@ def open_service(service: Published, kind: int) -> socket:
     return sock
 
 
+def place_of(service: Published) -> Place:
+    """What its socket is bound to: while that stays, the socket does."""
+    return service.port, service.address
+
+
 def bind_as_client(sock: socket, prefix: TranslationPrefix, client: bytes) -> None:
     """Let the server see the client's IPv4 address inside ``prefix``; needs CAP_NET_RAW."""
     sock.setsockopt(IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
@@ -123,6 +130,11 @@ class Service(Handler):
             sock.listen(LISTEN_BACKLOG)
             self.fd = sock.detach()
         kernel.adopt(self.fd)
+
+    def configure(self, settings: Published) -> None:
+        """Other targets, or another name, of the same place."""
+        self.settings = settings
+        self.targets = TargetsByName(settings)
 
     def on_event(self, events: int) -> None:
         """Clients wait."""
@@ -200,7 +212,7 @@ class PublishedTcp:
         self._kernel = context.kernel
         self._relay = relay
         self._targets = targets
-        self._services: dict[Published, Service] = {}
+        self._services: dict[Place, Service] = {}
         self._client_prefix: TranslationPrefix | None = None
         self.waiting: set[Incoming] = set()
         self.problems: list[str] = []
@@ -209,16 +221,18 @@ class PublishedTcp:
         """Listeners that stay are left alone, so that nothing in their queues is lost."""
         revealing = config.lan.client_prefix
         self._client_prefix = None if revealing is None else TranslationPrefix(revealing)
-        wanted = [service for service in config.published if service.protocol == "tcp"]
+        wanted = {place_of(one): one for one in config.published if one.protocol == "tcp"}
         self.problems.clear()
-        for settings in self._services.keys() - set(wanted):
-            self._close(self._services.pop(settings))
-        for settings in wanted:
-            service = self._services.get(settings)
+        for place in self._services.keys() - wanted.keys():
+            self._close(self._services.pop(place))
+        for place, settings in wanted.items():
+            service = self._services.get(place)
             try:
-                if service is None:
+                if service is not None:
+                    service.configure(settings)
+                else:
                     service = Service(self, self._kernel, settings)
-                    self._services[settings] = service
+                    self._services[place] = service
                     self._context.watch(service.fd, service, EPOLLIN)
                 steer(service.fd, workers)
             except OSError as error:

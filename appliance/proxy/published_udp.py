@@ -24,7 +24,7 @@ from appliance.errors import SHORTAGES, Failure, failure_of
 from appliance.proxy.bucket import Bucket
 from appliance.proxy.context import Context
 from appliance.proxy.loop import Handler
-from appliance.proxy.published import bind_as_client, open_service, steer
+from appliance.proxy.published import Place, bind_as_client, open_service, place_of, steer
 from appliance.proxy.relay import EPOLLIN
 from appliance.proxy.targets import Target, Targets
 from appliance.session.record import MAPPED, OPEN, Session
@@ -109,33 +109,42 @@ class PublishedUdp:
     def __init__(self, context: Context, targets: Targets) -> None:
         self._context = context
         self._targets = targets
-        self._services: dict[Published, Service] = {}
+        self._services: dict[Place, Service] = {}
         self._by_name: dict[str, Service] = {}
         self._client_prefix: TranslationPrefix | None = None
         self._flows: dict[bytes, Flow] = {}
         self.problems: list[str] = []
 
     def configure(self, config: Config, workers: int) -> None:
-        """Sockets that stay are left alone; flows of a service that is gone end."""
+        """Sockets that stay are left alone; flows of a service or a target that is gone end."""
         revealing = config.lan.client_prefix
         self._client_prefix = None if revealing is None else TranslationPrefix(revealing)
-        wanted = [service for service in config.published if service.protocol == "udp"]
+        wanted = {place_of(one): one for one in config.published if one.protocol == "udp"}
         self.problems.clear()
-        for settings in self._services.keys() - set(wanted):
-            self._close(self._services.pop(settings))
-        for settings in wanted:
-            service = self._services.get(settings)
+        for place in self._services.keys() - wanted.keys():
+            self._close(self._services.pop(place))
+        for place, settings in wanted.items():
+            service = self._services.get(place)
             try:
-                if service is None:
+                if service is not None:
+                    self._configure(service, settings)
+                else:
                     service = Service(self, settings)
-                    self._services[settings] = service
+                    self._services[place] = service
                     self._context.watch(service.sock.fileno(), service, EPOLLIN)
                 steer(service.sock.fileno(), workers)
             except OSError as error:
                 self.problems.append(
                     f"Service “{settings.name}”: udp port {settings.port} cannot be opened: {error.strerror}."
                 )
-        self._by_name = {settings.name: service for settings, service in self._services.items()}
+        self._by_name = {service.settings.name: service for service in self._services.values()}
+
+    def _configure(self, service: Service, settings: Published) -> None:
+        """Other targets, or another name, of the same place."""
+        service.settings = settings
+        for flow in [flow for flow in self._flows.values() if flow.service is service]:
+            if f"[{flow.target.address}]:{flow.target.port}" not in settings.targets:
+                self.end(flow, "target removed")
 
     def _close(self, service: Service) -> None:
         for flow in [flow for flow in self._flows.values() if flow.service is service]:

@@ -37,15 +37,18 @@ MIN_RATE = 4_096
 class _Use:
     """What one subject has of one limit, in this worker."""
 
-    __slots__ = ("active", "limit", "new", "over", "place", "sessions")
+    __slots__ = ("active", "is_shared", "limit", "new", "over", "place", "sessions", "share", "subject")
 
-    def __init__(self, limit: CompiledLimit, place: int) -> None:
+    def __init__(self, limit: CompiledLimit, subject: str, place: int, is_shared: bool) -> None:
         self.limit = limit
+        self.subject = subject
         self.place = place  # of the meter
+        self.is_shared = is_shared  # other workers may have sessions of it
         self.sessions = 0  # of this worker
         self.new = 0  # in this second
         self.active: list[int] = []  # numbers of sessions that have moved something, where a rate is shared
         self.over = False  # its octets are used up
+        self.share = UNPACED  # octets a second that each of its sessions may have
 
 
 class _Known:
@@ -53,9 +56,9 @@ class _Known:
 
     __slots__ = ("moved", "rate", "uses")
 
-    def __init__(self, uses: tuple[_Use, ...]) -> None:
+    def __init__(self, uses: tuple[_Use, ...], moved: int = 0) -> None:
         self.uses = uses
-        self.moved = 0
+        self.moved = moved  # octets that are counted already
         self.rate = 0
 
 
@@ -81,6 +84,7 @@ class Quotas:
 
     def configure(self, config: Config, workers: int) -> None:
         """Take a configuration up."""
+        had_some = self._context.quotas is not None
         self._limits = compile_limits(config.limit)
         self._paces = any(limit.kbit_per_second is not None for limit in self._limits)
         self._zone = ZoneInfo(config.system.timezone)
@@ -98,7 +102,16 @@ class Quotas:
         self._workers = workers
         self._context.quotas = self if self._limits and self._meters is not None else None
         self._tell_time()
+        if self._context.quotas is None:
+            for number, known in self._known.items():
+                if known.rate:
+                    self._pace(number, UNPACED)
+            self._known.clear()
+            return
+        if not had_some:
+            self.count_from_now(self._context.sessions)
         self._count_anew()
+        self.every_second()
 
     def _forget_uses(self) -> None:
         """A limit that is there no more has no sessions, whenever it is there again."""
@@ -117,6 +130,15 @@ class Quotas:
             if known.rate:
                 self._pace(number, UNPACED)  # until the next second says otherwise
                 known.rate = 0
+
+    def count_from_now(self, numbers: Iterable[int]) -> None:
+        """What these sessions have moved is counted elsewhere, or was nobody's limit yet."""
+        if self._context.quotas is None:
+            return
+        for number in numbers:
+            session = self._context.sessions[number]
+            uses = self._uses_of(session.client, session.user)
+            self._known[number] = _Known(uses, session.to_wan + session.to_lan)
 
     def _tell_time(self) -> None:
         self._period = period_of(datetime.fromtimestamp(time.time(), self._zone))
@@ -139,11 +161,13 @@ class Quotas:
             key = limit.name, subject
             use = self._uses.get(key)
             if use is None:
-                place = self._meters.meter(*key)
+                place = self._meters.meter(*key, self._period)
                 if place < 0:
                     self.problems = ["Limits do not hold for all: there are too many clients to count."]
                     continue
-                use = self._uses[key] = _Use(limit, place)
+                self._meters.hold(place)
+                shared = limit.is_shared or subject != party.address  # a device's addresses are several
+                use = self._uses[key] = _Use(limit, subject, place, shared)
             found.append(use)
         return tuple(found)
 
@@ -160,7 +184,7 @@ class Quotas:
         for use in uses:
             use.new += 1
             use.sessions += 1
-            if use.limit.is_shared and use.limit.new_per_second is not None:
+            if use.is_shared and use.limit.new_per_second is not None:
                 self._meters.count_new(use.place, int(self._context.now))
         return True
 
@@ -168,7 +192,7 @@ class Quotas:
         limit = use.limit
         if limit.new_per_second is not None:
             new = use.new
-            if limit.is_shared:
+            if use.is_shared:
                 new = meters.new(use.place, int(self._context.now), self._workers)
             if new >= limit.new_per_second:
                 return False
@@ -229,6 +253,9 @@ class Quotas:
         for use in self._uses.values():
             use.sessions = use.new = 0
             use.active = []
+            # A worker that drains says nothing of its sessions: others may have given the place away.
+            place = meters.meter(use.limit.name, use.subject, self._period)
+            use.place = place if place >= 0 else use.place
         with meters.alone():
             self._count_all()
         for use in self._uses.values():
@@ -272,24 +299,24 @@ class Quotas:
                     self._context.kill(session, OVER)
 
     def _share_rates(self) -> None:
-        rates: dict[int, int] = {}
+        if not self._paces:
+            return
         for use in self._uses.values():
-            if use.limit.kbit_per_second is None:
-                continue
-            share = self._share(use)
-            # Who moves nothing now may begin in this second: not at more than a share.
-            for number, known in self._known.items():
-                if use in known.uses:
-                    rates[number] = min(rates.get(number, UNPACED), share)
-        for number, rate in rates.items():
-            self._set_rate(number, self._known[number], rate)
+            use.share = self._share(use)
+        # Who moves nothing now may begin in this second: not at more than a share.
+        for number, known in self._known.items():
+            rate = min([use.share for use in known.uses], default=UNPACED)
+            if rate < UNPACED or known.rate:
+                self._set_rate(number, known, rate)
 
     def _share(self, use: _Use) -> int:
         """Octets a second for each of those that share a limit's rate."""
         assert self._meters is not None
-        octets = (use.limit.kbit_per_second or 0) * 125
+        if use.limit.kbit_per_second is None:
+            return UNPACED
+        octets = use.limit.kbit_per_second * 125
         active = len(use.active) + self._meters.active(use.place, self._workers)
-        return max(octets // max(active, 1), MIN_RATE)
+        return min(max(octets // max(active, 1), MIN_RATE), UNPACED)
 
     def _set_rate(self, number: int, known: _Known, rate: int) -> None:
         if abs(known.rate - rate) * _TOLERANCE > rate:

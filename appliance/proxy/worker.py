@@ -45,7 +45,7 @@ from appliance.session.asked import AskedNames
 from appliance.session.hits import FILE as HITS
 from appliance.session.hits import LIST, RULE, Hits
 from appliance.session.log import Log
-from appliance.session.record import KILLED
+from appliance.session.record import DIALLING, KILLED
 from appliance.session.tables import Tables
 
 TICK = 1.0
@@ -62,6 +62,10 @@ LINE_READ = 16_384
 # A hand-over: one message of it (a binding's largest part is one flow), and how long all of it may take.
 MAX_HEIRLOOM = 4_096
 HAND_OVER_TIMEOUT = 4.0
+# How a session ended that a worker did not carry to its end: all of the proxy stopped, or its time was over.
+STOPPED, DRAINED = "stopped", "drained"
+# Sessions whose lines are written together when all end at once: a quarter of what the log keeps for a disk.
+LINES_AT_ONCE = 2_048
 READY = b"ready"  # what a new worker says to the supervisor through the socket of its estate
 
 
@@ -175,8 +179,26 @@ class Worker:
                     out_of_memory(self._packets)
                 except MemoryError:
                     continue  # not even a call is possible; the next turn, or second, finds some again
+        self._end_all(STOPPED)
         self._count_hits()
         self._log.flush()
+
+    def _end_all(self, reason: str) -> None:
+        """End what is left, with a reset: an end in order would have a part taken for the whole."""
+        context = self.context
+        for number, session in list(context.sessions.items()):
+            leg = self.relay.legs.get(number)
+            if leg is not None:
+                leg.abort(reason)
+            elif session.state == DIALLING:
+                context.drop(session)
+            else:
+                for fd in context.streams.get(number, ()):
+                    context.kernel.reset_on_close(fd)  # the process's end closes it
+                context.ended(session, reason)
+            if not number % LINES_AT_ONCE:
+                self._log.flush()
+        context.close_buried()
 
     def _every_second(self) -> None:
         context = self.context
@@ -218,6 +240,11 @@ class Worker:
 
     def adopt(self, estate: socket) -> None:
         """Take over what the worker before was about to do: held SYNs, UDP and ping bindings."""
+        own = set(self.context.sessions)
+        self._adopt_all(estate)
+        self._quotas.count_from_now(self.context.sessions.keys() - own)  # the worker before has counted
+
+    def _adopt_all(self, estate: socket) -> None:
         deadline = time.monotonic() + HAND_OVER_TIMEOUT
         with estate:
             while True:
@@ -247,6 +274,7 @@ class Worker:
         self._drain_until = context.now + deadline
         self.transparent.on_event(0)  # handshakes that are done
         self._quotas.draining = True
+        self._quotas.every_second()  # what flows have moved up to here is counted here
         self.published_tcp.drain()
         self.explicit.drain()
         self.datagrams.drain()
@@ -273,9 +301,7 @@ class Worker:
     def _drained(self, until: float) -> None:
         """End when there is nothing left, or when the time is over."""
         if self.context.now >= until:
-            for leg in list(self.relay.legs.values()):
-                leg.abort("drained")
-            self.context.close_buried()
+            self._end_all(DRAINED)
             self._stop = True
         elif not self.context.sessions:
             self._stop = True

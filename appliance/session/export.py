@@ -68,7 +68,7 @@ class Syslog:
 
     def __init__(self, target: Target, hostname: str) -> None:
         self.target = target
-        self._hostname = hostname
+        self.hostname = hostname
         self._queue: deque[bytes] = deque()
         self._wake = threading.Condition()
         self._stop = False
@@ -84,7 +84,7 @@ class Syslog:
         messages = []
         for row, line in zip(batch.rows, batch.lines, strict=True):
             try:
-                messages.append(framed(syslog_message(row, line, self._hostname)))
+                messages.append(framed(syslog_message(row, line, self.hostname)))
             except (OverflowError, ValueError):  # a time that no calendar has
                 self.dropped += 1
         with self._wake:

@@ -42,13 +42,13 @@ class Hits:
         self._meters = Meters(path, worker)
 
     def add(self, kind: str, counts: Mapping[str, int], local: datetime) -> None:
-        """Count hits by name; names for which there is no room any more are left out."""
+        """Count hits by name; of too many names one that was hit least makes room."""
         if not counts:
             return
         period = _period(local)
         with self._meters.alone():
             for name, count in counts.items():
-                place = self._meters.meter(kind, name)
+                place = self._meters.meter(kind, name, period)
                 if place >= 0:
                     self._meters.add(place, count, period)
 

@@ -49,11 +49,11 @@ class Exports:
 
     def __init__(self, path: Path, squid: Path, keeper: Keeper) -> None:
         self._path = path
-        self._squid = squid
+        self._file = SquidFile(squid, writes=False)
+        self._syslog: Syslog | None = None
         self._keeper = keeper
         self._seen = 0
         self._config: Config | None = None
-        self._made: list[Syslog | SquidFile] = []
 
     def refresh(self) -> None:
         """Take the configuration up where it is another one."""
@@ -68,25 +68,30 @@ class Exports:
                 print(f"isthmus-history: {error}", file=sys.stderr)
             return
         self._keeper.retention = float(config.policy.retention_days * DAY)
-        before, self._config = self._config, config
-        if before is not None and (before.log, before.system) == (config.log, config.system):
-            return
-        for old in self._made:
-            if isinstance(old, Syslog):
-                old.close()
-        self._made = []
-        if config.log.squid:
-            self._made.append(SquidFile(self._squid))
+        self._config = config
+        self._file.writes = config.log.squid
+        self._choose_server(config)
+        # The file also where nothing is written to it any more: what it has is forgotten and erased, too.
+        self._keeper.exports = (self._file,) if self._syslog is None else (self._file, self._syslog)
+
+    def _choose_server(self, config: Config) -> None:
+        """While it is the same one, the lines that wait for it wait on."""
+        target = None
         if config.log.syslog is not None:
             tls, host, port = syslog_target(config.log.syslog)
             authority = config.log.syslog_authority
             target = Target(host, port, tls, Path(authority) if authority is not None else None)
-            self._made.append(Syslog(target, config.system.hostname))
-        self._keeper.exports = tuple(self._made)
+        hostname, before = config.system.hostname, self._syslog
+        if before is not None:
+            if (before.target, before.hostname) == (target, hostname):
+                return
+            before.close()
+        self._syslog = None if target is None else Syslog(target, hostname)
 
     def describe(self) -> list[dict[str, Any]]:
         """The varlink type ``Export`` of each."""
-        return [export.describe() for export in self._made]
+        found: list[dict[str, Any]] = [self._file.describe()] if self._file.writes else []
+        return found if self._syslog is None else [*found, self._syslog.describe()]
 
 
 def main(argv: list[str] | None = None) -> int:

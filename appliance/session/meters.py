@@ -1,9 +1,9 @@
 """Counters of limits, shared by all workers and kept over restarts: one file that each of them maps.
 
-A *meter* is for one limit and one subject ("mib-a-day" of "fd00:1::2"). It has a cell for each worker, who
-writes no other, so that no worker waits for another; what counts is the sum. A worker that drains shares its
-cells with its heir: whoever changes them is ``alone`` meanwhile. Bytes are of a day and a month, in
-the box's time zone: a cell whose day is over counts as nothing.
+A *meter* is for one limit and one subject ("mib-a-day" of "fd00:1::2"), and stands at a *place* of the file.
+It has a cell for each worker, who writes no other, so that no worker waits for another; what counts is the
+sum. A worker that drains shares its cells with its heir: whoever changes them is ``alone`` meanwhile. Bytes
+are of a day and a month, in the box's time zone: a cell whose day is over counts as nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import fcntl
 import mmap
 import os
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -20,9 +21,11 @@ from typing import NamedTuple
 
 from appliance.dataplane import MAX_WORKERS
 
-# Subjects that are counted. More would be a larger file (17 MiB, of which only what is used takes room);
-# those beyond are not limited, and it is said that there are some.
+# Subjects that are counted. More would be a larger file (20 MiB, of which only what is used takes room); then
+# a new one takes the place of one that has no session, of the few (NEIGHBOURS) that it may take: of the one
+# that has used least. Fewer of these would push out who has used much, more would cost each new subject more.
 MAX_METERS = 8_192
+NEIGHBOURS = 16
 MAX_KEY = 111  # octets: a limit's name (32), a NUL, a subject (an account's name has 64)
 _MAGIC = b"isthmus meters 1"
 _HEADER = 64
@@ -71,7 +74,8 @@ class Meters:
     def __init__(self, path: Path, worker: int) -> None:
         """OSError where it cannot be used."""
         self._worker = worker
-        self._slots: dict[bytes, int] = {}
+        self._slots: dict[bytes, int] = {}  # of keys; another worker may have given one away since
+        self._known = 0  # so many places were taken when it was last looked
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             with _locked(self._file):
@@ -105,28 +109,70 @@ class Meters:
         # An octet of the header stands for each worker's cells.
         fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, _FLOCK.pack(kind, os.SEEK_SET, self._worker, 1, 0))
 
-    def meter(self, limit: str, subject: str) -> int:
-        """The meter's place, for the other methods; -1 where there is no room for it."""
-        key = f"{limit}\0{subject}".encode()[:MAX_KEY]
-        place = self._slots.get(key)
-        if place is None:
-            place = self._find(key)
+    def meter(self, limit: str, subject: str, period: Period | None = None) -> int:
+        """The meter's place, for the other methods; -1 where there is no room for it.
+
+        ``period``: where all places are taken, one that is idle and has used least in it is given up.
+        """
+        key = f"{limit}\0{subject}".encode()[:MAX_KEY].ljust(_KEY, b"\0")
+        place = self._slots.get(key, -1)
+        if not self._is_at(place, key):
+            if len(self._slots) >= 2 * MAX_METERS:  # most of them have no place any more
+                self._slots.clear()
+                self._known = 0
+            with _locked(self._file):
+                place = self._find(key, period)
             if place >= 0:
                 self._slots[key] = place
         return place
 
-    def _find(self, key: bytes) -> int:
-        padded = key.ljust(_KEY, b"\0")
-        with _locked(self._file):
-            for number in range(MAX_METERS):
-                place = _HEADER + number * _SLOT
-                found = self._map[place : place + _KEY]
-                if found == padded:
-                    return place
-                if not found[0]:
-                    self._map[place : place + _KEY] = padded
-                    return place
-        return -1
+    def _is_at(self, place: int, key: bytes) -> bool:
+        return place >= 0 and self._map[place : place + _KEY] == key
+
+    def _find(self, key: bytes, period: Period | None) -> int:
+        """The key's place, made where there is none; all keys that came meanwhile are known afterwards."""
+        while self._known < MAX_METERS:
+            place = _HEADER + self._known * _SLOT
+            found = self._map[place : place + _KEY]
+            if not found[0]:
+                break
+            self._slots[found] = place
+            self._known += 1
+        place = self._slots.get(key, -1)
+        if self._is_at(place, key):
+            return place
+        if self._known < MAX_METERS:
+            place = _HEADER + self._known * _SLOT
+            self._map[place : place + _KEY] = key
+            self._known += 1
+            return place
+        first = zlib.crc32(key) % max(MAX_METERS // NEIGHBOURS, 1) * NEIGHBOURS
+        places = [_HEADER + number * _SLOT for number in range(first, min(first + NEIGHBOURS, MAX_METERS))]
+        for place in places:
+            if self._is_at(place, key):
+                return place
+        return -1 if period is None else self._take_over(key, places, period)
+
+    def _take_over(self, key: bytes, places: list[int], period: Period) -> int:
+        """The place of the idle one that has used least."""
+        idle = []
+        for place in places:
+            cells = list(_CELL.iter_unpack(self._map[place + _KEY : place + _SLOT]))
+            if not any(cell[4] for cell in cells):
+                month = sum(cell[3] for cell in cells if cell[1] == period.month)
+                idle.append((month, place))
+        if not idle:
+            return -1
+        place = min(idle)[1]
+        self._map[place + _KEY : place + _SLOT] = bytes(_SLOT - _KEY)
+        self._map[place : place + _KEY] = key
+        return place
+
+    def hold(self, place: int) -> None:
+        """Somebody is about to use it: until this worker says how many sessions it has, it is not idle."""
+        at = place + _KEY + self._worker * _CELL.size + _SESSIONS_AT
+        if not any(self._map[at : at + _SESSIONS.size]):
+            _SESSIONS.pack_into(self._map, at, 1 << _COUNT_BITS)
 
     def add(self, place: int, octets: int, period: Period) -> None:
         """Count octets; ``alone``."""

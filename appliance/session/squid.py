@@ -59,8 +59,10 @@ def _time_of(line: bytes) -> float | None:
 class SquidFile:
     """An export: a file that is moved away when it is large or a day old."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        """``writes``: without, what is there is kept within its bounds and can be erased, and no more."""
         self._path = path
+        self.writes = writes
         self._rotation = Rotation(path, MAX_BYTES, KEPT, _time_of)
         self.sent = 0
         self.dropped = 0
@@ -68,7 +70,7 @@ class SquidFile:
 
     def write(self, batch: Batch) -> None:
         """Append its lines, whole; where the disk refuses they are counted."""
-        if not batch.rows:
+        if not (batch.rows and self.writes):
             return
         text = "".join(f"{squid_line(row)}\n" for row in batch.rows)
         try:

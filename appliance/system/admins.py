@@ -149,7 +149,8 @@ class Admins:
             )
 
     def _check_another(self, name: str) -> None:
-        if all(one.name == name or one.role is not Role.ADMIN for one in self.all()):
+        others = [one for one in self.all() if one.name != name]
+        if self._get(name).role is Role.ADMIN and all(one.role is not Role.ADMIN for one in others):
             raise AdminError(
                 f"“{name}” is the last account with the role admin.", "Give another one that role first."
             )

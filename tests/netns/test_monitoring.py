@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import select
+import signal
 import socket
 import ssl
 import subprocess
@@ -17,9 +18,11 @@ from typing import Any
 import pytest
 
 from appliance.control.client import ControlClient, call
+from tests.lab.netns import stop
 from tests.netns.conftest import BIN, SERVER, SERVER6, Box, needs_root, wait_for
 from tests.netns.explicit import BLACK_HOLE, BOX, FILES, FILES_ADDRESS, NAME, SCHEMES, curl, running
 from tests.netns.hosts import connect, udp_socket
+from tests.netns.test_lifecycle import reload, workers
 
 pytestmark = [pytest.mark.netns, needs_root]
 
@@ -151,6 +154,31 @@ def test_a_user_whom_a_rule_denied(own: Box) -> None:
         assert (found["rule"], found["origin"], found["origin_port"]) == ("no-address", FILES_ADDRESS, 7004)
 
 
+def test_the_file_in_squids_format_is_erased_also_where_it_is_not_written_any_more(own: Box) -> None:
+    before = own.config.read_text()
+    squid = own.logs / "access.log"
+    curl(own, "-x", f"http://{BOX}:3128", f"http://{FILES}/")
+    wait_for(lambda: squid.exists() and FILES in squid.read_text(), "the file")
+    try:
+        own.config.write_text(before.replace("squid = true", "squid = false"))
+        own.processes["control"].send_signal(signal.SIGHUP)
+        wait_for(lambda: "squid = false" in (own.runtime / "config.toml").read_text(), "control")
+        time.sleep(1.5)  # the history looks twice a second
+        size = squid.stat().st_size
+        curl(own, "-x", f"http://{BOX}:3128", f"http://{FILES}/")
+        row(own, "--name", FILES)
+        assert squid.stat().st_size == size, "it is off"
+        assert isthmus(own, "log", "erase").returncode == 0
+        assert not squid.exists() or not squid.read_text()
+    finally:
+        own.config.write_text(before)
+        own.processes["control"].send_signal(signal.SIGHUP)
+        wait_for(lambda: "squid = true" in (own.runtime / "config.toml").read_text(), "control")
+        time.sleep(1.5)
+        curl(own, "-x", f"http://{BOX}:3128", f"http://{FILES}/")
+        wait_for(lambda: squid.exists() and FILES in squid.read_text(), "the file again")
+
+
 def test_squids_format(own: Box) -> None:
     row(own)
     done = isthmus(own, "log", "--squid")
@@ -180,7 +208,7 @@ def is_reset(sock: socket.socket) -> bool:
     sock.settimeout(5)
     try:
         return sock.recv(100) == b"" and isinstance(sock, ssl.SSLSocket)
-    except ConnectionResetError:
+    except (ConnectionResetError, ssl.SSLEOFError):
         return True
 
 
@@ -208,7 +236,7 @@ def tunnel(box: Box, port: int, tls: bool) -> socket.socket:
         if tls:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            sock = context.wrap_socket(sock)
+            sock = context.wrap_socket(sock, suppress_ragged_eofs=False)
         sock.sendall(f"CONNECT {SERVER}:7002 HTTP/1.1\r\nHost: {SERVER}:7002\r\n\r\n".encode())
         assert sock.recv(200).startswith(b"HTTP/1.1 200")
         return sock
@@ -283,6 +311,62 @@ def test_datagrams_are_killed(own: Box) -> None:
         kill(own, the_session(own, "udp", client_port=port))
         sock.send(b"again")
         assert the_session(own, "udp", client_port=port)["state"] == "open"
+
+
+# -- ends that come from the box -----------------------------------------------------------------
+
+
+def download(box: Box, port: int, tls: bool) -> socket.socket:
+    """A response without end, of which the client has taken the beginning."""
+
+    def make() -> socket.socket:
+        sock = socket.create_connection(("fd00:1::1", port), 10)
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            sock = context.wrap_socket(sock, suppress_ragged_eofs=False)
+        sock.sendall(f"GET http://{FILES}/huge.bin HTTP/1.1\r\nHost: {FILES}\r\n\r\n".encode())
+        assert sock.recv(12).startswith(b"HTTP/1.1 200")
+        return sock
+
+    return box.client.call(make)
+
+
+@pytest.mark.parametrize("end", ["drained", "stopped"])
+def test_what_ends_with_its_worker_is_reset_and_a_row(own: Box, end: str) -> None:
+    """Not cut off in order, which would be a whole answer to a client that was told no length."""
+    before = own.config.read_text()
+    if end == "drained":
+        own.config.write_text(before.replace("dial = 4", "dial = 4\ndrain = 1"))
+        assert reload(own) is None
+    socks = [connect(own, 7004, SERVER6)]
+    socks[0].sendall(b"hello")
+    assert socks[0].recv(5)
+    socks += [tunnel(own, port, tls) for port, tls in ((3128, False), (3129, True))]
+    socks += [download(own, port, tls) for port, tls in ((3128, False), (3129, True))]
+    ports = {sock.getsockname()[1] for sock in socks}
+    try:
+        if end == "drained":
+            own.processes["proxy"].send_signal(signal.SIGUSR2)
+        else:
+            stop(own.processes.pop("proxy"))
+        for sock in socks:
+            sock.settimeout(10)
+            with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+                while sock.recv(1 << 20):
+                    pass
+                raise EOFError("an end in order")
+        wait_for(lambda: ports <= {one["client_port"] for one in fitting(rows(own), {"reason": end})}, "rows")
+    finally:
+        for sock in socks:
+            sock.close()
+        own.config.write_text(before)
+        if end == "drained":
+            wait_for(lambda: not any(one["draining"] for one in workers(own)), "the old workers' end")
+            assert reload(own) is None
+        else:
+            wait_for(lambda: not (own.runtime / "proxy" / "proxy.sock").exists(), "the proxy's end")
+            own.start_proxy()
 
 
 # -- the disk ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -342,6 +343,69 @@ def test_a_reload_under_traffic_loses_no_connection(own: Box) -> None:
         own.config.write_text(before)
     assert not problems
     assert done == 300
+
+
+def test_other_targets_cut_nothing(own: Box) -> None:
+    """Neither a connection that is about to be made, nor a session of datagrams whose target stays."""
+    before = own.config.read_text()
+    problems: list[str] = []
+    done = 0
+    over = threading.Event()
+    sock = own.server.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    try:
+        with sock:
+            sock.settimeout(5)
+            sock.bind(("203.0.113.77", 0))
+            sock.sendto(b"hello", (WAN, 8101))
+            assert sock.recv(100).startswith(b"fd00:1::2 ")
+            port = sock.getsockname()[1]
+            (session,) = datagram_sessions(own, port)
+            def dials() -> None:
+                nonlocal done
+                while not over.is_set():
+                    try:
+                        with dial(own, 8001) as one:
+                            done += say(one).endswith("hello\n")
+                    except OSError as error:
+                        problems.append(str(error))
+
+            dialling = threading.Thread(target=dials, daemon=True)
+            dialling.start()
+            for number in range(20):
+                other = 9100 + number % 2
+                text = before.replace(
+                    'targets = ["[fd00:1::2]:9001", "[fd00:1::3]:9001"]',
+                    f'targets = ["[fd00:1::2]:9001", "[fd00:1::3]:{other}"]',
+                ).replace(
+                    'name = "datagrams"\nprotocol = "udp"\nport = 8101\ntargets = ["[fd00:1::2]:9101"',
+                    'name = "datagrams"\nprotocol = "udp"\nport = 8101\n'
+                    f'targets = ["[fd00:1::2]:9101", "[fd00:1::3]:{other}"',
+                )
+                assert text.count(f"[fd00:1::3]:{other}") == 2
+                own.config.write_text(text)
+                found = call(own.runtime / "proxy" / "proxy.sock", "org.isthmus.proxy.Reload", {}, 10)
+                assert found["problem"] is None
+            over.set()
+            dialling.join(20)
+            sock.sendto(b"hello", (WAN, 8101))
+            assert sock.recv(100).startswith(b"fd00:1::2 ")
+            assert datagram_sessions(own, port) == [session]
+            own.config.write_text(before.replace("[fd00:1::2]:9101", "[fd00:1::3]:9101"))
+            call(own.runtime / "proxy" / "proxy.sock", "org.isthmus.proxy.Reload", {}, 10)
+            sock.sendto(b"hello", (WAN, 8101))
+            assert sock.recv(100).startswith(b"fd00:1::3 "), "the target is another now"
+    finally:
+        over.set()
+        own.config.write_text(before)
+        call(own.runtime / "proxy" / "proxy.sock", "org.isthmus.proxy.Reload", {}, 10)
+    assert not problems
+    assert done > 20
+
+
+def datagram_sessions(box: Box, port: int) -> list[str]:
+    """Of the client's port with the published service, by their IDs."""
+    found = sessions(box)["sessions"]
+    return [one["id"] for one in found if (one["service"], one["client_port"]) == ("datagrams", port)]
 
 
 def test_a_rule_denies_a_client_and_no_other(own: Box) -> None:

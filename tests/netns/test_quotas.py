@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import struct
 import subprocess
@@ -17,11 +18,13 @@ from appliance.control.client import call
 from tests.lab.netns import stop
 from tests.netns.conftest import BIN, CONFIG, SERVER6, Box, needs_root, wait_for
 from tests.netns.hosts import connect, serving, udp_socket
+from tests.netns.test_lifecycle import replaced, workers
 
 pytestmark = [pytest.mark.netns, needs_root]
 
 FEW, FAST, HUNGRY, SLOW, DEVICE = (f"fd00:1::{last}" for last in ("10", "11", "12", "13", "14"))
 TRICKLE = "fd00:1::20"
+DATAGRAMS = "fd00:1::21"
 TOGETHER = [f"fd00:1::3{last}" for last in range(4)]
 CARD = "02:00:5e:10:00:14"
 MEBIBYTE = 1 << 20
@@ -56,6 +59,10 @@ name = "trickle"
 sources = ["{TRICKLE}/128"]
 kbit_per_second = 800
 [[limit]]
+name = "datagrams"
+sources = ["{DATAGRAMS}/128"]
+mib_per_day = 100
+[[limit]]
 name = "device"
 devices = ["tablet"]
 sessions = 2
@@ -67,7 +74,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """A box of two workers, with a limit for each of some clients."""
     with Box(tmp_path_factory.mktemp("quotas")) as box:
         box.config.write_text(CONFIG + LIMITS)
-        for address in (FEW, FAST, HUNGRY, SLOW, TRICKLE, *TOGETHER):
+        for address in (FEW, FAST, HUNGRY, SLOW, TRICKLE, DATAGRAMS, *TOGETHER):
             box.client.run("ip", "addr", "add", f"{address}/64", "dev", "eth0", "nodad", "preferred_lft", "0")
         # The device has a card of its own, and two addresses.
         box.client.run(
@@ -230,6 +237,30 @@ def test_a_new_configuration_counts_nothing_twice(own: Box) -> None:
         )
         time.sleep(2.5)
         assert used() == counted
+
+
+def test_a_new_program_counts_nothing_twice(own: Box) -> None:
+    """A flow goes on at a new worker, which is told what it has moved."""
+    command: list[str | Path] = [BIN / "isthmus", "--runtime", own.runtime, "limits", "--json"]
+
+    def used() -> int:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return sum(one["day"] for one in json.loads(done.stdout) if one["subject"] == DATAGRAMS)
+
+    with udp_socket(own, DATAGRAMS) as sock:
+        for _ in range(100):
+            sock.sendto(bytes(1_000), (SERVER6, 7101))
+            sock.recv(2_000)
+        old = {worker["pid"] for worker in workers(own)}
+        own.processes["proxy"].send_signal(signal.SIGUSR2)
+        wait_for(lambda: replaced(own, old), "new workers")
+        time.sleep(2.5)
+        counted = used()
+        assert 200_000 <= counted < 210_000
+        sock.sendto(bytes(1_000), (SERVER6, 7101))
+        sock.recv(2_000)
+        wait_for(lambda: used() > counted, "what came after it", 5)
+        assert 2_000 <= used() - counted < 2_100
 
 
 def test_bandwidth(own: Box) -> None:

@@ -56,7 +56,7 @@ _SIZE_LINE, _DATA, _END, _TRAILER_SECTION, _DONE = _Part
 class Chunked:
     """Reads one body. ``feed`` may be called with any pieces until ``done``; ``rest`` is what follows it."""
 
-    __slots__ = ("_excess", "_held", "_left", "_part", "_reframe", "_seen", "done", "rest")
+    __slots__ = ("_excess", "_held", "_left", "_part", "_reframe", "_seen", "content", "done", "rest")
 
     def __init__(self, reframe: bool) -> None:
         """``reframe``: give out chunks of our own, with the end and trailers; else the bare content."""
@@ -66,6 +66,7 @@ class Chunked:
         self._excess = 0
         self._seen = 0  # octets of the trailers that hold no end of them
         self._reframe = reframe
+        self.content = 0  # octets of it up to here
         self.done = False
         self.rest = b""
 
@@ -126,6 +127,7 @@ class Chunked:
 
     def _framed(self, out: list[bytes], trailers: bytes | None) -> bytes:
         content = out[0] if len(out) == 1 else b"".join(out)
+        self.content += len(content)
         if not self._reframe:
             return content
         framed = b"%x\r\n%b\r\n" % (len(content), content) if content else b""

@@ -4,6 +4,7 @@ cimport cython
 cdef class Leg:
     cdef public object state
     cdef public long long left
+    cdef public long long content
     cdef object _chunks
     cdef bytearray _held
     cdef tuple _steps

@@ -77,12 +77,13 @@ ASKED, NO_BODY, SIZED_BODY, CHUNKED_BODY, OPEN_BODY, BODY_ENDED, NEXT, SWITCHED,
 class Leg:
     """What both legs share: the state, the beginning of a head, the body's frame."""
 
-    __slots__ = ("_chunks", "_held", "_steps", "left", "state")
+    __slots__ = ("_chunks", "_held", "_steps", "content", "left", "state")
 
     def __init__(self, state: State, steps: tuple[tuple[State | None, ...], ...]) -> None:
         self.state = state
         self._steps = steps
         self.left = 0
+        self.content = 0  # octets, up to here, of a body whose length is not told
         self._chunks: Chunked | None = None
         # Octets that wait: the beginning of a head, what was pipelined, or what came after the end.
         self._held = bytearray()
@@ -115,9 +116,11 @@ class Leg:
                 self._held += data
             return b""
         self._go(_BODY_OF.get(length, SIZED_BODY))
+        self.content = 0
         if length == CHUNKED:
             self._chunks = Chunked(reframe)
         elif length == UNTIL_CLOSE:
+            self.content = len(data)
             return data
         else:
             self.left = length
@@ -128,6 +131,7 @@ class Leg:
         chunks = self._chunks
         if chunks is not None:
             out = chunks.feed(data)
+            self.content = chunks.content
             if chunks.done:
                 self._held += chunks.rest
                 self._chunks = None

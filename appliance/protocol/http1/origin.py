@@ -77,6 +77,7 @@ class OriginLeg(Leg):
             self._go(OVER)
             raise
         if state is UNTIL_END or state is TUNNEL:
+            self.content += len(data)
             return data
         self._keep = False
         return None

@@ -58,3 +58,60 @@ def test_a_limit_that_comes_again_has_no_sessions_of_before(tmp_path: Path) -> N
     mine.configure(Config(), 1)
     mine.configure(limited(), 1)
     assert other.read(place, Period(1, 1)).sessions == 0
+
+
+CLIENT = bytes(15) + b"\2"
+
+
+def octets(limits: Quotas, world: World, path: Path, name: str = "few", subject: str = "::2") -> int:
+    """What is counted for a subject in this day."""
+    limits.every_second()
+    found = {(limit, whom): reading.day for limit, whom, reading in Meters(path, 9).all(limits._period)}
+    return found.get((name, subject), 0)
+
+
+def test_what_a_session_moved_before_there_was_a_limit_is_not_counted(tmp_path: Path) -> None:
+    world = World(Kernel())
+    mine = Quotas(world, RelayContext(world, Pipes(world.kernel, 1)), tmp_path / "meters", 0)
+    mine.configure(Config(), 1)
+    session = world.open("tcp", CLIENT + bytes(20), "192.0.2.1", "open")
+    session.to_lan = 1 << 30
+    mine.configure(limited(), 1)
+    assert octets(mine, world, tmp_path / "meters") == 0
+    session.to_lan += 100
+    assert octets(mine, world, tmp_path / "meters") == 100
+    mine.configure(Config(), 1)
+    session.to_lan += 1_000
+    mine.configure(limited(), 1)
+    assert octets(mine, world, tmp_path / "meters") == 100
+
+
+def test_a_new_configuration_leaves_no_room_for_more_sessions(tmp_path: Path) -> None:
+    """Not even for the second until all are counted again."""
+    world = World(Kernel())
+    mine = Quotas(world, RelayContext(world, Pipes(world.kernel, 1)), tmp_path / "meters", 0)
+    config = Config.model_validate({"limit": [{"name": "few", "sessions": 2}]})
+    mine.configure(config, 1)
+    for _ in range(2):
+        assert mine.admit(CLIENT, "")
+        world.open("tcp", CLIENT + bytes(20), "192.0.2.1", "open")
+    assert not mine.admit(CLIENT, "")
+    mine.configure(config, 1)
+    assert not mine.admit(CLIENT, "")
+
+
+def test_new_sessions_of_a_device_are_counted_over_its_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its addresses are different workers'."""
+    config = Config.model_validate({"limit": [{"name": "rate", "new_per_second": 3}]})
+    made = []
+    for worker in range(2):
+        world = World(Kernel())
+        world.now = 7.5
+        monkeypatch.setattr(world.arbiter, "device_of", lambda client: "phone", raising=False)
+        one = Quotas(world, RelayContext(world, Pipes(world.kernel, 1)), tmp_path / "meters", worker)
+        one.configure(config, 2)
+        made.append(one)
+    found = [made[number % 2].admit(bytes(15) + bytes([number % 2]), "") for number in range(8)]
+    assert found == [True] * 3 + [False] * 5

@@ -98,6 +98,34 @@ def test_there_is_an_end_to_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(set(places)) == 4
 
 
+def test_where_all_is_taken_the_idle_one_with_least_makes_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network's hosts have new addresses each day: it has to go on, and who used much stays."""
+    monkeypatch.setattr(meters, "MAX_METERS", 4)
+    monkeypatch.setattr(meters, "NEIGHBOURS", 4)
+    one, two = Meters(path, 0), Meters(path, 1)
+    places = {name: one.meter("day", name) for name in ("much", "little", "open", "held")}
+    assert two.meter("day", "little") == places["little"]
+    one.add(places["much"], 1_000, TODAY)
+    one.add(places["little"], 10, TODAY)
+    two.set_sessions(places["open"], 1)
+    two.hold(places["held"])
+    assert one.meter("day", "new") == -1
+    assert one.meter("day", "new", TODAY) == places["little"]
+    assert one.read(places["little"], TODAY) == Reading(0, 0, 0)
+    assert two.meter("day", "new") == places["little"], "the other one finds it"
+    assert two.meter("day", "little") == -1, "and not what was there before"
+    one.add(places["little"], 2_000, TODAY)
+    assert two.meter("day", "newer", TODAY) == places["much"]
+    two.set_sessions(places["much"], 1)
+    one.set_sessions(places["little"], 1)
+    assert two.meter("day", "newest", TODAY) == -1, "nobody is idle"
+    next_month = Period(TODAY.day + 31, TODAY.month + 1)
+    one.set_sessions(places["little"], 0)
+    assert one.meter("day", "newest", next_month) == places["little"]
+
+
 def test_the_longest_names_there_are_fit(path: Path) -> None:
     one = Meters(path, 0)
     limit, subject = "l" * 32, "u" * 64
