@@ -71,8 +71,10 @@ class Admin:
         self._lab = lab
         self._base = f"https://[{view.box}]"
         self._jar = Path("/tmp") / f"{lab.client.name}.admin"
-        said = self.send("/signin", "/signin", password=password)
         deadline = time.monotonic() + CONSOLE_TIMEOUT
+        while "csrf" not in self.page("/signin") and time.monotonic() < deadline:  # it starts, or anew
+            time.sleep(1)
+        said = self.send("/signin", "/signin", password=password)
         while said[:1] in ("0", "5") and time.monotonic() < deadline:  # control is not up yet
             time.sleep(1)
             said = self.send("/signin", "/signin", password=password)
