@@ -13,6 +13,7 @@ packages=(
     curl bind9-dnsutils chrony dnsmasq-base unbound dns-root-data ndisc6 tcpdump traceroute slirp4netns
     isc-dhcp-client                                                  # a client for the DHCPv6 answers (dhclient -6 -S)
     wget git netcat-openbsd openssh-client dropbear-bin slowhttptest # clients of the explicit proxy
+    strace                                                           # a kernel that runs out
 )
 
 # shellcheck disable=SC1091

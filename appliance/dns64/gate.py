@@ -138,7 +138,7 @@ class Gate:
         found = denied_alias(aliases, self._aliases, decide, self._lists_of, self._lists)
         if found is None:
             return ""
-        name = name_in(tail).decode("ascii")
+        name = name_in(tail)
         if self._decide(client, device, name).rule != NO_RULE:
             return ""  # the owner has allowed the name that was asked for
         rule = found.verdict.rule
@@ -167,7 +167,7 @@ class Gate:
         if tail[end + 2 : end + 4] != b"\0\1" or IPv6Address(client).is_loopback:
             return ""  # the box itself has to reach servers of lists, of the time
         device = self._devices.device_of(client, self._moment.time) if self._asks_devices else ""
-        name = name_in(tail).decode("ascii")
+        name = name_in(tail)
         verdict = self._decide(client, device, name)
         if verdict.allow:
             return ""

@@ -18,14 +18,13 @@ cdef class Told:
     @cython.locals(known=_Client)
     cpdef object tell(self, bytes client, Entry entry, long long now)
 
-    @cython.locals(addresses=tuple, mark=object, holders=dict, address=bytes)
+    @cython.locals(addresses=tuple, mark=object, holders=dict, address=bytes, name=bytes)
     cdef object _note(self, bytes client, _Client known, Entry entry, long long now)
 
     cpdef object forget(self)
 
 
-@cython.locals(labels=list, at=Py_ssize_t, behind=Py_ssize_t)
-cpdef bytes name_in(bytes tail)
+cpdef str name_in(bytes tail)
 
 @cython.locals(found=list, count=int, at=Py_ssize_t, end=Py_ssize_t, data=Py_ssize_t, rtype=int)
 cpdef tuple addresses_in(bytes tail)

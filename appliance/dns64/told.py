@@ -79,10 +79,13 @@ class Told:
             known = self._clients[client] = _Client()
         mark, holders = entry.mark, known.holders
         known.seconds[mark] = now
+        name = None
         for address in addresses:
             if holders.get(address) is not mark:
                 holders[address] = mark
-                self._store(client, address, name_in(entry.tail), now, entry.expires + self._grace)
+                if name is None:
+                    name = name_in(entry.tail).encode()
+                self._store(client, address, name, now, entry.expires + self._grace)
 
     def forget(self) -> None:
         """Note everything again that is told from now on."""
@@ -90,18 +93,9 @@ class Told:
         self._count = 0
 
 
-def name_in(tail: bytes) -> bytes:
-    """The name in the question of an answer without its id, in small letters, without the final dot.
-
-    With a "?" in it, it equals no name of a rule's, but stays below those that it is below.
-    """
-    labels = []
-    at = _QUESTION
-    while tail[at]:
-        behind = at + 1 + tail[at]
-        labels.append(tail[at + 1 : behind].translate(dns.SIGNS))
-        at = behind
-    return b".".join(labels)
+def name_in(tail: bytes) -> str:
+    """The name in the question of an answer without its id: ``dns.name_text``."""
+    return dns.name_text(tail, _QUESTION)
 
 
 def addresses_in(tail: bytes) -> tuple[bytes, ...]:

@@ -190,13 +190,13 @@ def read_name(packet: bytes, offset: int) -> tuple[bytes, int]:
     raise DnsError("a name runs past the end")
 
 
-def name_text(wire: bytes) -> str:
-    """A wire name as policy reads it: in small letters, without the final dot.
+def name_text(wire: bytes, at: int = 0) -> str:
+    """A wire name as policy reads it, from offset ``at``: in small letters, without the final dot.
 
-    With a "?" in it, it equals no name of a rule's, but stays below those that it is below.
+    It is whole, without pointers. With a "?" in it, it equals no name of a rule's, but stays below those that
+    it is below.
     """
     labels = []
-    at = 0
     while wire[at]:
         behind = at + 1 + wire[at]
         labels.append(wire[at + 1 : behind].translate(SIGNS))

@@ -29,6 +29,7 @@ from appliance.config.rules import DEFAULT_RULE
 from appliance.dataplane import MARK_WAN
 from appliance.errors import Failure, failure_of
 from appliance.protocol.socks import datagram_header, parse_datagram
+from appliance.proxy.access import new_reference
 from appliance.proxy.arbiter import Judge
 from appliance.proxy.bucket import Bucket
 from appliance.proxy.eyeballs import Route
@@ -54,17 +55,27 @@ _IP_BIND_ADDRESS_NO_PORT = 24
 class Peer(Handler):
     """One destination of an association, by the host and port that the client writes."""
 
-    def __init__(self, association: Association, key: tuple[str, int], sock: socket, route: Route) -> None:
+    def __init__(
+        self,
+        association: Association,
+        key: tuple[str, int],
+        sock: socket,
+        route: Route,
+        session: Session,
+        judge: Judge | None,
+        unnamed: QuicName | None,
+    ) -> None:
+        """``unnamed``: while the peer may say a name by itself, which ``judge`` is asked about."""
         self._association = association
         self.key = key
         self.sock = sock
         self.fd = sock.fileno()
         self.header = datagram_header(route.address, key[1])
-        self.session: Session | None = None
+        self.session = session
+        self.judge = judge
+        self.unnamed = unnamed
         self.last = association.now
         self.bucket = Bucket(self.last)
-        self.judge: Judge | None = None
-        self.unnamed: QuicName | None = None  # while it may say a name by itself
 
     def on_event(self, events: int) -> None:
         """Answers, or an error about what was sent."""
@@ -72,12 +83,12 @@ class Peer(Handler):
 
     def passes(self, to_wan: bool, size: int) -> bool:
         """Whether a datagram is within the rate that a limit leaves the session; what is not is lost."""
-        rate = self.session.rate if self.session is not None else 0
+        rate = self.session.rate
         return not rate or self.bucket.passes(rate, to_wan, size, self.last)
 
     def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one; the client's next datagram begins another."""
-        if self.session is None or session is not self.session:
+        if session is not self.session:
             return False
         self._association.end(self, reason)
         return True
@@ -150,8 +161,7 @@ class Association(Handler):
             return
         except OSError:
             return  # of an earlier datagram, or this one is too big: lost, as on any network
-        if peer.session is not None:
-            peer.session.to_wan += len(payload)
+        peer.session.to_wan += len(payload)
 
     def _learn_name(self, peer: Peer, unnamed: QuicName, payload: bytes) -> bool:
         """Whether this datagram may go on, to a peer that waits for its name; one that is denied ends."""
@@ -159,8 +169,7 @@ class Association(Handler):
         if name is None:
             return unnamed.passes
         peer.unnamed = None
-        session = peer.session
-        if session is None or may_say(name, "sni", peer.judge, session):
+        if may_say(name, "sni", peer.judge, peer.session):
             return True
         self._context.counters.count(Failure.DENIED)
         self.end(peer, Failure.DENIED.value)
@@ -223,40 +232,41 @@ class Association(Handler):
             except OSError as error:
                 failure = failure_of(error.errno or 0)
                 continue
-            peer = Peer(self, key, sock, route)
-            peer.judge = judge
-            if judge is not None and judge.verdict.pending:
-                peer.unnamed = QuicName(judge.verdict.allow)
-            elif self._gate.hears_names and key[1] in NAMED_PORTS:
-                peer.unnamed = QuicName(True)
-            allowed_by = judge.verdict.rule if judge is not None else DEFAULT_RULE
-            self._enter(peer, route, waiting, allowed_by)
+            self._enter(key, sock, route, judge, waiting)
             return
         self._refused(key, failure, rule if failure is Failure.DENIED else "")
 
-    def _enter(self, peer: Peer, route: Route, waiting: list[bytes], rule: str) -> None:
+    def _enter(
+        self, key: tuple[str, int], sock: socket, route: Route, judge: Judge | None, waiting: list[bytes]
+    ) -> None:
         context = self._context
-        try:
-            context.watch(peer.fd, peer, EPOLLIN)
-        except OSError:
-            peer.sock.close()
-            return
         if len(self._peers) >= MAX_PEERS:
             self.end(min(self._peers.values(), key=lambda other: other.last), "room for others")
         session = context.open("udp", self._client.endpoints, route.text, OPEN)
-        session.name, session.user = peer.key[0], self._client.user
-        session.named_by, session.rule = "asked", rule
-        session.service, session.origin_port = self._client.listener, peer.key[1]
-        peer.session = session
+        session.name, session.user, session.named_by = key[0], self._client.user, "asked"
+        session.service, session.origin_port = self._client.listener, key[1]
+        session.rule = judge.verdict.rule if judge is not None else DEFAULT_RULE
+        unnamed = None
+        if judge is not None and judge.verdict.pending:
+            unnamed = QuicName(judge.verdict.allow)
+        elif self._gate.hears_names and key[1] in NAMED_PORTS:
+            unnamed = QuicName(True)
+        peer = Peer(self, key, sock, route, session, judge, unnamed)
+        try:
+            context.watch(peer.fd, peer, EPOLLIN)
+        except OSError as error:
+            sock.close()
+            context.ended(session, failure_of(error.errno or 0).value)
+            return
         context.counters.opened += 1
         if context.quotas is not None:
             context.quotas.opened(session)
-        self._peers[peer.key] = peer
+        self._peers[key] = peer
         self._watch_idle(peer)
         for payload in waiting:
-            if self._peers.get(peer.key) is not peer:
+            if self._peers.get(key) is not peer:
                 return  # denied by what it said: lost are those behind it, too
-            self._send(peer.key, payload)
+            self._send(key, payload)
 
     def _watch_idle(self, peer: Peer) -> None:
         lifetime = self._context.config.proxy.timers.udp
@@ -276,7 +286,15 @@ class Association(Handler):
         """A datagram has no answer that would say so; the log does."""
         client = self._client
         self._context.refused(
-            "udp", client.address, key[0], key[1], failure, rule, user=client.user, service=client.listener
+            "udp",
+            client.address,
+            key[0],
+            key[1],
+            failure,
+            rule,
+            user=client.user,
+            service=client.listener,
+            reference=new_reference() if rule else "",
         )
 
     # -- from the peers --------------------------------------------------------------------------
@@ -293,8 +311,7 @@ class Association(Handler):
             peer.last = self.now
             if not peer.passes(False, len(payload)):
                 continue
-            if peer.session is not None:
-                peer.session.to_lan += len(payload)
+            peer.session.to_lan += len(payload)
             try:
                 self._sock.sendto(
                     peer.header + payload, (inet_ntop(AF_INET6, self._client.address), self._client_port)
@@ -308,8 +325,7 @@ class Association(Handler):
         """It is over; a second time nothing happens."""
         if self._peers.pop(peer.key, None) is not None:
             self._context.bury(peer.fd, peer.sock)
-            if peer.session is not None:
-                self._context.ended(peer.session, reason)
+            self._context.ended(peer.session, reason)
 
     def close(self) -> None:
         """The TCP connection is over."""

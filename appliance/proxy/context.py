@@ -21,7 +21,7 @@ from appliance.proxy.arbiter import Arbiter
 from appliance.proxy.batch import send_packet
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
-from appliance.proxy.tally import NEW, SECOND, SESSIONS, Tally, shared_words
+from appliance.proxy.tally import NEW, SECOND, SESSIONS, Tally
 from appliance.proxy.timers import Timers
 from appliance.session.record import Session, address_text
 
@@ -157,11 +157,11 @@ class Destination:
 class Context(Loop):
     """One worker's shared state. Not a place for behaviour: that is in transparent, datagram, relay."""
 
-    def __init__(self, kernel: Kernel, config: Config, tun: int, recorder: Recorder) -> None:
+    def __init__(self, kernel: Kernel, config: Config, tun: int, recorder: Recorder, tally: Tally) -> None:
         super().__init__(kernel)
         self.config = config
         self.ways: tuple[Way, ...] = ()
-        self.tally = Tally(shared_words())  # until the worker says which one it has with others
+        self.tally = tally
         self.published: set[tuple[str, int]] = set()  # protocols and ports that lead back to the LAN
         self.tun = tun
         self.raw = -1  # a raw socket to the LAN, once the worker has one
@@ -389,7 +389,7 @@ class Context(Loop):
         """Count and log what did not come about; a client over its limit fills no disk by it.
 
         ``rule``: which one denied it; ``name``: what the client asked for, where that is known; ``user`` and
-        ``service``: who it is, and by which listener it came; ``reference``: what it is told of the denial.
+        ``service``: who it is, and by which listener it came; ``reference``: of the denial.
         """
         self.counters.count(failure)
         if failure in CAPS:

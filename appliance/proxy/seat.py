@@ -34,6 +34,7 @@ class Process:
         self.line = line
         self.started = started  # seconds since the epoch
         self.place = place
+        self._asked = 0  # the number of the question that was put last
 
     def ask(self, question: dict[str, Any], descriptor: int | None = None) -> dict[str, Any] | None:
         """The worker's answer, or None when it does not give one in time."""
@@ -41,9 +42,10 @@ class Process:
 
     def tell(self, question: dict[str, Any], descriptor: int | None = None) -> bool:
         """Put a question; False where the worker does not take it in time."""
+        self._asked = time.monotonic_ns()  # never twice, over programs too
         try:
             self.line.settimeout(ANSWER_TIMEOUT)
-            data = json.dumps(question).encode() + b"\n"
+            data = json.dumps({**question, "asked": self._asked}).encode() + b"\n"
             sent = send_fds(self.line, [data], [] if descriptor is None else [descriptor])
             self.line.sendall(data[sent:])
         except OSError:
@@ -51,20 +53,29 @@ class Process:
         return True
 
     def hear(self, seconds: float = ANSWER_TIMEOUT) -> dict[str, Any] | None:
-        """The answer to a question that was put, or None when there is none in that time."""
-        answer = b""
+        """The answer to the question that was put last, or None when there is none in that time.
+
+        What comes late to one before it, or in part, is dropped.
+        """
+        held = b""
         deadline = time.monotonic() + seconds
-        try:
-            while not answer.endswith(b"\n"):
+        while len(held) <= MAX_ANSWER:
+            try:
                 self.line.settimeout(max(deadline - time.monotonic(), 0.01))
                 data = self.line.recv(1 << 20)
-                if not data or len(answer) > MAX_ANSWER:
-                    return None
-                answer += data
-            found: dict[str, Any] = json.loads(answer)
-            return found
-        except (OSError, ValueError):
-            return None
+            except OSError:
+                return None
+            if not data:
+                return None
+            held += data
+            if data.endswith(b"\n"):
+                for line in held.split(b"\n"):
+                    found = _answer(line)
+                    # a worker of a program before this one says no number
+                    if found is not None and found.pop("answers", self._asked) == self._asked:
+                        return found
+                held = b""
+        return None
 
     def close(self) -> None:
         """Let go of the process; without its line it ends."""
@@ -81,6 +92,15 @@ class Process:
         """The process again, after the exec."""
         os.set_inheritable(found["line"], False)
         return cls(found["index"], found["pid"], socket(fileno=found["line"]), found["started"])
+
+
+def _answer(line: bytes) -> dict[str, Any] | None:
+    """None for what is left of an answer that was broken off, and for an empty line."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 NO_TUN = -1  # in place of a seat's descriptor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.errors import Failure, failure_of
 from appliance.protocol.socks import Command, Credentials, Method, SocksRequest, SocksServer, State
+from appliance.proxy.access import new_reference
 from appliance.proxy.associate import Association
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
@@ -151,6 +152,7 @@ class SocksClient(Owner):
                 rule,
                 user=client.user,
                 service=client.listener,
+                reference=new_reference() if rule else "",
             )
             self._answer_failure(request, failure)
             return
@@ -165,6 +167,8 @@ class SocksClient(Owner):
             if judge is not None:
                 session.rule = judge.verdict.rule
             if isinstance(result, Failure):
+                if result is Failure.DENIED and judge is not None and not judge.verdict.allow:
+                    session.reference = new_reference()
                 context.counters.count(result)
                 self._session = None
                 context.ended(session, result.value)

@@ -7,33 +7,27 @@ are not refused, while a worker is being replaced.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 from typing import Any
 
-import varlink
-
-from appliance import __version__, engine
 from appliance.config import load
 from appliance.config.schema import Config, as_plain
 from appliance.dataplane import worker_count
 from appliance.errors import IsthmusError
+from appliance.proxy.census import Census
 from appliance.proxy.denials import Denials
-from appliance.proxy.listing import MAX_LISTED, PLACE, cursor_of
+from appliance.proxy.door import Door, listen
 from appliance.proxy.passwords import Helper
 from appliance.proxy.seat import ANSWER_TIMEOUT, TAKE_UP_TIMEOUT, Process, Seat
+from appliance.proxy.succession import Estate, become_the_next, inherited, next_can_serve
 from appliance.proxy.tally import Places, Tally
-from appliance.proxy.verifier import COUNTS
-from appliance.proxy.worker import READY, run_worker
+from appliance.proxy.worker import HAND_OVER_TIMEOUT, READY, run_worker
 from appliance.session.access import FILE as ACCESS
 from appliance.session.access import AccessRequests
 from appliance.session.hits import FILE as HITS
@@ -42,18 +36,10 @@ from appliance.session.row import NoRowError, parse
 
 STOP_TIMEOUT = 2.0
 POLL_INTERVAL = 1.0
-# Sessions of a page for which all workers are asked at once. A worker waits half a second for its answer to
-# be read, and then ends: that has to fit into the socket's buffer (208 KiB; a session takes one at most).
-MAX_TOGETHER = 128
 # The log is moved away at this size, or when it is a day old, and so many moved ones are kept. They are what
 # the history has to catch up with after it was away.
 MAX_LOG_BYTES = 16 << 20
 KEPT_LOGS = 4
-MAX_MESSAGE = 65_536
-MAX_CLIENTS = 32
-MAX_ID = 40  # signs of a session's
-# Loading the new program and the configuration, on a box that is busy.
-CHECK_TIMEOUT = 30.0
 # A new worker's start, before the one before it lets go of its listeners; the supervisor waits meanwhile.
 READY_TIMEOUT = 10.0
 # Rules and users that a worker may be told of while it serves. Reading more takes it longer than it may be
@@ -63,25 +49,9 @@ MAX_TOLD = 5_000
 HELPER_SOCKET = "verify.sock"
 # The limits' counters, in the proxy's own part of the state folder.
 METERS = "proxy/meters"
-# Environment variable by which one program's descriptors reach the next.
 # Seconds between two looks for requests for access that have expired, which keep for days.
 REQUESTS_INTERVAL = 600.0
-_HEIRLOOMS = "ISTHMUS_HEIRLOOMS"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
-
-_COUNTS = (
-    "tcp",
-    "udp",
-    "icmp",
-    "half_open",
-    "opened",
-    "refused",
-    "unreachable",
-    "denied",
-    "limited",
-    "bytes_to_wan",
-    "bytes_to_lan",
-)
 
 
 class Supervisor:
@@ -108,67 +78,22 @@ class Supervisor:
         self._poll = select.poll()
         self._signals: set[int] = set()
         self._places = Places()  # workers of a program before are not in it, while they drain
-        self._clients: dict[int, tuple[socket, bytes]] = {}
         self.access = AccessRequests(certificates.parent / "proxy" / ACCESS)
         self._look_at_requests = 0.0
-        self._service = varlink.Service(
-            vendor="Isthmus",
-            product="isthmus-proxy",
-            version=__version__,
-            interface_dir=str(Path(__file__).parent),
-        )
-        supervisor = self
-
-        class Interface:
-            """org.isthmus.proxy, method by method."""
-
-            def GetStatus(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling
-                return supervisor.status()
-
-            def ListSessions(  # noqa: N802
-                self, limit: int, search: str | None, cursor: str | None
-            ) -> dict[str, Any]:
-                return supervisor.sessions(limit, search, cursor)
-
-            def Kill(self, id: str) -> dict[str, Any]:  # noqa: N802, A002
-                return {"killed": supervisor.kill(id)}
-
-            def EraseLog(self) -> dict[str, Any]:  # noqa: N802
-                return {"problem": supervisor.erase_log()}
-
-            def ListRequests(self) -> dict[str, Any]:  # noqa: N802
-                return {"requests": supervisor.access.plain(time.time())}
-
-            def RemoveRequest(self, id: str) -> dict[str, Any]:  # noqa: N802, A002
-                try:
-                    return {"removed": supervisor.access.remove(id, time.time()), "problem": None}
-                except OSError as error:
-                    words = f"The requests for access cannot be written: {error.strerror or error}."
-                    return {"removed": False, "problem": words}
-
-            def Reload(self) -> dict[str, Any]:  # noqa: N802
-                return {"problem": supervisor.reload()}
-
-        self._service._add_interface("org.isthmus.proxy", Interface())
-        inherited = os.environ.pop(_HEIRLOOMS, None)
-        if inherited is None:
+        estate = inherited()
+        if estate is None:
             self._seats = [Seat.open(index) for index in range(workers)]
-            self._socket = self._listen(runtime / "proxy.sock")
+            sock = listen(runtime / "proxy.sock")
         else:
-            self._inherit(json.loads(inherited), workers)
+            sock, self._seats, self._draining = estate
+            self._give_up(self._seats[workers:])
+            del self._seats[workers:]
+            self._seats += [Seat.open(index) for index in range(len(self._seats), workers)]
+        self.census = Census(self._seats, self._draining)
+        self._door = Door(sock, Interface(self), self._poll)
         self._helper = Helper(runtime / HELPER_SOCKET)
         self._denials = Denials(runtime, log_path, certificates.parent / "proxy" / HITS)
         self._denials.configure(config)
-
-    def _listen(self, path: Path) -> socket:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        sock = socket(AF_UNIX, SOCK_STREAM)
-        sock.bind(str(path))
-        path.chmod(0o660)
-        sock.listen(MAX_CLIENTS)
-        sock.setblocking(False)
-        return sock
 
     # -- the life of workers ---------------------------------------------------------------------
 
@@ -180,9 +105,8 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._poll.register(wake_read, select.POLLIN)
-        self._poll.register(self._socket.fileno(), select.POLLIN)
         self._poll.register(self._denials.socket.fileno(), select.POLLIN)
-        for process in self._processes():  # of the program before
+        for process in self.census.processes():  # of the program before
             self._poll.register(process.pidfd, select.POLLIN)
         self._start_helper()
         for seat in self._seats:
@@ -207,12 +131,10 @@ class Supervisor:
         for fd, _event in self._poll.poll(wait * 1000):
             if fd == wake_read:
                 os.read(wake_read, 512)
-            elif fd == self._socket.fileno():
-                self._accept()
+            elif self._door.owns(fd):
+                self._door.on_event(fd)
             elif fd == self._denials.socket.fileno():
                 self._denials.receive()
-            elif fd in self._clients:
-                self._serve(fd)
             else:
                 self._reap(fd)
         if signal.SIGHUP in self._signals:
@@ -286,12 +208,8 @@ class Supervisor:
 
     def _let_go(self, seat: Seat | None, *ours: socket | None) -> None:
         """In a child: nothing of the supervisor's and of other workers' stays open, nor another's seat."""
-        for sock in (
-            *ours,
-            self._socket,
-            self._denials.socket,
-            *(client for client, _rest in self._clients.values()),
-        ):
+        self._door.close()
+        for sock in (*ours, self._denials.socket):
             if sock is not None:
                 sock.close()
         for other in self._seats:
@@ -410,40 +328,18 @@ class Supervisor:
         """Let a worker hand over through ``estate``, and end with its last relay or at the deadline."""
         question = {"ask": "drain", "deadline": self._config.proxy.timers.drain}
         self._draining.append(process)
-        if process.ask(question, estate.fileno()) is None:
+        told = process.tell(question, estate.fileno())
+        if not told or process.hear(HAND_OVER_TIMEOUT + ANSWER_TIMEOUT) is None:
             print(f"worker {process.index} ({process.pid}) does not hand over: ended", file=sys.stderr)
             os.kill(process.pid, signal.SIGKILL)
         estate.close()
 
     def _become_the_next(self) -> None:
-        """Start the program anew from disk, in this process: seats and workers are handed over to it."""
-        command = [*sys.orig_argv, "--check"]
-        tried = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_TIMEOUT, check=False)
-        if tried.returncode:
-            print(f"the new program cannot serve; this one stays:\n{tried.stderr}", file=sys.stderr)
-            return
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        self._helper.end()  # the next program starts its own; workers put their questions again
-        os.set_inheritable(self._socket.fileno(), True)
-        heirlooms = {
-            "socket": self._socket.fileno(),
-            "seats": [seat.as_heirloom() for seat in self._seats],
-            "draining": [process.as_heirloom() for process in self._draining],
-        }
-        sys.stderr.flush()
-        program = sys.orig_argv[0]
-        environment = {**os.environ, _HEIRLOOMS: json.dumps(heirlooms)}
-        os.execvpe(program, sys.orig_argv, environment)  # noqa: S606 - the program that runs now
-
-    def _inherit(self, heirlooms: dict[str, Any], workers: int) -> None:
-        os.set_inheritable(heirlooms["socket"], False)
-        self._socket = socket(fileno=heirlooms["socket"])
-        self._socket.setblocking(False)
-        self._draining = [Process.from_heirloom(found) for found in heirlooms["draining"]]
-        self._seats = [Seat.from_heirloom(seat) for seat in heirlooms["seats"]]
-        self._give_up(self._seats[workers:])
-        del self._seats[workers:]
-        self._seats += [Seat.open(index) for index in range(len(self._seats), workers)]
+        """Take the program anew from disk: seats and workers are handed over to it."""
+        if next_can_serve():
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            self._helper.end()  # the next program starts its own; workers put their questions again
+            become_the_next(Estate(self._door.socket, self._seats, self._draining))
 
     def _rotate_log(self) -> None:
         rotation, now = self._rotation, time.time()
@@ -457,112 +353,19 @@ class Supervisor:
         except OSError:
             return  # no log yet, or a disk that refuses: the traffic goes on
         self._denials.reopen()
-        for process in self._processes():
+        for process in self.census.processes():
             process.ask({"ask": "reopen"})
 
     # -- what control asks -----------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """GetStatus of org.isthmus.proxy: counters summed over the workers."""
-        totals: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
-        medians: list[float] = []
-        warnings = []
-        if engine.WHY_PLAIN and not engine.ASKED_PLAIN:
-            warnings.append(f"The engine is not compiled ({engine.WHY_PLAIN}): each session costs more.")
-        counted: dict[int, int] = {}
-        targets: list[dict[str, Any]] = []
-        limits: dict[str, dict[str, Any]] = {}
-        passwords: Counter[str] = Counter()
-        for process in self._processes():
-            answer = process.ask({"ask": "status"})
-            if answer is None:
-                warnings.append(f"Worker {process.index} does not answer.")
-                continue
-            for name in _COUNTS:
-                totals[name] += answer[name]
-            for limit in answer["limits"]:
-                known = limits.setdefault(limit["reason"], {**limit, "count": 0, "recent": False})
-                known["count"] += limit["count"]
-                known["recent"] |= limit["recent"]
-            passwords.update(answer["passwords"])
-            counted[process.pid] = answer["tcp"] + answer["udp"] + answer["icmp"]
-            if answer["dial_ms_median"] is not None:
-                medians.append(answer["dial_ms_median"])
-            warnings += [problem for problem in answer["problems"] if problem not in warnings]
-            if process not in self._draining:
-                targets = answer["targets"]  # each worker looks for itself; one's word is enough
-            if answer["log_dropped"]:
-                warnings.append(f"{answer['log_dropped']} log lines could not be written.")
-        if self._helper.process is None:
-            warnings.append("The process that verifies passwords is down.")
-        totals["dial_ms_median"] = sum(medians) / len(medians) if medians else None
-        workers = [
-            _describe(seat.index, seat.process, seat.restarts, counted, draining=False)
-            for seat in self._seats
-        ]
-        workers += [_describe(p.index, p, 0, counted, draining=True) for p in self._draining]
-        return {
-            "workers": workers,
-            "counters": totals,
-            "limits": list(limits.values()),
-            "passwords": {name: passwords[name] for name in COUNTS},
-            "warnings": warnings,
-            "targets": targets,
-        }
-
-    def _processes(self) -> list[Process]:
-        """Those on the seats, then those that drain."""
-        return [*(seat.process for seat in self._seats if seat.process is not None), *self._draining]
-
-    def sessions(self, limit: int, search: str | None, cursor: str | None = None) -> dict[str, Any]:
-        """ListSessions of org.isthmus.proxy: the newest first, over all workers."""
-        limit = max(1, min(limit, MAX_LISTED))
-        found: list[dict[str, Any]] = []
-        total = 0
-        question = {"ask": "sessions", "limit": limit + 1, "search": search, "cursor": cursor}
-        for process, answer in self._answers(question, together=limit <= MAX_TOGETHER):
-            if answer is not None:
-                if process in self._draining:
-                    # Its successor has its index, and numbers of its own.
-                    for session in answer["sessions"]:
-                        number = session["id"].partition("-")[2]
-                        session["id"] = f"{process.index}.{process.pid}-{number}"
-                found += answer["sessions"]
-                total += answer["total"]
-        found.sort(key=lambda session: tuple(session[PLACE]), reverse=True)
-        more = len(found) > limit
-        found = found[:limit]
-        places = [session.pop(PLACE) for session in found]
-        return {"sessions": found, "total": total, "cursor": cursor_of(places[-1]) if more else ""}
-
-    def _answers(
-        self, question: dict[str, Any], together: bool
-    ) -> Iterator[tuple[Process, dict[str, Any] | None]]:
-        """Every process with its answer. ``together``: all are asked before one is heard."""
-        if not together:
-            for process in self._processes():
-                yield process, process.ask(question)
-            return
-        for process in [process for process in self._processes() if process.tell(question)]:
-            yield process, process.hear()
-
-    def kill(self, number: str) -> bool:
-        """Kill of org.isthmus.proxy: end one session by its ``id``; False where there is none."""
-        worker, _dash, session = number.partition("-")
-        if not (session.isascii() and session.isdecimal() and len(number) < MAX_ID):
-            return False
-        places = {f"{process.index}.{process.pid}": process for process in self._draining}
-        places |= {str(seat.index): seat.process for seat in self._seats if seat.process is not None}
-        process = places.get(worker)
-        if process is None:
-            return False
-        answer = process.ask({"ask": "kill", "number": int(session)})
-        return answer is not None and bool(answer.get("killed"))
+        """GetStatus of org.isthmus.proxy."""
+        return self.census.status(self._helper.process is not None)
 
     def erase_log(self) -> str | None:
         """EraseLog of org.isthmus.proxy: why it could not be erased, in words."""
         if self._rotation is not None:
-            for process in self._processes():
+            for process in self.census.processes():
                 process.ask({"ask": "flush"})  # or it would write what is over yet
             self._denials.receive()
             try:
@@ -575,36 +378,6 @@ class Supervisor:
             return f"The requests for access cannot be erased: {error.strerror or error}."
         return None
 
-    def _accept(self) -> None:
-        try:
-            client, _address = self._socket.accept()
-        except OSError:
-            return
-        if len(self._clients) >= MAX_CLIENTS:
-            client.close()
-            return
-        client.settimeout(ANSWER_TIMEOUT)
-        self._clients[client.fileno()] = (client, b"")
-        self._poll.register(client.fileno(), select.POLLIN)
-
-    def _serve(self, fd: int) -> None:
-        client, rest = self._clients[fd]
-        try:
-            data = client.recv(MAX_MESSAGE)
-            rest += data
-            if not data or len(rest) > MAX_MESSAGE:
-                raise ConnectionResetError
-            *messages, rest = rest.split(b"\0")
-            for message in messages:
-                for answer in self._service.handle(message):
-                    client.sendall(answer + b"\0")
-            self._clients[fd] = (client, rest)
-        except (OSError, ValueError, TypeError, AttributeError):
-            # The end, or what the Varlink library cannot read: the connection goes, we stay.
-            self._poll.unregister(fd)
-            del self._clients[fd]
-            client.close()
-
 
 def _time_of(line: bytes) -> float | None:
     """When a line of the log was written; None where it is none."""
@@ -614,15 +387,33 @@ def _time_of(line: bytes) -> float | None:
         return None
 
 
-def _describe(
-    index: int, process: Process | None, restarts: int, sessions: dict[int, int], draining: bool
-) -> dict[str, Any]:
-    """The varlink type ``Worker``; without a process, one that is about to be started."""
-    return {
-        "index": index,
-        "pid": process.pid if process else 0,
-        "sessions": sessions.get(process.pid, 0) if process else 0,
-        "started": process.started if process else 0.0,
-        "restarts": restarts,
-        "draining": draining,
-    }
+class Interface:
+    """org.isthmus.proxy, method by method."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def GetStatus(self) -> dict[str, Any]:  # noqa: N802 - varlink's own spelling
+        return self._supervisor.status()
+
+    def ListSessions(self, limit: int, search: str | None, cursor: str | None) -> dict[str, Any]:  # noqa: N802
+        return self._supervisor.census.sessions(limit, search, cursor)
+
+    def Kill(self, id: str) -> dict[str, Any]:  # noqa: N802, A002
+        return {"killed": self._supervisor.census.kill(id)}
+
+    def EraseLog(self) -> dict[str, Any]:  # noqa: N802
+        return {"problem": self._supervisor.erase_log()}
+
+    def ListRequests(self) -> dict[str, Any]:  # noqa: N802
+        return {"requests": self._supervisor.access.plain(time.time())}
+
+    def RemoveRequest(self, id: str) -> dict[str, Any]:  # noqa: N802, A002
+        try:
+            return {"removed": self._supervisor.access.remove(id, time.time()), "problem": None}
+        except OSError as error:
+            words = f"The requests for access cannot be written: {error.strerror or error}."
+            return {"removed": False, "problem": words}
+
+    def Reload(self) -> dict[str, Any]:  # noqa: N802
+        return {"problem": self._supervisor.reload()}

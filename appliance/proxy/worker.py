@@ -61,7 +61,7 @@ GARBAGE_THRESHOLD = 200_000
 LINE_READ = 16_384
 # A hand-over: one message of it (a binding's largest part is one flow), and how long all of it may take.
 MAX_HEIRLOOM = 4_096
-HAND_OVER_TIMEOUT = 2.0
+HAND_OVER_TIMEOUT = 4.0
 # How a session ended that a worker did not carry to its end: all of the proxy stopped, or its time was over.
 STOPPED, DRAINED = "stopped", "drained"
 # Sessions whose lines are written together when all end at once: a quarter of what the log keeps for a disk.
@@ -97,8 +97,7 @@ class Worker:
         self._descriptors = (usable - usable // PIPE_SHARE) // 2  # sessions that they suffice for
         kernel = Kernel(READ_SIZE)
         pipes = Pipes(kernel, usable // PIPE_SHARE // 2)
-        self.context = Context(kernel, config, tun, self._log)
-        self.context.tally = tally
+        self.context = Context(kernel, config, tun, self._log, tally)
         self._tables = Tables(runtime / "lists" / "tables")
         self.context.arbiter.lists = self._tables
         self.context.arbiter.names = AskedNames(runtime / "dns64" / NAMES)
@@ -314,10 +313,10 @@ class Worker:
         descriptors: list[int] = []
         try:
             data, descriptors, _flags, _address = recv_fds(self._line, LINE_READ, 1)
-        except BlockingIOError:
-            return
-        except OSError:
+        except ConnectionResetError:
             data = b""
+        except OSError:
+            return  # nothing there, or no memory for it now: it is told of again
         if not data:
             self._stop = True
             return
@@ -325,14 +324,13 @@ class Worker:
         *lines, self._request = self._request.split(b"\n")
         for line in lines:
             question = json.loads(line)
-            answer = json.dumps(self._answer(question, descriptors)).encode() + b"\n"
+            answer = {**self._answer(question, descriptors), "answers": question.get("asked")}
             # Blocking, but bounded: the supervisor reads at once, and MAX_LISTED bounds the answer.
-            self._line.setblocking(True)
             self._line.settimeout(0.5)
-            try:
-                self._line.sendall(answer)
-            except OSError:
-                self._stop = True
+            # It may have given up waiting, and reads no more, or the kernel has no memory: it asks again.
+            # Where an answer was broken off, the next one stands on a line of its own all the same.
+            with contextlib.suppress(OSError):
+                self._line.sendall(b"\n" + json.dumps(answer).encode() + b"\n")
             self._line.setblocking(False)
 
     def _answer(self, question: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:

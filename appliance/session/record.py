@@ -84,7 +84,7 @@ class Session:
         self.named_by = ""  # how: "asked" of the proxy, "dns", "sni", "host"
         self.dns_name = ""  # what it had asked for, where it then said another name: a mismatch
         self.device = ""  # the client's, by its card, where the owner has named it
-        self.reference = ""  # what the client was told of a denial, to ask for access by
+        self.reference = ""  # of a denial; who is told of it may ask for access by it
         self.rule = "default"  # of the policy, which allowed or denied it
         self.user = ""  # where it had to say who it is
         self.rate = 0  # octets a second each way that a limit leaves it; 0: as many as come

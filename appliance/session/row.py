@@ -61,7 +61,7 @@ class Row:
 
     ``time`` (of its end) and ``age`` are milliseconds, ``time`` since 1970; ``to_wan`` and ``to_lan`` octets.
     ``reason`` is the log's word for its end. ``dns_name``: what the client had asked for, where it then
-    said another name; ``reference``: what it was told of a denial.
+    said another name; ``reference``: of a denial.
     """
 
     time: int

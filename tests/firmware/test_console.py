@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.firmware.conftest import NAME, READY, UPDATE_TIMEOUT, Machine, Say, await_screen
+from tests.firmware.conftest import NAME, READY, UPDATE_TIMEOUT, Machine, Say, await_screen, machine
 from tests.firmware.wares import BUNDLE, NEW, OLD, OLD_IMAGE
 from tests.image.console import Admin, certificate, post
 from tests.lab.box import BOOT_TIMEOUT
@@ -31,23 +31,22 @@ def _await_phase(admin: Admin, *phases: str) -> dict[str, object]:
     return dict(found)
 
 
-def _authority(lab: Lab, admin: Admin) -> str:
+def _authority(admin: Admin) -> str:
     text = admin.page("/authority.crt")
     assert text.startswith("-----BEGIN CERTIFICATE-----")
     return text
 
 
-def test_an_upload_and_a_backup_onto_a_blank_box(box: Machine, say: Say, tmp_path: Path) -> None:
-    """The bundle starts and is kept; the blank box has the other's name, admin and authority then."""
-    lab = box.lab
+def _set_up(lab: Lab, password: str) -> Admin:
+    """The first admin, signed in."""
     view = lab.await_client()
     certificate(lab, view)  # the console is up
-    assert post(lab, view, "/setup", password=PASSWORD, again=PASSWORD) == "303"
-    admin = Admin(lab, view, PASSWORD)
-    backup = tmp_path / "box.backup"
-    words = {"passphrase": PASSPHRASE, "again": PASSPHRASE}
-    assert admin.save("/system/backup", "/system/backup/download", backup, **words) == "200"
-    authority = _authority(lab, admin)
+    assert post(lab, view, "/setup", password=password, again=password) == "303"
+    return Admin(lab, view, password)
+
+
+def test_an_uploaded_bundle_starts_and_is_kept(box: Machine, say: Say) -> None:
+    admin = _set_up(box.lab, PASSWORD)
     started = time.monotonic()
     page, action = "/system/updates", "/system/updates/upload"
     assert admin.upload(page, action, BUNDLE, UPLOAD_TIMEOUT) == "303"
@@ -60,18 +59,27 @@ def test_an_upload_and_a_backup_onto_a_blank_box(box: Machine, say: Say, tmp_pat
     admin.close()
     assert box.off()["booted"] == NEW
 
+
+def test_a_backup_onto_a_blank_box(say: Say, bundles: Path, base: Path, tmp_path: Path) -> None:
+    """It has the other's name, admin and authority then."""
+    backup = tmp_path / "box.backup"
+    with machine(say, bundles, base) as box:
+        box.see(READY, BOOT_TIMEOUT)
+        admin = _set_up(box.lab, PASSWORD)
+        words = {"passphrase": PASSPHRASE, "again": PASSPHRASE}
+        assert admin.save("/system/backup", "/system/backup/download", backup, **words) == "200"
+        authority = _authority(admin)
+        admin.close()
+        box.lab.box.cut_power()
     with Lab(say, firmware="uefi", image=OLD_IMAGE) as blank:
         assert await_screen(blank.box) == ("isthmus", OLD)
         Machine(blank, tmp_path).see(READY, BOOT_TIMEOUT)
-        view = blank.await_client()
-        certificate(blank, view)
-        assert post(blank, view, "/setup", password=OTHER, again=OTHER) == "303"
-        admin = Admin(blank, view, OTHER)
+        admin = _set_up(blank, OTHER)
         page, action = "/system/backup", "/system/backup/restore"
         assert admin.upload(page, action, backup, 60, opens=PASSPHRASE, identity="1") == "303"
         admin.close()
-        admin = Admin(blank, view, PASSWORD)  # the backup's admin is in force
-        assert _authority(blank, admin) == authority
+        admin = Admin(blank, blank.await_client(), PASSWORD)  # the backup's admin is in force
+        assert _authority(admin) == authority
         assert admin.send("/changes", "/changes") == "303"
         admin.close()
         Machine(blank, tmp_path).see(rf"{NAME}, Isthmus {OLD}\n", 60)

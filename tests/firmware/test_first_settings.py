@@ -30,6 +30,14 @@ def _cidata(path: Path, hostname: str) -> Path:
 def _name_and_version(say: Say, folder: Path, image: Path, drive: Path) -> tuple[str, str]:
     box = Box(folder, {}, say, firmware="uefi", image=image)
     box.extra = ["-drive", f"file={drive},format=raw,if=virtio,readonly=on"]
+    for number in (0, 1):  # without its two ports a box applies nothing; nobody is behind them
+        port = f"port{number}"
+        box.extra += [
+            "-netdev",
+            f"hubport,id={port},hubid={number}",
+            "-device",
+            f"virtio-net-pci,netdev={port}",
+        ]
     box.start()
     try:
         return await_screen(box)

@@ -24,12 +24,14 @@ from tests.netns.conftest import wait_for
 
 NAME = "crossing"
 VLAN = 20
+MTU = 1_400
 CONFIG = f"""
 [system]
 hostname = "{NAME}"
 [[segment]]
 name = "guests"
 vlan = {VLAN}
+mtu = {MTU}
 dhcpv6 = true
 search_domains = ["guests.example"]
 """
@@ -41,6 +43,10 @@ pytestmark = pytest.mark.image
 
 def _kept(lab: Lab, view: ClientView) -> tuple[object, ...]:
     return shown_certificate(lab, view, "-pubkey"), view.advertisement.prefixes, lab.wan_address()
+
+
+def _mtu(guest: Namespace) -> int:
+    return int(guest.run("cat", "/proc/sys/net/ipv6/conf/eth0/mtu").stdout)
 
 
 def _has_address(guest: Namespace) -> bool:
@@ -84,8 +90,8 @@ def test_what_is_kept_and_a_new_name(lab: Lab, rebooted: Rebooted) -> None:
 
 
 def test_a_vlan_beside_the_lan(lab: Lab, rebooted: Rebooted) -> None:
-    """A host behind tagged frames is on a LAN of its own: it is told another prefix, its search domain and to
-    ask by DHCPv6, reaches IPv4 through the box, and neither the console nor the first LAN."""
+    """A host behind tagged frames is on a LAN of its own: it is told another prefix, an MTU, its search
+    domain and to ask by DHCPv6, reaches IPv4 through the box, and neither the console nor the first LAN."""
     with Namespace("guest") as guest, Tagged(lab.client, LAN_INTERFACE, guest, VLAN):
         told = guest.call(lambda: solicit("eth0", ADVERTISEMENT_TIMEOUT))
         assert told is not None
@@ -93,6 +99,7 @@ def test_a_vlan_beside_the_lan(lab: Lab, rebooted: Rebooted) -> None:
         assert prefix != main and prefix.supernet(new_prefix=48) == main.supernet(new_prefix=48)
         assert told.resolvers == (prefix[1],) and told.pref64 == (WELL_KNOWN,)
         wait_for(lambda: _has_address(guest), "the guest's address", ADVERTISEMENT_TIMEOUT)
+        wait_for(lambda: _mtu(guest) == MTU, "the MTU", ADVERTISEMENT_TIMEOUT)
         address = translated(WELL_KNOWN, SERVER)
         curl = ("curl", "-sS", "--max-time", "30")
         assert guest.run(*curl, "--fail", f"http://[{address}]/", timeout=60).returncode == 0

@@ -59,8 +59,9 @@ def parse(message: bytes, router: IPv6Address) -> Advertisement:
 
 
 def solicit(interface: str, timeout: float) -> Advertisement | None:
-    """Ask on an interface until a router with a lifetime answers; None after timeout seconds.
+    """Ask on an interface until a router with a lifetime tells its prefixes; None after timeout seconds.
 
+    The box tells an MTU by an advertisement that has nothing else.
     Runs in the namespace that the calling thread is in.
     """
     index = socket.if_nametoindex(interface)
@@ -80,6 +81,6 @@ def solicit(interface: str, timeout: float) -> Advertisement | None:
             if select.select([raw], [], [], min(_SOLICIT_EVERY, deadline - now))[0]:
                 message, sender = raw.recvfrom(2048)
                 found = parse(message, IPv6Address(sender[0].split("%")[0]))
-                if found.lifetime:
+                if found.lifetime and found.prefixes:
                     return found
     return None

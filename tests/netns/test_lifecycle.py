@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.netns, needs_root]
 RELOADS = 100
 UPGRADES = 5
 PATIENCE = 40  # seconds for a SYN that is held over an upgrade
+SLOW = 4.0  # seconds, of which the program's start takes half
+LOST = 5.0  # seconds after which a datagram is; a hand-over on a busy machine makes one wait
 CLIENTS = ("fd00:1::2", "fd00:1::3", "fd00:1::4", "fd00:1::5")
 QUIET = "fd00:1::6"  # has no traffic but what a test says
 
@@ -86,7 +88,7 @@ class Traffic:
         lost = 0
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
             sock.bind((source, 0))
-            sock.settimeout(0.5)
+            sock.settimeout(LOST)
             while not self._ending.is_set():
                 sock.sendto(b"ping", (SERVER6, 7101))
                 try:
@@ -185,6 +187,22 @@ def test_a_worker_that_is_slow_at_a_reload_stays_and_one_that_hangs_does_not(own
     assert before - {hung} < {worker["pid"] for worker in workers(own)}
 
 
+def test_a_late_answer_is_not_taken_for_the_next_one(own: Box) -> None:
+    """A worker that was busy when it was asked for its state answers that before it lists its sessions."""
+    pids = [worker["pid"] for worker in workers(own)]
+    with connect(own, 7004, source=QUIET) as sock:
+        for _ in range(3):
+            os.kill(pids[0], signal.SIGSTOP)
+            try:
+                workers(own)
+            finally:
+                os.kill(pids[0], signal.SIGCONT)
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            assert QUIET in [one["client"] for one in sessions(own)["sessions"]]
+    assert [worker["pid"] for worker in workers(own)] == pids
+
+
 @pytest.mark.slow
 def test_a_new_program_takes_over_without_losing_a_session(own: Box) -> None:
     """Held SYNs, relays and UDP bindings outlive the exec of the supervisor and all its workers."""
@@ -218,6 +236,21 @@ def test_a_new_program_takes_over_without_losing_a_session(own: Box) -> None:
     assert proxy.poll() is None
     wait_for(lambda: not any(worker["draining"] for worker in workers(own)), "the old workers' end", 5)
     assert len(workers(own)) == 2
+
+
+def test_a_worker_that_is_slow_to_hand_over_keeps_its_sessions(own: Box) -> None:
+    """It stands still for as long as a busy one that has thousands of flows to hand over."""
+    proxy = own.processes["proxy"]
+    with connect(own, 7004, source=QUIET) as kept:
+        old = [worker["pid"] for worker in workers(own)]
+        for pid in old:
+            os.kill(pid, signal.SIGSTOP)
+            threading.Timer(SLOW, os.kill, (pid, signal.SIGCONT)).start()
+        proxy.send_signal(signal.SIGUSR2)
+        wait_for(lambda: replaced(own, set(old)), "new workers")
+        kept.sendall(b"alive")
+        assert kept.recv(5) == b"alive", own.log("proxy")
+    wait_for(lambda: not any(worker["draining"] for worker in workers(own)), "the old workers' end", 5)
 
 
 def test_a_program_that_cannot_serve_does_not_take_over(own: Box) -> None:

@@ -373,7 +373,9 @@ class TestExplicit:
         for address in (b"\x01" + socket.inet_aton(FILES_ADDRESS), b"\x03\x0fblocked.example"):
             request = b"\x05\x01\0" + b"\x05\x01\0" + address + struct.pack("!H", 443)
             assert raw(own, 1080, request)[2:4] == b"\x05\x02"
-        assert last_row(own, refused="denied", origin="blocked.example")["rule"] == "no-name"
+        row = last_row(own, refused="denied", origin="blocked.example")
+        assert row["rule"] == "no-name"
+        assert REFERENCE.fullmatch(row["reference"])
 
     def test_a_path(self, own: Box) -> None:
         assert asked(own, f"http://{FILES}/small.txt")[0] == 200
@@ -505,11 +507,13 @@ def test_a_name_that_leads_to_a_denied_one(own: Box, way: str) -> None:
         assert raw(own, 1080, words, end=False)[2:4] == b"\5\2"
     else:
         assert not associated(own, name, 7101)
-        assert last_row(own, kind="udp", origin=name)["rule"] == "no-name"
+        row = last_row(own, kind="udp", origin=name)
         assert associated(own, NAME, 7101)
     if way != "datagrams":
-        assert last_row(own, name=name, end="denied")["rule"] == "no-name"
+        row = last_row(own, name=name, end="denied")
         assert asked(own, "http://alias.example/")[0] == 200, "one that leads to an allowed name"
+    assert row["rule"] == "no-name"
+    assert REFERENCE.fullmatch(row["reference"])
 
 
 def associated(box: Box, host: str, port: int, *datagrams: bytes) -> list[bytes]:

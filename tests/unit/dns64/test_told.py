@@ -203,7 +203,7 @@ def test_an_answer_of_very_many_addresses_is_noted_in_part() -> None:
     ],
 )
 def test_names(question: str, name: str) -> None:
-    assert name_in(answer(question)).decode() == name
+    assert name_in(answer(question)) == name
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from appliance.config.schema import Config
 from appliance.proxy import kernel as system
 from appliance.proxy.context import Context
 from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLOUT
+from appliance.proxy.tally import Tally, shared_words
 from appliance.session.record import Session
 
 START = 1_000.0
@@ -104,7 +105,7 @@ class World(Context):
     def __init__(
         self, kernel: Kernel, config: dict[str, Any] | None = None, own: tuple[str, ...] = ()
     ) -> None:
-        super().__init__(kernel, Config.model_validate(config or {}), -1, Recorder())
+        super().__init__(kernel, Config.model_validate(config or {}), -1, Recorder(), Tally(shared_words()))
         self.own = {str(ip_address(text)) for text in own}
         self.descriptor_limit = 100_000
         self.configure(self.config, 1_000)

@@ -31,6 +31,7 @@ from appliance.proxy.passwords import (
     decode_answer,
     encode_answer,
 )
+from appliance.proxy.tally import Tally, shared_words
 from appliance.proxy.verifier import MAX_ASKED, MAX_PASSWORD, VERIFIED_LIFETIME, VERIFY_TIMEOUT, Verifier
 
 # As cheap as argon2id goes: what is tested is not its cost.
@@ -189,7 +190,7 @@ class Side:
     """A worker's loop with a verifier, and what it was told."""
 
     def __init__(self, path: Path) -> None:
-        self.context = Context(Kernel(65_536), Config(), -1, Nobody())
+        self.context = Context(Kernel(65_536), Config(), -1, Nobody(), Tally(shared_words()))
         self.verifier = Verifier(self.context, path)
         self.verifier.configure(config())
         self.told: list[bool] = []

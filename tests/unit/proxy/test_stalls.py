@@ -10,6 +10,7 @@ from appliance.config import parse
 from appliance.proxy.context import Context
 from appliance.proxy.kernel import Kernel
 from appliance.proxy.stream import Owner, Stream
+from appliance.proxy.tally import Tally, shared_words
 from appliance.proxy.tunnel import CopiedTunnel
 from appliance.session.log import Log
 from appliance.session.record import OPEN, Session
@@ -17,7 +18,7 @@ from appliance.session.record import OPEN, Session
 
 @pytest.fixture
 def context() -> Context:
-    made = Context(Kernel(4096), parse(""), -1, Log(None, 0))
+    made = Context(Kernel(4096), parse(""), -1, Log(None, 0), Tally(shared_words()))
     made.configure(parse(""), 100)
     return made
 
