@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 DAY = 86_400.0
-# Seconds for which one that others read stays at the least. Where a day is all that is kept it would go at once,
-# with lines that the history has not taken in, and those that the workers write yet.
+# Seconds for which one that others read stays at the least. Where a day is all that is kept it would go at
+# once, with lines that the history has not taken in, and those that the workers write yet.
 CATCH_UP = 600.0
 # Of the first line, which says when the log was begun.
 _MAX_FIRST = 8_192

@@ -360,6 +360,7 @@ def test_other_targets_cut_nothing(own: Box) -> None:
             assert sock.recv(100).startswith(b"fd00:1::2 ")
             port = sock.getsockname()[1]
             (session,) = datagram_sessions(own, port)
+
             def dials() -> None:
                 nonlocal done
                 while not over.is_set():
