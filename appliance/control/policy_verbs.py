@@ -92,7 +92,9 @@ class PolicyVerbs:
             if (limit, subject) not in known:
                 words = f"Nothing is counted for “{subject}” by a limit “{limit}”."
                 raise QuestionError(words, "`isthmus limits` shows what is.")
-            meters.reset(meters.meter(limit, subject))
+            place = meters.meter(limit, subject)
+            if place >= 0:  # or it was given up this moment, and begins anew by itself
+                meters.reset(place)
         return {}
 
     @contextlib.contextmanager

@@ -31,7 +31,7 @@ from appliance.proxy.worker import HAND_OVER_TIMEOUT, READY, run_worker
 from appliance.session.access import FILE as ACCESS
 from appliance.session.access import AccessRequests
 from appliance.session.hits import FILE as HITS
-from appliance.session.rotation import DAY, Rotation
+from appliance.session.rotation import CATCH_UP, DAY, Rotation
 from appliance.session.row import NoRowError, parse
 
 STOP_TIMEOUT = 2.0
@@ -346,7 +346,7 @@ class Supervisor:
         if rotation is None:
             return
         try:
-            rotation.forget(now - self._config.policy.retention_days * DAY)
+            rotation.forget(now - self._config.policy.retention_days * DAY, CATCH_UP)
             if not rotation.is_due(now):
                 return
             rotation.move()

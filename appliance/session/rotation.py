@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 DAY = 86_400.0
+# Seconds for which one that others read stays at the least. Where a day is all that is kept it would go at
+# once, with lines that the history has not taken in, and those that the workers write yet.
+CATCH_UP = 600.0
 # Of the first line, which says when the log was begun.
 _MAX_FIRST = 8_192
 
@@ -50,15 +53,15 @@ class Rotation:
         self._path.replace(self._moved(1))
         self._inode = -1
 
-    def forget(self, oldest: float) -> None:
+    def forget(self, oldest: float, stays: float = 0.0) -> None:
         """Delete the moved ones that may hold lines from before ``oldest`` (since 1970). OSError.
 
-        A moved log spans a day at most, or is full before.
+        A moved log spans a day at most, or is full before; it may stay so many seconds longer.
         """
         for number in range(1, self._kept + 1):
             moved = self._moved(number)
             try:
-                if moved.stat().st_mtime < oldest + DAY:
+                if moved.stat().st_mtime < oldest + DAY - stays:
                     moved.unlink()
             except FileNotFoundError:
                 continue

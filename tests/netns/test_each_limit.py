@@ -8,6 +8,7 @@ users by SOCKS, of fd00:1::2 - eth0 --+
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import struct
 import sys
@@ -20,7 +21,7 @@ import tomli_w
 from argon2 import PasswordHasher
 
 from tests.netns.conftest import SERVER, SERVER6, Box, needs_root, wait_for
-from tests.netns.explicit import FILES, running
+from tests.netns.explicit import FILES, SCHEMES, curl, running
 from tests.netns.hosts import connect, udp_socket
 from tests.netns.test_bandwidth import PASSWORD, by_socks
 from tests.netns.test_quotas import MEBIBYTE, read
@@ -31,6 +32,8 @@ AMOUNTS = {"sessions": 2, "new_per_second": 2, "mib_per_day": 1, "mib_per_month"
 SUBJECTS = ("client", "device", "user", "each-of-group", "all-of-group")
 # Who has one session, by each path; one address each.
 PATHS = ("transparent", "udp", "ping", "http", "connect", "socks", "published", "published-udp")
+# Who has a mebibyte a day, likewise.
+HUNGRY = ("http", "http-tls", "connect", "connect-tls", "udp", "ping", "published", "published-udp")
 WAN = "203.0.113.2"
 
 
@@ -43,6 +46,12 @@ def path_address(path: str) -> str:
     """Of who has one session by it."""
     number = PATHS.index(path)
     return f"203.0.113.{100 + number}" if path.startswith("published") else f"fd00:1::e{number}"
+
+
+def hungry_address(path: str) -> str:
+    """Of who has a mebibyte a day by it."""
+    number = HUNGRY.index(path)
+    return f"203.0.113.{120 + number}" if path.startswith("published") else f"fd00:1::f{number}"
 
 
 def settings() -> str:
@@ -66,10 +75,12 @@ def settings() -> str:
                 plain["group"].append({"name": name})
                 users = (name, f"{name}-2") if subject == "all-of-group" else (name,)
                 plain["user"] += [{"name": one, "groups": [name], "password": password} for one in users]
-    for path in PATHS:
-        source = path_address(path)
+    for name, source, limit in (
+        *((f"one-{path}", path_address(path), {"sessions": 1}) for path in PATHS),
+        *((f"mib-{path}", hungry_address(path), {"mib_per_day": 1}) for path in HUNGRY),
+    ):
         sources = [f"{source}/{32 if '.' in source else 128}"]
-        plain["limit"].append({"name": f"one-{path}", "sources": sources, "sessions": 1})
+        plain["limit"].append({"name": name, "sources": sources, **limit})
     plain["published"] = [
         {"name": "tcp", "port": 8001, "targets": ["[fd00:1::2]:9001"]},
         {"name": "udp", "port": 8001, "protocol": "udp", "targets": ["[fd00:1::2]:9101"]},
@@ -85,9 +96,12 @@ def card(amount: str) -> str:
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """A box with all those limits."""
-    with running(tmp_path_factory.mktemp("each-limit"), settings()) as box:
+    folder = tmp_path_factory.mktemp("each-limit")
+    with running(folder, settings()) as box:
+        (folder / "www" / "large").write_bytes(bytes(16 * MEBIBYTE))
         add = ("nodad", "preferred_lft", "0")
-        for one in (*(address("client", amount) for amount in AMOUNTS), *map(path_address, PATHS)):
+        clients = [address("client", amount) for amount in AMOUNTS]
+        for one in (*clients, *map(path_address, PATHS), *map(hungry_address, HUNGRY)):
             if "." in one:
                 box.server.run("ip", "addr", "add", f"{one}/24", "dev", "eth0")
             else:
@@ -237,3 +251,49 @@ def test_one_session_by_each_path(own: Box, path: str) -> None:
         pass
     rule = f'"rule":"one-{path}"'
     wait_for(lambda: rule in own.sessions_log.read_text(), "the log to name the limit", 5)
+
+
+def moved(box: Box, path: str) -> int:
+    """Octets that come by that path before its quota ends it, of far more than a mebibyte."""
+    source = hungry_address(path)
+    if path.startswith(("http", "connect")):
+        proxy = SCHEMES["https" if path.endswith("-tls") else "http"]
+        origin = "https" if path.startswith("connect") else "http"
+        words = ("--interface", source, "-x", proxy, "-k", "--limit-rate", "2M", "-o", "/dev/null")
+        done = curl(box, *words, "--fail", "-w", "%{size_download}", f"{origin}://{FILES}/large")
+        assert done.returncode
+        return int(done.stdout.split()[-1])
+    if path == "ping":
+        pings = ("ping", "-q", "-c", "1500", "-i", "0.003", "-s", "1400", "-W", "1", "-I", source, SERVER6)
+        found = re.search(r"(\d+) received", box.client.run(*pings, check=False).stdout)
+        return 1_400 * int(found[1]) if found else 0
+    if path == "published":
+        sent = 0
+        sock = box.server.call(lambda: socket.create_connection((WAN, 8001), 5, (source, 0)))
+        with sock, contextlib.suppress(ConnectionError):
+            while sent < 16 * MEBIBYTE:
+                sent += sock.send(bytes(1 << 15))
+                time.sleep(0.01)
+        return sent
+    if path == "udp":
+        datagrams, place = udp_socket(box, source), (SERVER6, 7101)
+    else:
+        datagrams = box.server.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        datagrams.bind((source, 0))
+        place = (WAN, 8001)
+    came = 0
+    with datagrams, contextlib.suppress(TimeoutError):
+        datagrams.settimeout(1)
+        while came < 16 * MEBIBYTE:
+            datagrams.sendto(bytes(1_400), place)
+            came += len(datagrams.recv(2_000))
+            time.sleep(0.002)
+    return came
+
+
+@pytest.mark.parametrize("path", HUNGRY)
+def test_octets_by_each_path(own: Box, path: str) -> None:
+    assert MEBIBYTE // 4 < moved(own, path) < 12 * MEBIBYTE
+    with contextlib.suppress(OSError):
+        assert moved(own, path) == 0, "nothing more"
+    wait_for(lambda: f'"rule":"mib-{path}"' in own.sessions_log.read_text(), "the log to name the limit", 5)

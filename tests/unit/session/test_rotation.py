@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.session.rotation import DAY, Rotation
+from appliance.session.rotation import CATCH_UP, DAY, Rotation
 
 NOW = 1_000_000_000.0
 
@@ -64,6 +64,18 @@ def test_forgetting(tmp_path: Path) -> None:
     assert (tmp_path / "log.1").exists() and not (tmp_path / "log.2").exists()
     made.forget(NOW)
     assert not (tmp_path / "log.1").exists()
+
+
+def test_what_was_moved_this_moment_is_read_yet(tmp_path: Path) -> None:
+    """Also where a day is all that is kept, of which it may hold the beginning."""
+    made = rotation(tmp_path / "log")
+    moved = tmp_path / "log.1"
+    moved.write_text("")
+    os.utime(moved, (NOW, NOW))
+    made.forget(NOW - DAY + CATCH_UP, CATCH_UP)
+    assert moved.exists()
+    made.forget(NOW - DAY + CATCH_UP + 1, CATCH_UP)
+    assert not moved.exists()
 
 
 def test_erasing_reaches_who_has_it_open(tmp_path: Path) -> None:
