@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import load_pem_x509_certificate
 
 from tests.firmware.conftest import NAME, READY, UPDATE_TIMEOUT, Machine, Say, await_screen, machine
 from tests.firmware.wares import BUNDLE, NEW, OLD, OLD_IMAGE
@@ -31,10 +33,12 @@ def _await_phase(admin: Admin, *phases: str) -> dict[str, object]:
     return dict(found)
 
 
-def _authority(admin: Admin) -> str:
-    text = admin.page("/authority.crt")
-    assert text.startswith("-----BEGIN CERTIFICATE-----")
-    return text
+def _authority(admin: Admin) -> tuple[object, bytes]:
+    """The authority's name and key. Its certificate is made anew for other names of a box: whoever trusts one
+    of the same name and key trusts what it signs."""
+    found = load_pem_x509_certificate(admin.page("/authority.crt").encode())
+    key = found.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return found.subject, key
 
 
 def _set_up(lab: Lab, password: str) -> Admin:
