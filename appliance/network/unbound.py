@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
-from appliance.config.islands import PORT, passages
+from appliance.config.islands import PORT, Passage, passages
 from appliance.config.schema import Translation
 from appliance.dataplane import UNBOUND_PORT
 
@@ -23,13 +23,14 @@ def _reverse_zones(network: IPv4Network) -> list[str]:
     ]
 
 
-def _islands(translation: Sequence[Translation]) -> dict[str, list[str]]:
-    """The zones that have resolvers of their own; those, or the passages to them.
+def _islands(
+    translation: Sequence[Translation], ways: Mapping[int, Sequence[Passage]]
+) -> dict[str, list[str]]:
+    """The zones that have resolvers of their own; those, or ``ways``, the passages to them.
 
     The first prefix that names a zone has it.
     """
     zones: dict[str, list[str]] = {}
-    ways = passages(translation)
     for place, entry in enumerate(translation):
         if entry.upstreams:
             direct = [str(address) for address in entry.upstreams]
@@ -66,7 +67,8 @@ def configuration(
     """
     modules = "validator iterator" if dnssec else "iterator"
     anchor = f'  auto-trust-anchor-file: "{ROOT_KEY}"\n' if dnssec else ""
-    zones = _islands(translation)
+    ways = passages(translation)
+    zones = _islands(translation, ways)
     forward = _forward(".", upstreams) if upstreams else ""
     forward += "".join(_forward(f"{zone}.", hosts) for zone, hosts in zones.items())
     # Transparent: unbound's own empty zones (test., 16.172.in-addr.arpa. …) do not hide them. Insecure:
@@ -75,7 +77,7 @@ def configuration(
         f'  local-zone: "{zone}." transparent\n  domain-insecure: "{zone}."\n' for zone in zones
     )
     # Passages to resolvers stand on the loopback.
-    loopback = "  do-not-query-localhost: no\n" if passages(translation) else ""
+    loopback = "  do-not-query-localhost: no\n" if ways else ""
     return f"""\
 # Written by isthmus-control; changes are lost.
 server:

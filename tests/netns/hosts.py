@@ -6,11 +6,12 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from tests.netns.conftest import BIN, SERVER6, Box, wait_for
+from tests.netns.conftest import BIN, SERVER, SERVER6, Box, wait_for
 
 
 @contextmanager
@@ -20,6 +21,32 @@ def serving(box: Box) -> Iterator[None]:
     wait_for(lambda: "ready" in box.log("peers"), "the server's side")
     yield
     assert process.poll() is None
+
+
+class Accepting(threading.Thread):
+    """A TCP server of the WAN's that has its connections one after the other, until it is closed."""
+
+    def __init__(self, box: Box, port: int) -> None:
+        super().__init__(daemon=True)
+        self._listener = box.server.call(lambda: socket.create_server((SERVER, port)))
+
+    def serve(self, sock: socket.socket) -> None:
+        """One connection, which is closed after it; it may be broken."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        while True:
+            try:
+                sock, _peer = self._listener.accept()
+            except OSError:
+                return
+            with sock, suppress(OSError):
+                self.serve(sock)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
 
 def connect(

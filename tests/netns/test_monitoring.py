@@ -228,8 +228,8 @@ def test_a_transparent_session_is_killed(own: Box) -> None:
     assert row(own, "--search", SERVER, reason="killed")["bytes_to_wan"] == 5
 
 
-def tunnel(box: Box, port: int, tls: bool) -> socket.socket:
-    """CONNECT to a server that says nothing before the client ends."""
+def asked(box: Box, port: int, tls: bool, words: str) -> socket.socket:
+    """A client's connection to the explicit proxy, by which these words have gone."""
 
     def make() -> socket.socket:
         sock = socket.create_connection(("fd00:1::1", port), 10)
@@ -237,11 +237,17 @@ def tunnel(box: Box, port: int, tls: bool) -> socket.socket:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             sock = context.wrap_socket(sock, suppress_ragged_eofs=False)
-        sock.sendall(f"CONNECT {SERVER}:7002 HTTP/1.1\r\nHost: {SERVER}:7002\r\n\r\n".encode())
-        assert sock.recv(200).startswith(b"HTTP/1.1 200")
+        sock.sendall(f"{words}\r\n\r\n".encode())
         return sock
 
     return box.client.call(make)
+
+
+def tunnel(box: Box, port: int, tls: bool) -> socket.socket:
+    """CONNECT to a server that says nothing before the client ends."""
+    sock = asked(box, port, tls, f"CONNECT {SERVER}:7002 HTTP/1.1\r\nHost: {SERVER}:7002")
+    assert sock.recv(200).startswith(b"HTTP/1.1 200")
+    return sock
 
 
 @pytest.mark.parametrize(("port", "tls"), [(3128, False), (3129, True)])
@@ -318,18 +324,9 @@ def test_datagrams_are_killed(own: Box) -> None:
 
 def download(box: Box, port: int, tls: bool) -> socket.socket:
     """A response without end, of which the client has taken the beginning."""
-
-    def make() -> socket.socket:
-        sock = socket.create_connection(("fd00:1::1", port), 10)
-        if tls:
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            sock = context.wrap_socket(sock, suppress_ragged_eofs=False)
-        sock.sendall(f"GET http://{FILES}/huge.bin HTTP/1.1\r\nHost: {FILES}\r\n\r\n".encode())
-        assert sock.recv(12).startswith(b"HTTP/1.1 200")
-        return sock
-
-    return box.client.call(make)
+    sock = asked(box, port, tls, f"GET http://{FILES}/huge.bin HTTP/1.1\r\nHost: {FILES}")
+    assert sock.recv(12).startswith(b"HTTP/1.1 200")
+    return sock
 
 
 @pytest.mark.parametrize("end", ["drained", "stopped"])

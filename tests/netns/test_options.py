@@ -13,7 +13,6 @@ import signal
 import socket
 import struct
 import sys
-import threading
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +23,7 @@ import tomli_w
 from appliance.config.rules import DAYS
 from tests.netns.conftest import SERVER, Box, needs_root, wait_for
 from tests.netns.explicit import NAME, SCHEMES, curl, raw, running
-from tests.netns.hosts import connect, read_all, udp_socket
+from tests.netns.hosts import Accepting, connect, read_all, udp_socket
 from tests.netns.test_lifecycle import reload
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -113,27 +112,16 @@ def test_connect_to_every_port(own: Box) -> None:
         assert raw(own, 3128, words).startswith(b"HTTP/1.1 200")
 
 
-class Heads(threading.Thread):
-    """A server of the WAN that keeps each request's head."""
+class Heads(Accepting):
+    """Keeps each request's head."""
 
     def __init__(self, box: Box) -> None:
-        super().__init__(daemon=True)
+        super().__init__(box, 8088)
         self.heads: list[bytes] = []
-        self._listener = box.server.call(lambda: socket.create_server((SERVER, 8088)))
 
-    def run(self) -> None:
-        while True:
-            try:
-                sock, _peer = self._listener.accept()
-            except OSError:
-                return
-            with sock:
-                self.heads.append(sock.recv(4_096))
-                sock.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def serve(self, sock: socket.socket) -> None:
+        self.heads.append(sock.recv(4_096))
+        sock.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -247,30 +235,19 @@ def test_a_rule_that_ends_by_itself(own: Box) -> None:
         assert datetime.datetime.now(datetime.UTC) >= end
 
 
-class Untold(threading.Thread):
-    """A server that does not say how long what it sends is: in chunks, or to the connection's end."""
+class Untold(Accepting):
+    """Does not say how long what it sends is: in chunks, or to the connection's end."""
 
     def __init__(self, box: Box) -> None:
-        super().__init__(daemon=True)
-        self._listener = box.server.call(lambda: socket.create_server((SERVER, 8089)))
+        super().__init__(box, 8089)
 
-    def run(self) -> None:
-        while True:
-            try:
-                sock, _peer = self._listener.accept()
-            except OSError:
-                return
-            with sock, contextlib.suppress(OSError):
-                _empty, how, size = sock.recv(4_096).split(b" ")[1].split(b"/")[-3:]
-                head = b"Transfer-Encoding: chunked\r\n" if how == b"chunks" else b""
-                sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + head + b"\r\n")
-                for _ in range(int(size) // 1_000):
-                    sock.sendall(b"3e8\r\n" + bytes(1_000) + b"\r\n" if head else bytes(1_000))
-                sock.sendall(b"0\r\n\r\n" if head else b"")
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def serve(self, sock: socket.socket) -> None:
+        _empty, how, size = sock.recv(4_096).split(b" ")[1].split(b"/")[-3:]
+        head = b"Transfer-Encoding: chunked\r\n" if how == b"chunks" else b""
+        sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + head + b"\r\n")
+        for _ in range(int(size) // 1_000):
+            sock.sendall(b"3e8\r\n" + bytes(1_000) + b"\r\n" if head else bytes(1_000))
+        sock.sendall(b"0\r\n\r\n" if head else b"")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

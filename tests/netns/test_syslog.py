@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from appliance.control.client import ControlClient
 from tests.netns.conftest import SERVER, SERVER6, Box, needs_root, wait_for
 from tests.netns.explicit import running
-from tests.netns.hosts import connect
+from tests.netns.hosts import Accepting, connect
 from tests.netns.test_lifecycle import reload
 from tests.netns.test_monitoring import start_history
 
@@ -25,33 +24,19 @@ pytestmark = [pytest.mark.netns, needs_root]
 PORT = 6514
 
 
-class Collector(threading.Thread):
+class Collector(Accepting):
     """A syslog server that keeps what it reads."""
 
     def __init__(self, box: Box, folder: Path) -> None:
-        super().__init__(daemon=True)
         self.heard = b""
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(folder / "web.crt", folder / "web.key")
-        self._listener = box.server.call(lambda: socket.create_server((SERVER, PORT)))
+        super().__init__(box, PORT)
 
-    def run(self) -> None:
-        while True:
-            try:
-                sock, _peer = self._listener.accept()
-            except OSError:
-                return
-            try:
-                with self._context.wrap_socket(sock, server_side=True) as secured:
-                    while data := secured.recv(65_536):
-                        self.heard += data
-            except OSError:
-                continue
-
-    def close(self) -> None:
-        """Accept nobody any more."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def serve(self, sock: socket.socket) -> None:
+        with self._context.wrap_socket(sock, server_side=True) as secured:
+            while data := secured.recv(65_536):
+                self.heard += data
 
 
 @pytest.fixture
