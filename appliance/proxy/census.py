@@ -12,7 +12,8 @@ from appliance.proxy.seat import Process, Seat
 from appliance.proxy.verifier import COUNTS
 
 # Sessions of a page for which all workers are asked at once. A worker waits half a second for its answer to
-# be read, and breaks it off then: it has to fit into the socket's buffer (208 KiB; a session takes at most one).
+# be read, and then breaks it off: it has to fit into the socket's buffer (208 KiB; a session takes one at
+# most).
 MAX_TOGETHER = 128
 MAX_ID = 40  # signs of a session's
 
