@@ -60,14 +60,16 @@ class Traffic:
 
     def _short(self, source: str) -> None:
         while not self._ending.is_set():
+            place: object = "no port yet"
             try:
                 with socket.create_connection((SERVER6, 7004), 10, (source, 0)) as sock:
+                    place = sock.getsockname()[1]
                     sock.sendall(b"short")
                     if sock.recv(5) != b"short":
                         raise OSError("ended early")
                 self.done += 1
             except OSError as error:
-                self.problems.append(f"a new session from {source}: {error}")
+                self.problems.append(f"a new session from {source}, {place}: {error}")
 
     def _long(self, source: str) -> None:
         try:
@@ -117,8 +119,13 @@ class Traffic:
             self._ending.set()
             for thread in threads:
                 thread.join(30)
-        assert not self.problems, self.problems[:5]
+        assert not self.problems, (self.problems[:5], self._odd_ends()[-5:])
         assert self.done > 100
+
+    def _odd_ends(self) -> list[str]:
+        """The log's lines of what did not end by both sides' word."""
+        lines = self._box.sessions_log.read_text().splitlines()
+        return [line for line in lines if '"end":"closed"' not in line and '"kind":"udp"' not in line]
 
 
 def test_a_hundred_reloads_under_traffic_lose_nothing(own: Box) -> None:
