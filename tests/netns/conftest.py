@@ -66,6 +66,16 @@ def wait_for(condition: Callable[[], bool], what: str, timeout: float = START_TI
         time.sleep(0.05)
 
 
+def keep_order(namespace: Namespace, link: str) -> None:
+    """Have each flow's packets received by one core, as a network card has (Linux's RPS).
+
+    A veth's are by the core that sends them: a handshake's last ACK and the first data are then now and
+    then received at once, and a kernel that finds no socket yet answers the data with RST.
+    """
+    every = f"{(1 << (os.cpu_count() or 1)) - 1:x}"
+    namespace.run("sh", "-c", f"echo {every} > /sys/class/net/{link}/queues/rx-0/rps_cpus")
+
+
 class Box:
     """The namespaces, the folders and the running daemons."""
 
@@ -108,8 +118,9 @@ class Box:
                 [*ip, inner, "netns", self.box.name, "type", "veth", "peer", outer, "netns", host.name],
                 check=True,
             )
-            host.run("ip", "link", "set", outer, "up")
-            self.box.run("ip", "link", "set", inner, "up")
+            for namespace, link in ((host, outer), (self.box, inner)):
+                namespace.run("ip", "link", "set", link, "up")
+                keep_order(namespace, link)
         for address in ("fd00:1::2/64", "fd00:1::3/64"):
             self.client.run("ip", "addr", "add", address, "dev", "eth0", "nodad")
         self.client.run("ip", "-6", "route", "add", "default", "via", "fd00:1::1")
