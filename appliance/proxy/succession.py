@@ -56,7 +56,7 @@ def next_can_serve() -> bool:
 
 
 def become_the_next(estate: Estate) -> NoReturn:
-    """Start the program on disk, in this process."""
+    """Start the program on disk, in this process; OSError where the kernel does not."""
     os.set_inheritable(estate.socket.fileno(), True)
     heirlooms = {
         "socket": estate.socket.fileno(),

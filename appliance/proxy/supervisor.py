@@ -336,10 +336,18 @@ class Supervisor:
 
     def _become_the_next(self) -> None:
         """Take the program anew from disk: seats and workers are handed over to it."""
-        if next_can_serve():
-            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-            self._helper.end()  # the next program starts its own; workers put their questions again
+        if not next_can_serve():
+            return
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        # The next program starts its own; workers put their questions again.
+        if self._helper.process is not None:
+            self._poll.unregister(self._helper.process.pidfd)
+            self._helper.end()
+        try:
             become_the_next(Estate(self._door.socket, self._seats, self._draining))
+        except OSError as error:  # gone since it was looked at, or no memory
+            print(f"the new program does not start; this one stays: {error}", file=sys.stderr)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _rotate_log(self) -> None:
         rotation, now = self._rotation, time.time()

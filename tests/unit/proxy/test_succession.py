@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 
-from appliance.proxy import succession
+from appliance.config.schema import Config
+from appliance.proxy import succession, supervisor
 
 
 @pytest.mark.parametrize(
@@ -33,6 +38,28 @@ def test_one_that_can(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", checks])
     assert succession.next_can_serve()
     assert capsys.readouterr().err == ""
+
+
+def test_one_that_is_gone_by_then_leaves_this_one_serving(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(supervisor, "next_can_serve", lambda: True)
+    monkeypatch.setattr(sys, "orig_argv", ["/nonexistent/isthmus-proxy"])
+    this = supervisor.Supervisor(tmp_path / "config.toml", Config(), 0, tmp_path, None, tmp_path)
+    this._helper.start(lambda: None)
+    assert this._helper.process is not None
+    helper = this._helper.process.pid
+    this._poll.register(this._helper.process.pidfd, select.POLLIN)
+    try:
+        this._become_the_next()
+        assert capsys.readouterr().err.startswith("the new program does not start; this one stays: ")
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(supervisor._SIGNALS)
+        assert this._poll.poll(0) == []
+        assert this._helper.process is None, "the next turn starts another"
+        with pytest.raises(ProcessLookupError):
+            os.kill(helper, 0)
+    finally:
+        this._helper.end()
 
 
 def test_nothing_is_inherited_from_nobody() -> None:
