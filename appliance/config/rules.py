@@ -201,7 +201,8 @@ class Rule(_Subjects):
     urls: Annotated[tuple[UrlPattern, ...], Field(max_length=4_096)] = ()
     # Of the answer to a plain HTTP request: video/mp4, or video/*.
     content_types: Annotated[tuple[MediaType, ...], Field(max_length=256)] = ()
-    # Octets of content. Where its length is not told beforehand, it is cut off there.
+    # Octets of content, of the whole of it where a part is asked for. Where its length is not told
+    # beforehand, it is cut off there.
     larger_than: Annotated[int, Field(ge=0)] | None = None
     # The rule holds while one of these does.
     schedules: Annotated[tuple[LabelName, ...], Field(max_length=64)] = ()

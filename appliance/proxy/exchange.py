@@ -29,6 +29,8 @@ _DONE = State.DONE
 _SPLICED = MIN_LENGTH
 
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110 section 9.2.2
+# Content-Range, where the whole's length is told (RFC 9110 section 14.4); more digits are no length.
+_PART = re.compile(rb"bytes +[0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18})", re.IGNORECASE)
 # Authentication that an origin ties to the connection.
 _BINDS = re.compile(rb"\b(?:ntlm|negotiate|kerberos)\b", re.IGNORECASE)
 
@@ -175,7 +177,7 @@ class Exchange(Owner):
             return True  # it comes before the answer; 101 is one, without content
         self._weighed = response.length < 0
         length = self.leg.content if self._weighed else int(response.field("content-length") or b"0")
-        if judge.allows_content(_kind_of(response), length):
+        if judge.allows_content(_kind_of(response), max(length, _whole_of(response))):
             return True
         self.stream.abort()
         self._http.failed(Failure.DENIED, False)
@@ -281,6 +283,12 @@ def _kind_of(response: Response) -> str:
     """Its content's type, without parameters."""
     kind = (response.field("content-type") or b"").partition(b";")[0].strip().lower()
     return kind.decode("latin-1")
+
+
+def _whole_of(response: Response) -> int:
+    """Octets of what it is a part of, or 0: nothing large is to be had in small parts."""
+    found = _PART.fullmatch(response.field("content-range") or b"") if response.status == 206 else None
+    return int(found[1]) if found is not None else 0
 
 
 def splices(source: Stream, target: Stream) -> bool:

@@ -272,6 +272,31 @@ def test_content_that_is_larger_than_it_may_be_and_does_not_say_so(own: Box, sch
     assert {one["end"] for one in rows if one.get("rule") == "large"} == {"denied"}
 
 
+class Parts(Accepting):
+    """A part of 1,000 octets, of as many as the path says, or of a number that it does not tell."""
+
+    def __init__(self, box: Box) -> None:
+        super().__init__(box, 8090)
+
+    def serve(self, sock: socket.socket) -> None:
+        whole = sock.recv(4_096).split(b" ")[1].rpartition(b"/")[2]
+        head = b"HTTP/1.1 206 Partial Content\r\nConnection: close\r\nContent-Length: 1000\r\n"
+        sock.sendall(head + b"Content-Range: bytes 0-999/" + whole + b"\r\n\r\n" + bytes(1_000))
+
+
+def test_a_part_of_what_is_larger_than_it_may_be(own: Box) -> None:
+    server = Parts(own)
+    server.start()
+    large: list[dict[str, Any]] = [{"name": "large-part", "action": "deny", "larger_than": 100_000}]
+    try:
+        with configured(own, rule=large):
+            for whole, status in (("100000", "206"), ("100001", "403"), ("*", "206"), ("1" * 30, "206")):
+                words = ("-x", SCHEMES["http"], "-r", "0-999", "-o", "/dev/null", "-w", "%{http_code}")
+                assert curl(own, *words, f"http://{SERVER}:8090/{whole}").stdout.split()[-1] == status, whole
+    finally:
+        server.close()
+
+
 def test_a_schedule_that_begins_yesterday(own: Box) -> None:
     """By the box's time zone, over midnight: it is chosen so that it is between 0 and 1 o'clock there."""
     now = datetime.datetime.now(datetime.UTC)

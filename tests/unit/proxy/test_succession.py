@@ -47,9 +47,9 @@ def test_one_that_is_gone_by_then_leaves_this_one_serving(
     monkeypatch.setattr(sys, "orig_argv", ["/nonexistent/isthmus-proxy"])
     this = supervisor.Supervisor(tmp_path / "config.toml", Config(), 0, tmp_path, None, tmp_path)
     this._helper.start(lambda: None)
-    assert this._helper.process is not None
-    helper = this._helper.process.pid
-    this._poll.register(this._helper.process.pidfd, select.POLLIN)
+    helper = this._helper.process
+    assert helper is not None
+    this._poll.register(helper.pidfd, select.POLLIN)
     try:
         this._become_the_next()
         assert capsys.readouterr().err.startswith("the new program does not start; this one stays: ")
@@ -57,7 +57,7 @@ def test_one_that_is_gone_by_then_leaves_this_one_serving(
         assert this._poll.poll(0) == []
         assert this._helper.process is None, "the next turn starts another"
         with pytest.raises(ProcessLookupError):
-            os.kill(helper, 0)
+            os.kill(helper.pid, 0)
     finally:
         this._helper.end()
 
