@@ -12,17 +12,18 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.firmware.wares import BUNDLE, FIRMWARE, OLD_IMAGE
+from tests.firmware.wares import BUNDLE, COMPRESSED, FIRMWARE, OLD_IMAGE
 from tests.image import conftest as image_conftest
 from tests.lab.box import BOOT_TIMEOUT, REPOSITORY, Box
 from tests.lab.lab import SERVER, Lab, copy_machine
 from tests.lab.netns import stop
+from tests.lab.rows import Rows
 
 Say = Callable[[str], None]
 say = image_conftest.say
@@ -73,6 +74,7 @@ class Machine:
 
     lab: Lab
     folder: Path
+    begun: float = field(default_factory=time.monotonic)
 
     @property
     def console(self) -> str:
@@ -116,6 +118,16 @@ class Machine:
     def await_version(self, version: str, timeout: float, after: int = 0) -> str:
         """Until its screen is there."""
         return self.see(rf"{NAME}, Isthmus {re.escape(version)}\b[\s\S]*{SCREEN}", timeout, after)
+
+    def first_session(self, tell: Say) -> None:
+        """Wait for one that the box forwards, and say when that was, and how large what it runs is."""
+        view = self.lab.await_client()
+        self.lab.await_resolver(view)
+        Rows(self.lab, view).http()
+        took = time.monotonic() - self.begun
+        image, update = (path.stat().st_size for path in (COMPRESSED, BUNDLE))
+        tell(f"boot to the first forwarded session: {took:.0f} s")
+        tell(f"image, compressed: {image / (1 << 20):.0f} MiB; update: {update / 1e6:.0f} MB")
 
     def off(self) -> dict[str, Any]:
         """Switch it off; the state of its updates."""

@@ -48,6 +48,7 @@ def test_cuts_and_a_fall_back(say: Say, bundles: Path, base: Path, tmp_path: Pat
     assert len(cuts) == CUTS
     with machine(say, bundles, cuts[-1].disk) as box:
         assert box.await_screen() == (NAME, OLD)
+        box.first_session(say)
         box.lab.box.cut_power()
     for cut in cuts:
         version, text = examine(cut.disk, parts, tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.firmware.conftest import NAME, Machine
+from tests.firmware.conftest import NAME, Machine, Say
 from tests.firmware.wares import BUNDLE, NEW, OLD, OLD_IMAGE, slot_a, take_apart
 from tests.lab.box import BOOT_TIMEOUT
 from tests.lab.rows import Rows
@@ -45,8 +45,9 @@ def _bad(folder: Path) -> dict[str, str]:
     }
 
 
-def test_bad_bundles_and_then_the_good_one(box: Machine, bundles: Path) -> None:
+def test_bad_bundles_and_then_the_good_one(box: Machine, bundles: Path, say: Say) -> None:
     """Each bad one is refused by name; the good one boots, is kept, and has the configuration."""
+    box.first_session(say)
     for name, words in _bad(bundles).items():
         said = box.install(name)
         flat = re.sub(r"\s+", " ", said)

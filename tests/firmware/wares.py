@@ -23,6 +23,7 @@ FIRMWARE = BUILD / "firmware"
 OLD_IMAGE, NEW_IMAGE = IMAGE, FIRMWARE / "new/isthmus.raw"
 OLD_BOOT, NEW_BOOT = BOOT, FIRMWARE / "new/boot"
 BUNDLE = FIRMWARE / "isthmus.update"
+COMPRESSED = BUILD / "isthmus.raw.zst"
 KEYS = BUILD / "keys"
 ESP_START = 1 << 20
 OLD = (OLD_BOOT / "version").read_text().strip() if OLD_IMAGE.exists() else ""
