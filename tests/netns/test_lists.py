@@ -103,6 +103,63 @@ def test_a_list_from_the_wan_denies_names(tmp_path: Path) -> None:
         assert addresses(box, "ads.example") == (["64:ff9b::c01f:c450"], False)
 
 
+# Names of each format: denied, with those below them or not, and what an exception leaves.
+FORMATS = {
+    "hosts": "# a comment\n0.0.0.0 one.hosts.example  # another\n:: two.hosts.example\n",
+    "domains": "all.domains.example\n*.below.domains.example\n",
+    "adblock": (
+        "[Adblock Plus 2.0]\n! a comment\n||ads.adblock.example^\n"
+        "@@||fine.ads.adblock.example^\nexample##.banner\n||ads.example/part.js\n"
+    ),
+    "rpz": (
+        "$TTL 60\n@ SOA localhost. root.localhost. 1 3600 600 86400 60\n  NS localhost.\n"
+        "name.rpz.example CNAME .\n*.below.rpz.example CNAME *.\n"
+        "*.wide.rpz.example CNAME .\nfine.wide.rpz.example CNAME rpz-passthru.\n"
+    ),
+}
+DENIED = (
+    "one.hosts.example", "two.hosts.example", "all.domains.example", "www.all.domains.example",
+    "www.below.domains.example", "ads.adblock.example", "www.ads.adblock.example", "name.rpz.example",
+    "www.below.rpz.example", "www.wide.rpz.example",
+)  # fmt: skip
+PASSES = (
+    "www.one.hosts.example", "fine.ads.adblock.example", "www.fine.ads.adblock.example", "ads.example",
+    "www.name.rpz.example", "below.rpz.example", "fine.wide.rpz.example", "domains.example",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("told", ["by the configuration", "by their first lines"])
+def test_each_format_on_the_wire(tmp_path: Path, told: str) -> None:
+    folder = tmp_path / "web"
+    folder.mkdir()
+    text = '[[rule]]\nname = "no-ads"\naction = "deny"\nlists = ["hosts", "domains", "adblock", "rpz"]\n'
+    for name, content in FORMATS.items():
+        (folder / name).write_text(content)
+        text += f'[[name_list]]\nname = "{name}"\nsource = "http://{GATEWAY}:8000/{name}"\n'
+        text += f'format = "{name}"\n' if told == "by the configuration" else ""
+    with Box(tmp_path / "box") as box:
+        box.config.write_text(CONFIG + text)
+        zone = tmp_path / "zone.conf"
+        zone.write_text(ZONE)
+        box.start("names", "unbound", "-d", "-c", zone, where=box.server)
+        box.start("web", sys.executable, "-m", "http.server", "-d", folder, "8000", where=box.server)
+        box.start_control()
+        box.start_dns64()
+        box.start(
+            "lists", BIN / "isthmus-lists", "--config", box.runtime / "config.toml",
+            "--runtime", box.runtime, "--state", box.state / "lists",
+        )  # fmt: skip
+
+        def good() -> bool:
+            return {statuses(box).get(name, {}).get("state") for name in FORMATS} == {"good"}
+
+        wait_for(good, "the lists")
+        wait_for(lambda: addresses(box, DENIED[0]) == ([], True), "the DNS front")
+        wrong = [name for name in DENIED if addresses(box, name) != ([], True)]
+        wrong += [name for name in PASSES if addresses(box, name) != (["64:ff9b::c01f:c450"], False)]
+        assert not wrong, statuses(box)
+
+
 BAD = r"""
 import gzip, http.server, sys, time
 NAMES = b"".join(b"n%d.example\n" % number for number in range(200_000))
