@@ -44,7 +44,7 @@ client: ## a shell inside the IPv6-only client of the running box
 
 .PHONY: test
 test: setup image build/firmware/isthmus.update ## everything: lint, types, unit, namespaces, the image in QEMU, the browser
-	@$(SUDO) $(BIN)/python -m pytest -m "not firmware" $(PYTEST_ARGS)
+	@$(SUDO) $(BIN)/python -m tests.whole $(PYTEST_ARGS)
 
 .PHONY: test-firmware
 test-firmware: setup image build/firmware/isthmus.update ## updates, power cuts, falling back, in QEMU (CUTS=50 FIRST_CUTS=20): hours

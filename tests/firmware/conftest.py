@@ -173,10 +173,7 @@ def base(say: Say) -> Path:
         pytest.skip(missing)
     if not BASE.exists() or BASE.stat().st_mtime < OLD_IMAGE.stat().st_mtime:
         with Lab(say, firmware="uefi", image=OLD_IMAGE) as lab:
-            started = time.monotonic()
-            lab.box.wait()
-            lab.await_resolver(lab.await_client())
-            say(f"first boot to an answering resolver: {time.monotonic() - started:.0f} s")
+            see(lab.box, READY, 2 * BOOT_TIMEOUT)
             lab.box.shut_down()
             lab.box.write_state("/lib/isthmus/config.toml", f'[system]\nhostname = "{NAME}"\n')
             copy_machine(lab.box.disk, BASE)

@@ -33,6 +33,8 @@ name = "guests"
 vlan = {VLAN}
 mtu = {MTU}
 dhcpv6 = true
+managed = true
+router_preference = "high"
 search_domains = ["guests.example"]
 """
 SCREEN_TIMEOUT = 60.0  # emulated
@@ -98,6 +100,9 @@ def test_a_vlan_beside_the_lan(lab: Lab, rebooted: Rebooted) -> None:
         (prefix,), (main,) = told.prefixes, rebooted.view.advertisement.prefixes
         assert prefix != main and prefix.supernet(new_prefix=48) == main.supernet(new_prefix=48)
         assert told.resolvers == (prefix[1],) and told.pref64 == (WELL_KNOWN,)
+        assert told.managed and told.preference == "high"
+        assert not rebooted.view.advertisement.managed
+        assert rebooted.view.advertisement.preference == "medium"
         wait_for(lambda: _has_address(guest), "the guest's address", ADVERTISEMENT_TIMEOUT)
         wait_for(lambda: _mtu(guest) == MTU, "the MTU", ADVERTISEMENT_TIMEOUT)
         address = translated(WELL_KNOWN, SERVER)

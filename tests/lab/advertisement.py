@@ -18,6 +18,8 @@ _PREFIX, _RDNSS, _PREF64 = 3, 25, 38
 _RA_HEAD = 16
 # PREF64's length code, RFC 8781 section 4: 0 to 5.
 _LENGTHS = (96, 64, 56, 48, 40, 32)
+# RFC 4191 section 2.1, by the two bits of it.
+_PREFERENCES = ("medium", "high", "reserved", "low")
 _ICMPV6_FILTER = 1
 # RFC 4861 section 10: solicitations four seconds apart; a second is kinder to whoever watches.
 _SOLICIT_EVERY = 1.0
@@ -29,6 +31,8 @@ class Advertisement:
 
     router: IPv6Address
     lifetime: int
+    managed: bool  # addresses by DHCPv6
+    preference: str  # RFC 4191 section 2.1
     prefixes: tuple[IPv6Network, ...]
     resolvers: tuple[IPv6Address, ...]
     pref64: tuple[IPv6Network, ...]
@@ -55,7 +59,10 @@ def parse(message: bytes, router: IPv6Address) -> Advertisement:
             if code < len(_LENGTHS):
                 pref64.append(IPv6Network((body[2:14] + bytes(4), _LENGTHS[code]), strict=False))
     (lifetime,) = struct.unpack("!H", message[6:8])
-    return Advertisement(router, lifetime, tuple(prefixes), tuple(resolvers), tuple(pref64))
+    managed, preference = bool(message[5] & 0x80), _PREFERENCES[message[5] >> 3 & 3]
+    return Advertisement(
+        router, lifetime, managed, preference, tuple(prefixes), tuple(resolvers), tuple(pref64)
+    )
 
 
 def solicit(interface: str, timeout: float) -> Advertisement | None:

@@ -19,7 +19,7 @@ from tests.netns.conftest import SERVER, SERVER6, Box, needs_root, wait_for
 from tests.netns.explicit import running
 from tests.netns.hosts import connect, sessions, udp_socket
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow, needs_root]
+pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.waits, needs_root]
 
 UDP, PING = 120, 60
 SETTINGS = """

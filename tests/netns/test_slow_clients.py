@@ -133,6 +133,7 @@ WAITS = {
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_who_lets_the_box_wait_is_let_go(own: Box) -> None:
     """All at once; each by the time-out that is for it."""
 
