@@ -60,6 +60,8 @@ def test_one_that_is_gone_by_then_leaves_this_one_serving(
             os.kill(helper.pid, 0)
     finally:
         this._helper.end()
+        this._denials.close()
+        this._door.socket.close()
 
 
 def test_nothing_is_inherited_from_nobody() -> None:
