@@ -4,7 +4,7 @@
     those that only wait ──────────────────────────────────────► (beside the others; their words come last)
 
 QEMU's guests lose their clock and namespaces their timing where several tests want the processors, so nothing
-else runs beside those two.
+but what waits runs beside those two.
 """
 
 from __future__ import annotations

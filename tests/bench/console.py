@@ -26,7 +26,7 @@ from urllib.parse import urlencode
 from appliance.control.client import ControlClient
 from appliance.session.history import DAY, MAX_BATCH, Place, Store
 from tests.bench.quiet import others_seconds
-from tests.netns.conftest import BIN, CONFIG, SERVER6, Box, wait_for
+from tests.netns.conftest import BIN, CONFIG, SERVER6, Box
 from tests.unit.session.rows import traffic
 
 RULES = 2_000
@@ -169,15 +169,11 @@ def main() -> int:
             "history", BIN / "isthmus-history", "--config", box.config, "--runtime", box.runtime,
             "--state", box.state / "history", "--log", box.sessions_log, "--squid", Path(name) / "access.log",
         )  # fmt: skip
-        box.start(
-            "web", BIN / "isthmus-web", "--config", box.config, "--runtime", box.runtime, "--state", box.state
-        )
         quiet = (
             "table inet quiet { chain in { type filter hook input priority 0; udp dport 1024-65535 drop; }; }"
         )
         box.server.run("nft", quiet)
-        ask = ("curl", "-sk", "--max-time", "2", "-o", "/dev/null", "https://[fd00:1::1]/setup")
-        wait_for(lambda: box.client.run(*ask, check=False).returncode == 0, f"the console {box.log('web')}")
+        box.start_web()
         kept = open_sessions(box, sessions)
         open_now = ControlClient(box.runtime).status()["counters"]["udp"]
         print(f"{open_now:,} sessions of {len(kept)} clients", file=sys.stderr)

@@ -30,12 +30,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
             "history", BIN / "isthmus-history", "--config", box.config, "--runtime", box.runtime,
             "--state", box.state / "history", "--log", box.sessions_log, "--squid", box.logs / "access.log",
         )  # fmt: skip
-        box.start(
-            "web", BIN / "isthmus-web", "--config", box.config,
-            "--runtime", box.runtime, "--state", box.state,
-        )  # fmt: skip
-        ask = ("curl", "-sk", "--max-time", "2", "-o", "/dev/null", "https://[fd00:1::1]/setup")
-        wait_for(lambda: box.client.run(*ask, check=False).returncode == 0, f"the console {box.log('web')}")
+        box.start_web()
         yield box
 
 

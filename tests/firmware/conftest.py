@@ -119,11 +119,15 @@ class Machine:
         """Until its screen is there."""
         return self.see(rf"{NAME}, Isthmus {re.escape(version)}\b[\s\S]*{SCREEN}", timeout, after)
 
-    def first_session(self, tell: Say) -> None:
-        """Wait for one that the box forwards, and say when that was, and how large what it runs is."""
+    def carry(self) -> None:
+        """Wait for a session that the box forwards."""
         view = self.lab.await_client()
         self.lab.await_resolver(view)
         Rows(self.lab, view).http()
+
+    def first_session(self, tell: Say) -> None:
+        """Wait for one, and say when that was, and how large what the box runs is."""
+        self.carry()
         took = time.monotonic() - self.begun
         image, update = (path.stat().st_size for path in (COMPRESSED, BUNDLE))
         tell(f"boot to the first forwarded session: {took:.0f} s")

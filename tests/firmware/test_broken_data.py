@@ -13,7 +13,6 @@ import pytest
 from tests.firmware.conftest import NAME, READY, Say, machine
 from tests.firmware.wares import OLD
 from tests.lab.box import BOOT_TIMEOUT
-from tests.lab.rows import Rows
 
 pytestmark = pytest.mark.firmware
 
@@ -43,9 +42,7 @@ def test_it_serves_from_memory_and_a_factory_reset_mends_it(
         box.see(READY, BOOT_TIMEOUT)
         assert f"isthmus, Isthmus {OLD}\n" in box.console and f"{NAME}, " not in box.console
         box.see("health .*data partition", BOOT_TIMEOUT)
-        view = box.lab.await_client()
-        box.lab.await_resolver(view)
-        Rows(box.lab, view).http()
+        box.carry()
         before = len(box.console)
         box.ask("4", "nothing: back", 60)
         box.lab.box.type("erase")

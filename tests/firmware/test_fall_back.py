@@ -21,7 +21,6 @@ from tests.firmware.conftest import NAME, Say, machine
 from tests.firmware.wares import NEW, OLD, Parts, kernel, mtools, take_apart, write_to
 from tests.lab.box import BOOT_TIMEOUT, write_state
 from tests.lab.lab import copy_machine
-from tests.lab.rows import Rows
 
 pytestmark = pytest.mark.firmware
 
@@ -86,9 +85,7 @@ def test_back_on_the_old_version(
         assert 1 < boots <= tries + 1
         box.see(rf"isthmus-update: {re.escape(NEW)} fell-back", BOOT_TIMEOUT)
         box.see("was given up", BOOT_TIMEOUT)  # on the screen's health line
-        view = box.lab.await_client()
-        box.lab.await_resolver(view)
-        Rows(box.lab, view).http()
+        box.carry()
         state = box.off()
         last = state["history"][-1]
         assert (last["result"], last["version"]) == ("fell-back", NEW)

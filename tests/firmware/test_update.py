@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.firmware.conftest import NAME, Machine, Say
 from tests.firmware.wares import BUNDLE, NEW, OLD, OLD_IMAGE, slot_a, take_apart
 from tests.lab.box import BOOT_TIMEOUT
-from tests.lab.rows import Rows
 
 pytestmark = pytest.mark.firmware
 
@@ -60,9 +59,7 @@ def test_bad_bundles_and_then_the_good_one(box: Machine, bundles: Path, say: Say
     box.await_version(NEW, 2 * BOOT_TIMEOUT, before)
     print(f"\nfrom the restart to the new version's screen: {time.monotonic() - started:.0f} s")
     box.see(rf"isthmus-update: {re.escape(NEW)} kept", BOOT_TIMEOUT, before)
-    view = box.lab.await_client()
-    box.lab.await_resolver(view)
-    Rows(box.lab, view).http()
+    box.carry()
     state = box.off()
     assert slot_a(box.lab.box.disk) == slot_a(OLD_IMAGE)
     assert state["floor"] == state["booted"] == NEW and state["trial"] is None

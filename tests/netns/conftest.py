@@ -11,6 +11,7 @@ demands of what it carries; 203.0.113.0/24 is documentation space.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import resource
 import subprocess
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,6 +145,19 @@ class Box:
     def log(self, name: str) -> str:
         """What a started program has printed."""
         return (self.logs / f"{name}.log").read_text()
+
+    def sessions_logged(self) -> list[dict[str, Any]]:
+        """The lines of the proxy's log."""
+        return [json.loads(line) for line in self.sessions_log.read_text().splitlines()]
+
+    def start_web(self) -> None:
+        """isthmus-web, until its console answers the client."""
+        self.start(
+            "web", BIN / "isthmus-web", "--config", self.config,
+            "--runtime", self.runtime, "--state", self.state,
+        )  # fmt: skip
+        ask = ("curl", "-sk", "--max-time", "2", "-o", "/dev/null", "https://[fd00:1::1]/setup")
+        wait_for(lambda: self.client.run(*ask, check=False).returncode == 0, f"the console {self.log('web')}")
 
     def start_control(self) -> None:
         """isthmus-control: routes, devices, firewall, unbound's configuration."""

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -23,16 +24,16 @@ def serving(box: Box) -> Iterator[None]:
     assert process.poll() is None
 
 
-class Accepting(threading.Thread):
+class Accepting(threading.Thread, ABC):
     """A TCP server of the WAN's that has its connections one after the other, until it is closed."""
 
     def __init__(self, box: Box, port: int) -> None:
         super().__init__(daemon=True)
         self._listener = box.server.call(lambda: socket.create_server((SERVER, port)))
 
+    @abstractmethod
     def serve(self, sock: socket.socket) -> None:
         """One connection, which is closed after it; it may be broken."""
-        raise NotImplementedError
 
     def run(self) -> None:
         while True:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from appliance.control.client import ControlClient
-from tests.netns.conftest import BIN, SERVER6, Box, needs_root, wait_for
+from tests.netns.conftest import SERVER6, Box, needs_root, wait_for
 from tests.netns.hosts import connect, serving
 from tests.netns.test_command_line import isthmus, table
 from tests.netns.test_monitoring import start_history
@@ -64,12 +64,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         box.start_control()
         box.start_proxy()
         start_history(box)
-        box.start(
-            "web", BIN / "isthmus-web", "--config", box.config,
-            "--runtime", box.runtime, "--state", box.state,
-        )  # fmt: skip
-        ask = ("curl", "-sk", "--max-time", "2", "-o", "/dev/null", f"{ADDRESS}/setup")
-        wait_for(lambda: box.client.run(*ask, check=False).returncode == 0, "the console", 30)
+        box.start_web()
         ControlClient(box.runtime).set_first_password("correct horse battery")
         yield box
 

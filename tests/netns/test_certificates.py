@@ -131,10 +131,7 @@ def test_the_console_shows_the_uploaded_one_by_its_names(own: Box) -> None:
     upload(own, now - timedelta(days=1), now + timedelta(days=90))
     reload(own)
     wait_for(lambda: shown(own, None) == read(own, "uploaded"), "the uploaded certificate")
-    own.start(
-        "web", BIN / "isthmus-web", "--config", own.config,
-        "--runtime", own.runtime, "--state", own.state,
-    )  # fmt: skip
+    own.start_web()
 
     def console(name: str) -> x509.Certificate | None:
         try:

@@ -8,7 +8,6 @@ users by SOCKS, of fd00:1::2 - eth0 --+
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import socket
 import struct
@@ -259,8 +258,7 @@ def test_one_session_by_each_path(own: Box, path: str) -> None:
 
 def logged(box: Box, client: str) -> list[dict[str, Any]]:
     """The log's lines of a client's sessions."""
-    lines = map(json.loads, box.sessions_log.read_text().splitlines())
-    return [line for line in lines if line.get("client") == client]
+    return [line for line in box.sessions_logged() if line.get("client") == client]
 
 
 def moved(box: Box, path: str) -> int:

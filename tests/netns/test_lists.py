@@ -54,6 +54,14 @@ remote-control:
 """
 
 
+def start_lists(box: Box) -> subprocess.Popen[str]:
+    """isthmus-lists, with the configuration in force."""
+    return box.start(
+        "lists", BIN / "isthmus-lists", "--config", box.runtime / "config.toml",
+        "--runtime", box.runtime, "--state", box.state / "lists",
+    )  # fmt: skip
+
+
 def statuses(box: Box) -> dict[str, dict[str, Any]]:
     path = box.runtime / "lists" / "status.json"
     if not path.exists():
@@ -80,10 +88,7 @@ def test_a_list_from_the_wan_denies_names(tmp_path: Path) -> None:
         web = box.start("web", sys.executable, "-m", "http.server", "-d", folder, "8000", where=box.server)
         box.start_control()
         box.start_dns64()
-        lists = box.start(
-            "lists", BIN / "isthmus-lists", "--config", box.runtime / "config.toml",
-            "--runtime", box.runtime, "--state", box.state / "lists",
-        )  # fmt: skip
+        lists = start_lists(box)
         wait_for(lambda: statuses(box).get("ads", {}).get("state") == "good", "the list")
         wait_for(lambda: addresses(box, "good.example")[0] == ["64:ff9b::c01f:c450"], "the DNS front")
         for rtype in ("AAAA", "A", "HTTPS"):
@@ -145,10 +150,7 @@ def test_each_format_on_the_wire(tmp_path: Path, told: str) -> None:
         box.start("web", sys.executable, "-m", "http.server", "-d", folder, "8000", where=box.server)
         box.start_control()
         box.start_dns64()
-        box.start(
-            "lists", BIN / "isthmus-lists", "--config", box.runtime / "config.toml",
-            "--runtime", box.runtime, "--state", box.state / "lists",
-        )  # fmt: skip
+        start_lists(box)
 
         def good() -> bool:
             return {statuses(box).get(name, {}).get("state") for name in FORMATS} == {"good"}
@@ -204,10 +206,7 @@ def test_whatever_a_list_is_the_box_serves_and_says_so(tmp_path: Path) -> None:
         box.start_proxy()
         box.start_dns64()
         try:
-            lists = box.start(
-                "lists", BIN / "isthmus-lists", "--config", box.runtime / "config.toml",
-                "--runtime", box.runtime, "--state", box.state / "lists",
-            )  # fmt: skip
+            lists = start_lists(box)
             with serving(box):
                 wait_for(lambda: statuses(box).get("ads", {}).get("state") == "good", "the list")
                 wait_for(lambda: addresses(box, "ads.example") == ([], True), "the DNS front")

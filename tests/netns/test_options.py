@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import signal
 import socket
 import struct
@@ -268,8 +267,7 @@ def test_content_that_is_larger_than_it_may_be_and_does_not_say_so(own: Box, sch
     finally:
         server.close()
     wait_for(lambda: '"rule":"large"' in own.sessions_log.read_text(), "the log to name the rule", 5)
-    rows = map(json.loads, own.sessions_log.read_text().splitlines())
-    assert {one["end"] for one in rows if one.get("rule") == "large"} == {"denied"}
+    assert {one["end"] for one in own.sessions_logged() if one.get("rule") == "large"} == {"denied"}
 
 
 class Parts(Accepting):

@@ -116,7 +116,7 @@ def last_row(box: Box, **wanted: Any) -> dict[str, Any]:
     """The newest row of the log with these values; it is written once a second."""
     deadline = time.monotonic() + 5
     while True:
-        rows: list[dict[str, Any]] = [json.loads(line) for line in box.sessions_log.read_text().splitlines()]
+        rows = box.sessions_logged()
         for row in reversed(rows):
             if all(row.get(key) == value for key, value in wanted.items()):
                 return row
