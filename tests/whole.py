@@ -30,9 +30,7 @@ def main(words: list[str]) -> int:
     """The exit status: 0 where all of them passed."""
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open("wb") as log:
-        beside = subprocess.Popen(
-            ["nice", *pytest("-m", "waits", *words)], cwd=REPOSITORY, stdout=log, stderr=log
-        )
+        beside = subprocess.Popen(pytest("-m", "waits", *words), cwd=REPOSITORY, stdout=log, stderr=log)
     try:
         found = [
             subprocess.run(command, cwd=REPOSITORY, check=False).returncode

@@ -19,6 +19,7 @@ cdef long long _SPLICED
 cdef class HttpClient(Asker):
     cdef Context _context
     cdef public Request request
+    cdef bint _by_certificate
     cdef bytes _body
     cdef bint _form
     cdef Exchange _origin

@@ -46,7 +46,7 @@ class _Use:
         self.is_shared = is_shared  # other workers may have sessions of it
         self.sessions = 0  # of this worker
         self.new = 0  # in this second
-        self.active: list[int] = []  # numbers of sessions that have moved something, where a rate is shared
+        self.active: set[int] = set()  # numbers of sessions that have moved something, where a rate is shared
         self.over = False  # its octets are used up
         self.share = UNPACED  # octets a second that each of its sessions may have
 
@@ -78,6 +78,9 @@ class Quotas:
         self._period = Period(0, 0)
         self._uses: dict[tuple[str, str], _Use] = {}
         self._known: dict[int, _Known] = {}
+        # Sockets that outlived their session and are paced yet. A number may be another session's by now,
+        # which has set its own rate.
+        self._left: set[int] = set()
         self.refused_by = ""
         self.draining = False  # the worker that has taken over says how many sessions there are
         self.problems: list[str] = []  # in words, while not everything can be limited
@@ -102,6 +105,8 @@ class Quotas:
         self._workers = workers
         self._context.quotas = self if self._limits and self._meters is not None else None
         self._tell_time()
+        pace(self._left, UNPACED)
+        self._left.clear()
         if self._context.quotas is None:
             for number, known in self._known.items():
                 if known.rate:
@@ -213,11 +218,16 @@ class Quotas:
         known = self._known.get(session.number)
         if known is None:
             known = self._known[session.number] = _Known(self._uses_of(session.client, session.user))
+        sockets = self._sockets(session.number)
+        left = self._left.intersection(sockets)
+        self._left -= left
         known.rate = 0  # what carries it is new
         for use in known.uses:
             if use.limit.kbit_per_second is not None:
-                use.active.append(session.number)
+                use.active.add(session.number)
                 self._set_rate(session.number, known, min(self._share(use), known.rate or UNPACED))
+        if not known.rate:
+            pace(left, UNPACED)
 
     # -- once a second -----------------------------------------------------------------------------
 
@@ -227,8 +237,11 @@ class Quotas:
         if known is None:
             known = _Known(self._uses_of(session.client, session.user))
         elif known.rate:
-            # Streams outlive an exchange: the next one may be somebody's without a limit.
-            pace(self._context.streams.get(session.number, ()), UNPACED)
+            # Streams outlive an exchange: the next one may be somebody's without a limit. Until it comes they
+            # stay paced, since all of a small body waits in the kernel when the exchange is over.
+            self._left.update(self._context.streams.get(session.number, ()))
+        for use in known.uses:
+            use.active.discard(session.number)
         assert self._meters is not None
         with self._meters.alone():
             self._count(known, session)
@@ -252,7 +265,7 @@ class Quotas:
         self._tell_time()
         for use in self._uses.values():
             use.sessions = use.new = 0
-            use.active = []
+            use.active = set()
             # A worker that drains says nothing of its sessions: others may have given the place away.
             place = meters.meter(use.limit.name, use.subject, self._period)
             use.place = place if place >= 0 else use.place
@@ -281,7 +294,7 @@ class Quotas:
             for use in known.uses:
                 use.sessions += 1
                 if moving and use.limit.kbit_per_second is not None:
-                    use.active.append(session.number)
+                    use.active.add(session.number)
         if not self.draining:
             for use in self._uses.values():
                 self._meters.set_sessions(use.place, use.sessions, len(use.active))
@@ -327,21 +340,25 @@ class Quotas:
         session = self._context.sessions.get(number)
         if session is not None:
             session.rate = 0 if rate == UNPACED else rate
+        pace(self._sockets(number), rate)
+
+    def _sockets(self, number: int) -> tuple[int, ...]:
+        """What carries a session of TCP; nothing, for datagrams."""
         leg = self._relay.legs.get(number)
-        if leg is not None:
-            pace((leg.fd, leg.peer.fd), rate)
-        else:
-            pace(self._context.streams.get(number, ()), rate)
+        return self._context.streams.get(number, ()) if leg is None else (leg.fd, leg.peer.fd)
 
 
 def pace(sockets: Iterable[int], rate: int) -> None:
     """Let the kernel send no more than so many octets a second by these."""
     value = rate.to_bytes(4, sys.byteorder)  # as an int it would have a sign, and half of these no room
     for fd in sockets:
-        sock = socket(fileno=fd)
+        try:
+            sock = socket(fileno=fd)
+        except OSError:
+            continue  # it is over
         try:
             sock.setsockopt(SOL_SOCKET, SO_MAX_PACING_RATE, value)
         except OSError:
-            pass  # it is over
+            pass  # no socket of TCP
         finally:
             sock.detach()

@@ -113,19 +113,22 @@ class SocksClient(Owner):
     def _verify(self, credentials: Credentials) -> None:
         user = credentials.user.decode("utf-8", "replace")
 
+        def say(right: bool) -> None:
+            self.stream.write(self._server.verified(right))
+            self.on_data(self.stream, b"")
+
         def verified(right: bool) -> None:
             if self._over or self.stream.closed:
                 return
             if right:
                 self.client.user = user
-            self.stream.write(self._server.verified(right))
-            self.on_data(self.stream, b"")
+            say(right)
 
         if self._gate.needs_user(self.client):
             self._gate.verify(user, credentials.password, self.client, verified)
         else:
-            verified(True)  # nobody is asked here, and some clients offer it all the same
-            self.client.user = ""
+            # Some clients offer it where nobody is asked, or a certificate has told: it changes nothing.
+            say(True)
 
     def _request(self, request: SocksRequest) -> None:
         context = self._context

@@ -96,10 +96,13 @@ class Terminal:
         """Clear the screen and write the text."""
         self.show(_CLEAR + text)
 
+    def ask(self, prompt: Prompt) -> None:
+        """Write the question. The echo of a secret is off before anybody can answer."""
+        self._set(echo=not prompt.secret)
+        self.show(prompt.text)
+
     def line(self, prompt: Prompt, timeout: float) -> str | None:
-        """The next line that is typed; None where none comes. EOFError when the terminal is gone."""
-        if prompt.secret:
-            self._set(echo=False)
+        """The line that answers; None where none comes. EOFError when the terminal is gone."""
         try:
             if not select.select([0], [], [], timeout)[0]:
                 return None
@@ -108,7 +111,6 @@ class Terminal:
             raise EOFError(str(error)) from None
         finally:
             if prompt.secret:
-                self._set(echo=True)
                 self.show("\n")
         if not data:
             raise EOFError("the terminal has hung up")
@@ -138,7 +140,8 @@ class Screen:
         """Draw what there is to see; where it is on the screen already, only if it must be again."""
         text = self._look()
         if again or text != self._drawn:
-            self._terminal.draw(text + self._dialogue.prompt.text)
+            self._terminal.draw(text)
+            self._terminal.ask(self._dialogue.prompt)
             self._drawn = text
 
     def serve(self) -> None:
@@ -158,7 +161,8 @@ class Screen:
             if self._dialogue.state is State.CHOICE:
                 self._draw(again=True)
             else:
-                self._terminal.show("\n" + self._dialogue.prompt.text)
+                self._terminal.show("\n")
+                self._terminal.ask(self._dialogue.prompt)
 
     def _act(self, action: Action) -> None:
         try:

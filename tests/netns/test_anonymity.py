@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import socket
 import struct
 import threading
@@ -259,6 +260,5 @@ targets = ["[fd00:1::2]:8123"]
 def test_via_has_a_pseudonym(own: Box) -> None:
     with captured(own) as frames:
         raw(own, 3128, f"GET http://{NAME}/via HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
-    everything = b"\0".join(frames).lower()
-    assert b"via: 1.1 isthmus" in everything
-    assert Path("/etc/hostname").read_text().strip().encode().lower() not in everything
+    (via,) = re.findall(rb"\r\nvia: *([^\r]*)\r\n", b"\0".join(frames), re.IGNORECASE)
+    assert via == b"1.1 isthmus"

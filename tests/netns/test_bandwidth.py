@@ -11,6 +11,7 @@ import contextlib
 import socket
 import struct
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +20,7 @@ from argon2 import PasswordHasher
 
 from tests.netns.conftest import SERVER, Box, needs_root
 from tests.netns.explicit import BOX, FILES, box_certificate, curl, running
+from tests.netns.hosts import connect
 from tests.netns.test_policy import last_row
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -82,9 +84,9 @@ def fetched(box: Box, user: str, way: str = "http", source: str = ONE, path: str
     scheme, port, origin = WAYS[way]
     proxy = f"{scheme}://{user}:{PASSWORD.replace(' ', '%20')}@{BOX}:{port}"
     words = ("--interface", source, "-o", "/dev/null", "--fail", "-k", "--proxy-cacert", box_certificate(box))
-    done = curl(box, *words, "-w", "%{time_total}", "-x", proxy, f"{origin}://{FILES}/{path}")
+    done = curl(box, *words, "-w", "%{time_total}\n", "-x", proxy, f"{origin}://{FILES}/{path}")
     assert done.returncode == 0, done.stderr
-    return float(done.stdout)
+    return sum(map(float, done.stdout.split()))
 
 
 def together(*tasks: Callable[[], float]) -> list[float]:
@@ -116,9 +118,37 @@ def test_one_of_the_group_has_all_of_it(own: Box, way: str) -> None:
 
 
 def test_who_is_not_in_it_is_not_slowed_down(own: Box) -> None:
-    """Nor is the next user of a connection whose session before was."""
     slow, fast = together(lambda: fetched(own, "bob"), lambda: fetched(own, "ann"))
     assert fast < slow / 3
+
+
+@pytest.mark.parametrize("way", ["http", "http-tls"])
+def test_many_small_files_on_one_connection(own: Box, way: str) -> None:
+    """Each is in the kernel's buffer as a whole when its exchange is over, and paced all the same."""
+    part = own.config.parent.parent / "www" / "part"
+    part.write_bytes(bytes(FILE // 10))
+    assert LEAST < fetched(own, "bob", way, path="part?[1-10]") < MOST
+
+
+def test_the_next_user_of_a_connection_has_no_rate_of_the_one_before(own: Box) -> None:
+    def asked(sock: socket.socket, user: str) -> float:
+        credentials = b64encode(f"{user}:{PASSWORD}".encode()).decode()
+        begun = time.monotonic()
+        sock.sendall(
+            f"GET http://{FILES}/file HTTP/1.1\r\nHost: {FILES}\r\n"
+            f"Proxy-Authorization: Basic {credentials}\r\n\r\n".encode()
+        )
+        with sock.makefile("rb") as answer:
+            assert b" 200 " in answer.readline()
+            while answer.readline().strip():
+                pass
+            assert len(answer.read(FILE)) == FILE
+        return time.monotonic() - begun
+
+    with connect(own, 3131, BOX.strip("[]")) as sock:
+        assert asked(sock, "bob") > LEAST
+        assert asked(sock, "ann") < LEAST / 3
+        assert asked(sock, "bob") > LEAST
 
 
 def test_two_of_the_group_share_it_over_the_workers(own: Box) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from tests.lab.netns import stop
 from tests.lab.servers import checksum
 from tests.netns.conftest import BIN, SERVER, SERVER6, Box, needs_root, wait_for
-from tests.netns.explicit import BOX, NAME, SCHEMES, curl, raw
+from tests.netns.explicit import ALICE, BOX, NAME, SCHEMES, curl, raw
 from tests.netns.hosts import sessions
 
 pytestmark = [pytest.mark.netns, needs_root]
@@ -111,6 +113,13 @@ def test_connect_ports(own: Box) -> None:
     assert "403" in done.stdout
 
 
+def users_of(box: Box, listener: str) -> list[str | None]:
+    """Whose the sessions of a listener were, by the log."""
+    return [
+        row.get("user") for row in box.sessions_logged() if row.get("service") == listener and "end" in row
+    ]
+
+
 class TestUsers:
     """Who may pass where somebody is asked."""
 
@@ -142,6 +151,48 @@ class TestUsers:
         wait_for(lambda: bool(rows()), "a line in the log", 5)
         assert rows()[-1]["name"] == NAME
         assert rows()[-1]["origin"] == SERVER
+
+    def test_each_request_says_for_itself(self, own: Box) -> None:
+        """Another proxy may send its users' requests by one connection: nobody goes as the one before."""
+        get = f"GET http://{NAME}/download/4 HTTP/1.1\r\nHost: {NAME}\r\n"
+        mine = f"Proxy-Authorization: Basic {base64.b64encode(ALICE.encode()).decode()}\r\n"
+        wrong = f"Proxy-Authorization: Basic {base64.b64encode(b'alice:wrong').decode()}\r\n"
+        once = (get + mine + "\r\n").encode()
+        wait_for(lambda: b" 200 " in raw(own, 3131, once), "the end of the lock-out", 20)
+        asked = "".join(get + who + "\r\n" for who in (mine, "", mine, wrong, mine))
+        out = raw(own, 3131, asked.encode())
+        assert re.findall(rb"HTTP/1.1 (\d+)", out) == [b"200", b"407", b"200", b"407", b"200"]
+
+    def test_a_name_that_nobody_asked_for_is_nobodys(self, own: Box) -> None:
+        """Some SOCKS clients offer a name and a password where nothing is asked."""
+        user, _colon, password = ALICE.encode().partition(b":")
+        known = b"\1" + bytes([len(user)]) + user + bytes([len(password)]) + password
+        request = b"\5\1\0\1" + socket.inet_aton(SERVER) + (80).to_bytes(2, "big")
+        out = raw(own, 1080, b"\5\1\2" + known + request + b"GET / HTTP/1.0\r\n\r\n", end=False)
+        assert out.startswith(b"\5\2\1\0\5\0") and b"HTTP/1" in out
+        wait_for(lambda: bool(users_of(own, "socks")), "a line in the log", 5)
+        assert set(users_of(own, "socks")) == {None}
+
+    def test_a_password_beside_a_certificate_changes_nothing(self, own: Box) -> None:
+        way = ("-x", f"https://mallory:x@{BOX}:3132", "-i", f"http://{NAME}/download/5")
+        done = curl(own, "--proxy-cert", own.config.parents[1] / "alice.pem", *way)
+        assert done.stdout.startswith("HTTP/1.1 200")
+
+        def socks() -> bytes:
+            tls = ssl.create_default_context()
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+            tls.load_cert_chain(own.config.parents[1] / "alice.pem")
+            with tls.wrap_socket(socket.create_connection(("fd00:1::1", 3132), 10)) as sock:
+                request = b"\5\1\0\1" + socket.inet_aton(SERVER) + (80).to_bytes(2, "big")
+                sock.sendall(b"\5\1\2" + b"\1\7mallory\1x" + request + b"GET / HTTP/1.0\r\n\r\n")
+                out = b""
+                while got := sock.recv(65_536):
+                    out += got
+                return out
+
+        assert b"HTTP/1" in own.client.call(socks)
+        wait_for(lambda: len(users_of(own, "certificates")) >= 2, "two lines in the log", 5)
+        assert set(users_of(own, "certificates")) == {"alice"}
 
 
 def test_pipelined_requests_are_answered_in_order(own: Box) -> None:

@@ -30,7 +30,9 @@ port = 8101
 targets = ["[fd00:1::2]:9101"]
 """
 # A reload in between is not to touch what is counted.
-RELOAD_AT = 30
+RELOAD_AT = 20
+# What is still there is looked for so long before its end: a busy machine may hold the test up.
+MARGIN = 25
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +114,16 @@ def test_datagrams_and_pings_end_when_they_are_idle(own: Box) -> None:
         time.sleep(RELOAD_AT)
         reload = call(own.runtime / "proxy" / "proxy.sock", "org.isthmus.proxy.Reload", {}, 10)
         assert reload["problem"] is None
-        time.sleep(max(begun + PING - 3 - time.monotonic(), 0))
+        time.sleep(max(begun + PING - MARGIN - time.monotonic(), 0))
         assert kinds(own) == every
         for say in kept.values():
             say()
-        wait_for(lambda: "icmp" not in kinds(own), "the ping's end", 10)
-        time.sleep(max(begun + UDP - 3 - time.monotonic(), 0))
+        wait_for(lambda: "icmp" not in kinds(own), "the ping's end", 2 * MARGIN)
+        time.sleep(max(begun + UDP - MARGIN - time.monotonic(), 0))
         assert kinds(own) == ["datagrams", "datagrams", "socks", "socks", "udp", "udp"]
-        wait_for(lambda: kinds(own) == ["datagrams", "socks", "udp"], "the end of those that are idle", 10)
+        wait_for(
+            lambda: kinds(own) == ["datagrams", "socks", "udp"], "the end of those that are idle", 2 * MARGIN
+        )
         for say in kept.values():
             say()  # by the session that there is
         assert kinds(own) == ["datagrams", "socks", "udp"]
