@@ -150,6 +150,26 @@ def test_a_failed_fetch_is_tried_again_later_and_later(tmp_path: Path) -> None:
         assert kept.keeper.is_due(0.0)  # the clock was wrong then
 
 
+def test_it_is_fetched_anew_when_its_hours_are_over(tmp_path: Path) -> None:
+    """Other hours hold from what was fetched last; a clock that is set back holds nothing up."""
+    with serving(answer(GOOD)) as server:
+        kept = Kept(tmp_path, server.url, refresh_hours=6)
+        assert kept.keeper.is_due(kept.now)
+        kept.refresh()
+        fetched = kept.now
+        assert not kept.keeper.is_due(fetched + 6 * 3_600 - 1)
+        assert kept.keeper.is_due(fetched + 6 * 3_600)
+        for hours in (24, 1):
+            kept.keeper.configure(kept.settings.model_copy(update={"refresh_hours": hours}))
+            assert not kept.keeper.is_due(fetched + hours * 3_600 - 1)
+            assert kept.keeper.is_due(fetched + hours * 3_600)
+        assert kept.keeper.is_due(fetched - 30 * 86_400)
+        kept.restart()
+        assert not kept.keeper.is_due(fetched + 6 * 3_600 - 1)
+        assert kept.keeper.is_due(fetched + 6 * 3_600)
+    assert len(server.heads) == 1
+
+
 def test_nothing_is_sent_twice(tmp_path: Path) -> None:
     with serving(answer(GOOD, 'ETag: "one"', "Last-Modified: Mon, 02 Nov 2026 10:00:00 GMT")) as server:
         kept = Kept(tmp_path, server.url)
