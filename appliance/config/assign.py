@@ -9,7 +9,6 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.config.diff import SECRET
 from appliance.config.help import Help, children, help_of, model_of
 from appliance.config.paths import KEYS, Part, Parts, PathError, Plain, joined, key_of, place, split, value_at
 from appliance.errors import IsthmusError
@@ -32,7 +31,7 @@ def value_of(setting: Help, words: Sequence[str]) -> Any:
             f"“{setting.path}” is a table, not a setting",
             f"Its settings: {', '.join(one.path.rpartition('.')[2] for one in children(setting.path))}.",
         )
-    if setting.path.rpartition(".")[2] in SECRET:
+    if setting.path.rpartition(".")[2] == "password":
         raise AssignError("A password is not set here", "`isthmus user passwd NAME` asks for it.")
     if setting.many:
         return [_one(setting, word) for word in words]

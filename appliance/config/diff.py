@@ -17,7 +17,7 @@ Kind = Literal["set", "add", "remove", "order"]
 # that anybody reads, and a list may have 65,536 names.
 MAX_SHOWN = 2_000
 # Settings whose value nobody is shown.
-SECRET = frozenset({"password"})
+SECRET = frozenset({"password", "metrics_token"})
 
 _ABSENT: Any = object()
 

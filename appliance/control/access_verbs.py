@@ -34,7 +34,7 @@ def _told(found: SignIn) -> dict[str, Any]:
 
 
 class AccessVerbs:
-    """Methods are named as in the interface file. ``config``: the one in force."""
+    """Methods are named as in the interface file. ``config``: the one in force; ``discard``: somebody's candidate."""
 
     def __init__(
         self,
@@ -43,12 +43,14 @@ class AccessVerbs:
         tokens: Tokens,
         audit: Audit,
         end_sessions: Callable[[], None],
+        discard: Callable[[str], None],
     ) -> None:
         self._access_config = config
         self._admins = admins
         self._tokens = tokens
         self.audit = audit
         self._end_sessions = end_sessions
+        self._discard = discard
 
     # -- the first boot, and signing in ------------------------------------------------------------
 
@@ -149,6 +151,7 @@ class AccessVerbs:
         """One less."""
         with refusals():
             self._admins.remove(name)
+            self._discard(name)  # the next of that name begins with nothing
         return {}
 
     # -- tokens ------------------------------------------------------------------------------------

@@ -155,7 +155,8 @@ class Audit:
 
     def _lines(self, number: int) -> list[str]:
         try:
-            return self._file(number).read_text(errors="replace").splitlines()
+            # splitlines() would also cut where a comment has U+2028 or its like.
+            return self._file(number).read_text(errors="replace").removesuffix("\n").split("\n")
         except OSError:
             return []
 

@@ -220,6 +220,13 @@ class Commits:
 
     # -- what happens by itself ----------------------------------------------------------------------
 
+    def pause(self, most: float) -> float:
+        """Seconds until ``tick`` has to look again, at most ``most``."""
+        ledger = self.revisions.ledger
+        # What the disk would not take at the deadline is tried again at leisure.
+        remaining = None if ledger.phase is Phase.REVERTING else self.revisions.remaining()
+        return most if remaining is None else min(most, remaining + 0.01)
+
     def tick(self) -> bool:
         """Roll back what nobody confirmed in time. True where the file is to be taken up anew.
 

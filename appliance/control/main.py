@@ -160,8 +160,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         print("isthmus-control: ready", file=sys.stderr)
         while not asked & {signal.SIGTERM, signal.SIGINT}:
             alive()
-            remaining = revisions.remaining()
-            wake.wait(REFRESH_INTERVAL if remaining is None else min(REFRESH_INTERVAL, remaining + 0.01))
+            wake.wait(commits.pause(REFRESH_INTERVAL))
             wake.clear()
             # Here and not in the handler: nothing may change under an apply that is under way.
             waiting = changed.take()

@@ -88,6 +88,7 @@ class RequestVerbs:
             rule = exception(request, now + timedelta(seconds=seconds))
             commits = self._request_commits
             with commits.line:
+                commits.adopt()  # what was changed in the file is not to be undone
                 plain = with_exception(commits.drafting.active()[1], rule, request["rule"], now)
                 who = request["user"] or request["device"] or request["client"]
                 words = comment or f"Access for {who} to {request['host']}, asked for as {id}"

@@ -75,7 +75,7 @@ class Interface(
         updates: Updates,
         certificates: Certificates,
     ) -> None:
-        AccessVerbs.__init__(self, config, admins, tokens, audit, end_sessions)
+        AccessVerbs.__init__(self, config, admins, tokens, audit, end_sessions, commits.drafting.discard)
         ConfigurationVerbs.__init__(self, commits)
         PolicyVerbs.__init__(self, config, commits.drafting, tables, meters)
         RequestVerbs.__init__(self, commits)

@@ -40,6 +40,11 @@ class PasswordAlreadySetError(IsthmusError):
     code = "password-already-set"
 
 
+def _new_epoch() -> int:
+    """An account's first one: a browser of an earlier account of that name is not this one's."""
+    return secrets.randbits(40) + 1
+
+
 @dataclass(frozen=True, slots=True)
 class SignIn:
     """What became of a try. ``wait``: it was throttled, and not looked at. ``code_wanted``: the password is
@@ -106,7 +111,7 @@ class Admins:
         """Let “admin” in by this password alone, whatever there was. Its failures so far are forgotten."""
         with self._line:
             before = self.find(FIRST_ADMIN)
-            epoch = before.epoch + 1 if before else 1
+            epoch = before.epoch + 1 if before else _new_epoch()
             self._keep(Admin(FIRST_ADMIN, Role.ADMIN, hashed(password), epoch))
             self._throttle.succeeded(f"user {FIRST_ADMIN}")
 
@@ -121,7 +126,7 @@ class Admins:
                 raise AdminError(f"There is an admin “{name}” already.", "`isthmus admin list` shows all.")
             if len(self.all()) >= MAX_ADMINS:
                 raise AdminError(f"There are {MAX_ADMINS} admins already.", "Remove one first.")
-            self._keep(Admin(name, role, hashed(password)))
+            self._keep(Admin(name, role, hashed(password), _new_epoch()))
 
     def change(self, name: str, password: str | None, role: Role | None, without_totp: bool) -> None:
         """What one admin changes of another's; its sessions end."""

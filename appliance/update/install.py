@@ -44,12 +44,12 @@ class Installer:
 
     def install(self, source: str) -> Manifest:
         """From a path or an address; UpdateError. The slot that runs is not touched in any case."""
-        with self._alone():
+        with self.alone():
             return self._told(source)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Two units may come here: one at a time."""
+    def alone(self) -> Iterator[None]:
+        """Two units may come here: one at a time; UpdateError where another one is at work."""
         with (self._runtime / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -69,7 +69,7 @@ class Updates:
         """By [update] of the configuration: look, install, restart at the hour."""
         config = load(self._runtime / "config.toml")
         wanted, found, now = config.update, state.read(self._folder), time.time()
-        if found.trial is not None and found.trial.boot == machine.boot_id():
+        if self._is_begun(found):
             if wanted.automatic == "install" and self._is_hour(config, now):
                 self.restart()
             return
@@ -82,11 +82,18 @@ class Updates:
         if available and any(one.version == available for one in found.history if one.result != "kept"):
             # It failed here once. Tried again by itself it would take the network down each night.
             problem, available = f"Version {available} was given up by this box before.", ""
-        state.write(self._folder, replace(found, available=available, checked=now, problem=problem))
-        if available and wanted.automatic == "install":
+        with self._installer.alone():  # a look may take long, and somebody may have installed meanwhile
+            found = state.read(self._folder)
+            state.write(self._folder, replace(found, available=available, checked=now, problem=problem))
+        if available and wanted.automatic == "install" and not self._is_begun(found):
             self._installer.install(wanted.url)
             if self._is_hour(config, now):
                 self.restart()
+
+    @staticmethod
+    def _is_begun(found: state.State) -> bool:
+        """Whether a version was installed since this start, and waits for the next."""
+        return found.trial is not None and found.trial.boot == machine.boot_id()
 
     @staticmethod
     def _is_hour(config: Config, now: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from appliance.config import parse
 from appliance.config.codec import validate
 from appliance.config.schema import as_plain
-from appliance.control.requests import exception, with_exception
+from appliance.control.candidates import Candidates
+from appliance.control.commits import Commits
+from appliance.control.requests import RequestVerbs, exception, with_exception
+from appliance.control.revisions import Revisions
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.request import Request
@@ -87,3 +91,22 @@ def test_exceptions_that_are_over_go() -> None:
     kept = '[[rule]]\nname = "access-1"\naction = "allow"\nuntil = 2026-11-25T12:30:00Z\n'
     names = [rule["name"] for rule in granted(REQUEST, CONFIG + old + kept)["rule"]]
     assert "access-0" not in names and "access-1" in names
+
+
+def test_what_was_changed_by_hand_meanwhile_stays(tmp_path: Path) -> None:
+    """A rule of the file that nobody has reloaded yet is there after a grant too."""
+    file = tmp_path / "config.toml"
+    file.write_text(CONFIG)
+    commits = Commits(
+        Revisions(file, tmp_path / "revisions"), Candidates(tmp_path / "candidates"), lambda: None, lambda: None
+    )
+    commits.revisions.recover()
+    commits.adopt()
+    file.write_text(CONFIG + '[[rule]]\nname = "no-ads"\naction = "deny"\ndomains = ["ads.example"]\n')
+    verbs = RequestVerbs(commits)
+    verbs.ask_proxy = lambda method, **_words: (
+        {"requests": [REQUEST]} if method == "ListRequests" else {"problem": ""}
+    )
+    rule = verbs.GrantRequest(REQUEST["id"], 3_600, "ann", "")["rule"]
+    assert [one.name for one in parse(file.read_text()).rule] == ["first", rule, "no-games", "no-ads"]
+    assert [one.author for one in commits.revisions.ledger.records][-1] == "ann"

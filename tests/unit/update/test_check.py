@@ -11,7 +11,7 @@ import pytest
 
 from appliance.update import install, state
 from appliance.update.main import CHECK_INTERVAL, Updates
-from appliance.update.state import Outcome, State
+from appliance.update.state import Outcome, State, Trial
 from tests.unit.lists.servers import serving
 from tests.unit.update.test_install import Box, box, served
 from tests.unit.update.wares import NEW, OLD, bundle
@@ -101,6 +101,23 @@ def test_what_was_installed_by_hand_is_not_restarted_by_a_check(box: Box, tmp_pa
     install.Installer(box.folder, tmp_path / "shown/update").install(str(box.file))
     checked.check()
     assert checked.restarts == 0 and found(box).trial is not None
+
+
+def test_an_update_that_was_begun_during_the_look_stays(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look may take long: who installs meanwhile has a trial, which the look knows nothing of."""
+    begun = Trial(NEW, OLD, "boot-1", 1.0)
+
+    def look(*_words: object) -> str:
+        state.write(box.folder, State(trial=begun, floor=OLD, booted=OLD))
+        return NEW
+
+    monkeypatch.setattr(install, "look", look)
+    checked = Checked(tmp_path, 'url = "http://192.0.2.1/"\nautomatic = "install"\n')
+    checked.check()
+    assert (found(box).trial, found(box).booted, found(box).available) == (begun, OLD, NEW)
+    assert checked.restarts == 0
 
 
 def test_a_version_that_failed_here_is_not_taken_again(box: Box, tmp_path: Path) -> None:
