@@ -34,7 +34,10 @@ def _told(found: SignIn) -> dict[str, Any]:
 
 
 class AccessVerbs:
-    """Methods are named as in the interface file. ``config``: the one in force; ``discard``: somebody's candidate."""
+    """Methods are named as in the interface file.
+
+    ``config``: the one in force; ``discard``: somebody's candidate.
+    """
 
     def __init__(
         self,

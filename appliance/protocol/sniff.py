@@ -9,7 +9,7 @@ import re
 
 from appliance.protocol.client_hello import Sniff, host_of, server_name
 
-__all__ = ["MAX_HEAD", "Sniff", "http_host", "said_by", "said_name", "server_name"]
+__all__ = ["MAX_HEAD", "Sniff", "http_host", "may_hide_name", "said_by", "said_name", "server_name"]
 
 MAX_HEAD = 65_536
 
@@ -19,6 +19,8 @@ _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ([!-~]+) HTTP/1\.[01]"
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]*)(?:[/?#].*)?", re.IGNORECASE)
 _PORT = re.compile(rb":\d{0,5}$")
+# RFC 9112 section 2.2: servers take no notice of them.
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 _HANDSHAKE = b"\x16"  # the first octet of a TLS client
 _METHOD = re.compile(rb"[A-Z]{1,20}(?: |\Z)")  # RFC 9110 section 9: those that there are, in capital letters
 
@@ -27,8 +29,18 @@ def said_name(data: bytes) -> str | Sniff:
     """The name in a client's first octets, whether of TLS or HTTP; NONE or BAD where there will be none."""
     if data[:1] == _HANDSHAKE:
         return server_name(data)
+    data = _EMPTY_LINES.sub(b"", data)
+    if data in (b"", b"\r"):
+        return Sniff.MORE
     # What begins otherwise is no HTTP, and nothing to wait for.
-    return http_host(data) if _METHOD.match(data) else Sniff.NONE
+    if _METHOD.match(data):
+        return http_host(data)
+    return Sniff.BAD if may_hide_name(data) else Sniff.NONE
+
+
+def may_hide_name(data: bytes) -> bool:
+    """Whether octets without a name began as TLS or HTTP: a server may read one where we cannot."""
+    return data[:1] == _HANDSHAKE or b"HTTP/" in _EMPTY_LINES.sub(b"", data).partition(b"\n")[0]
 
 
 def said_by(data: bytes) -> str:
@@ -38,6 +50,7 @@ def said_by(data: bytes) -> str:
 
 def http_host(data: bytes) -> str | Sniff:
     """The host that an HTTP/1 request is for, without its port, in lower case."""
+    data = _EMPTY_LINES.sub(b"", data)
     end = data.find(b"\r\n\r\n")
     if end < 0:
         if len(data) > MAX_HEAD:

@@ -31,7 +31,6 @@ from appliance.errors import Failure, failure_of
 from appliance.protocol.socks import datagram_header, parse_datagram
 from appliance.proxy.access import new_reference
 from appliance.proxy.arbiter import Judge
-from appliance.proxy.bucket import Bucket
 from appliance.proxy.eyeballs import Route
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.inside import may_say
@@ -75,7 +74,6 @@ class Peer(Handler):
         self.judge = judge
         self.unnamed = unnamed
         self.last = association.now
-        self.bucket = Bucket(self.last)
 
     def on_event(self, events: int) -> None:
         """Answers, or an error about what was sent."""
@@ -83,8 +81,8 @@ class Peer(Handler):
 
     def passes(self, to_wan: bool, size: int) -> bool:
         """Whether a datagram is within the rate that a limit leaves the session; what is not is lost."""
-        rate = self.session.rate
-        return not rate or self.bucket.passes(rate, to_wan, size, self.last)
+        session = self.session
+        return not session.rate or self._association.within_rate(session, to_wan, size)
 
     def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one; the client's next datagram begins another."""
@@ -120,6 +118,10 @@ class Association(Handler):
     def now(self) -> float:
         """Monotonic seconds."""
         return self._context.now
+
+    def within_rate(self, session: Session, to_wan: bool, size: int) -> bool:
+        """As of the context."""
+        return self._context.within_rate(session, to_wan, size)
 
     # -- from the client -----------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a limit's rate leaves a session of datagrams, each way: a token bucket.
+"""What a limit's rate leaves a subject's datagrams, each way: a token bucket.
 
 What is over the rate is dropped, not delayed: *policing*, not *shaping* (RFC 2475 section 2.3.3.3). TCP is
 shaped, because a sender waits for what is late; a datagram that is late is mostly worth nothing (calls,

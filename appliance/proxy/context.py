@@ -65,6 +65,9 @@ class Limits(Protocol):
     def admit(self, client: bytes, user: str) -> bool:
         """Whether one more session is within all limits."""
 
+    def passes(self, session: Session, to_wan: bool, size: int) -> bool:
+        """Whether a datagram is within the rates."""
+
     def opened(self, session: Session) -> None:
         """A session is carried by its legs, its streams, or as datagrams."""
 
@@ -442,6 +445,10 @@ class Context(Loop):
         self.streams[session.number] = client, origin
         if self.quotas is not None:
             self.quotas.opened(session)
+
+    def within_rate(self, session: Session, to_wan: bool, size: int) -> bool:
+        """Whether a datagram of a session that has a ``rate`` may pass; else it is lost."""
+        return self.quotas is None or self.quotas.passes(session, to_wan, size)
 
     def drop(self, session: Session) -> bool:
         """Take a session out of the table without a line in the log: another worker goes on with it."""

@@ -20,9 +20,7 @@ cdef class Flow:
     cdef public object unnamed
     cdef public double fresh
     cdef public double last
-    cdef public object bucket
 
-    cdef bint passes(self, bint to_wan, int size, double now) except -1
     cpdef long idle(self, long second) except -1
 
 

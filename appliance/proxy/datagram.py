@@ -34,7 +34,6 @@ from appliance.dataplane import MARK_TO_CLIENT, MARK_WAN, udp_ports
 from appliance.errors import WIRE, Failure, failure_of
 from appliance.protocol import packet as wire
 from appliance.proxy.batch import MAX_TO_ORIGIN, Batch, send_packet
-from appliance.proxy.bucket import Bucket
 from appliance.proxy.context import Context, Destination, Way
 from appliance.proxy.exits import SEND_ROOM, SOURCE_LIFETIME, Exits
 from appliance.proxy.loop import Handler
@@ -42,6 +41,7 @@ from appliance.proxy.origin_errors import OriginError, OriginErrors
 from appliance.proxy.path_mtu import PathMtu
 from appliance.proxy.quic_name import QuicName
 from appliance.proxy.relay import EPOLLIN
+from appliance.session.neighbours import SELDOM
 from appliance.session.record import OPEN, Session
 
 # Above this a hop limit is a host's default and says nothing; below it somebody counts hops.
@@ -65,14 +65,12 @@ class Flow:
 
     ``key``: client, server, client's port, server's port, as they stand in the client's datagrams.
     ``ends``: source, origin, source port, origin's port, as they stand in ours: 12 octets. ``fresh``: until
-    when the source is known to be right. ``unnamed``: while the policy waits for a name. ``bucket``: once
-    a limit gives the session a rate.
+    when the source is known to be right. ``unnamed``: while the policy waits for a name.
     """
 
     __slots__ = (
         "address",
         "binding",
-        "bucket",
         "ends",
         "fresh",
         "key",
@@ -94,13 +92,6 @@ class Flow:
         self.unnamed: QuicName | None = None
         self.way = way
         self.last = last
-        self.bucket: Bucket | None = None
-
-    def passes(self, to_wan: bool, size: int, now: float) -> bool:
-        """Whether a datagram is within the session's rate; what is not is lost."""
-        if self.bucket is None:
-            self.bucket = Bucket(now)
-        return self.bucket.passes(self.session.rate, to_wan, size, now)
 
     def idle(self, second: int) -> int:
         """The timer: the second at which to ask again, or 0 when the flow is over."""
@@ -241,7 +232,7 @@ class Datagrams(Handler):
                     self._forward(leave_by)
                 leave_by = binding.exit
             flow.last = now
-            if flow.session.rate and not flow.passes(True, size, now):
+            if flow.session.rate and not self._context.within_rate(flow.session, True, size):
                 continue
             flow.session.to_wan += size
             batch.to_origin(number, flow.ends, hops - 1 if hops <= _TRACEROUTE_HOPS else _DEFAULT_TTL)
@@ -260,7 +251,9 @@ class Datagrams(Handler):
     def _in_pieces(self, number: int) -> None:
         """A datagram over the MTU of its way. No DF: a client knows nothing of the IPv4 side's MTU."""
         batch = self._asked
-        flow = self._flows[batch.ends(number)]
+        flow = self._flows.get(batch.ends(number))
+        if flow is None:
+            return  # it ended by a later datagram of this batch
         ttl = min(batch.hop_limit(number) - 1, DEFAULT_TTL)
         whole = wire.udp_v4(flow.ends, batch.payload(number), ttl)
         try:
@@ -307,6 +300,8 @@ class Datagrams(Handler):
         if target is None or (key[0] == 0xFE and key[1] & 0xC0 == 0x80):
             context.counters.malformed += 1
             return None
+        if context.arbiter.awaits_device(key[:16], SELDOM):
+            return None  # lost, and sent again in a moment: its verdict holds for the flow's life
         name = context.arbiter.name_of(key[:16], key[16:32], target.packed)
         flow, failure, rule = self._try_open(key, target, name)
         if flow is None:
@@ -442,7 +437,7 @@ class Datagrams(Handler):
                 continue
             size = batch.size(number)
             flow.last = now
-            if flow.session.rate and not flow.passes(False, size, now):
+            if flow.session.rate and not self._context.within_rate(flow.session, False, size):
                 continue
             flow.session.to_lan += size
             if size <= _MAX_SMALL or size + 48 <= self.paths.of(flow.key[:16], now):
@@ -512,8 +507,8 @@ class Datagrams(Handler):
         context = self._context
         key = bytes.fromhex(entry["key"])
         target = context.destination(key[16:32])
-        if target is None:
-            return  # its prefix is no more
+        if target is None or key in self._flows:
+            return  # its prefix is no more, or the client has gone on with us already
         place = key[:16] + key[32:34] + target.way.place
         binding = self._bindings.get(place)
         if binding is None:

@@ -10,11 +10,11 @@ Who asks for an address has its verdict only now, where a rule speaks of names.
 from __future__ import annotations
 
 from appliance.errors import Failure
-from appliance.protocol.sniff import MAX_HEAD, Sniff, said_by, said_name
+from appliance.protocol.sniff import MAX_HEAD, Sniff, may_hide_name, said_by, said_name
 from appliance.proxy.access import new_reference
 from appliance.proxy.arbiter import Judge
 from appliance.proxy.gatekeeper import Gatekeeper
-from appliance.proxy.listening import LISTEN_TIMEOUT, NAMED_PORTS
+from appliance.proxy.listening import BEGUN_TIMEOUT, LISTEN_TIMEOUT, NAMED_PORTS, UNREADABLE
 from appliance.proxy.stream import Owner, Stream
 from appliance.proxy.tunnel import tunnel
 from appliance.session.record import Session, literal_address
@@ -79,7 +79,7 @@ class Inside(Owner):
             self.on_data(self._client, early)
         if not self._over:
             if self._client.ended:
-                self._decide("")
+                self._decide(Sniff.MORE)
             else:
                 self._client.resume()
 
@@ -88,15 +88,16 @@ class Inside(Owner):
         self._data += data
         name = said_name(self._data)
         if name is not Sniff.MORE or len(self._data) > MAX_HEAD:
-            self._decide(name if isinstance(name, str) else "")
+            self._decide(name)
         else:
             self._timer.cancel()
-            self._timer = self._context.at(LISTEN_TIMEOUT, self._in_time)
+            wait = BEGUN_TIMEOUT if may_hide_name(self._data) else LISTEN_TIMEOUT
+            self._timer = self._context.at(wait, self._in_time)
 
     def on_end(self, stream: Stream) -> None:
         """The client says no more; it may still hear."""
         if stream is self._client:
-            self._decide("")
+            self._decide(Sniff.MORE)
 
     def on_broken(self, stream: Stream, why: str) -> None:
         """One of the two is gone."""
@@ -111,10 +112,17 @@ class Inside(Owner):
 
     def _in_time(self) -> None:
         if not self._over:
-            self._decide("")
+            self._decide(Sniff.MORE)
 
-    def _decide(self, name: str) -> None:
+    def _decide(self, found: str | Sniff) -> None:
         session = self._session
+        name = found if isinstance(found, str) else ""
+        unreadable = not name and found is not Sniff.NONE and may_hide_name(self._data)
+        if unreadable and self._context.arbiter.asks_names:
+            session.rule = UNREADABLE
+            self._context.counters.count(Failure.DENIED)
+            self._end(Failure.DENIED.value)
+            return
         if not may_say(name, said_by(self._data), self._judge, session):
             self._context.counters.count(Failure.DENIED)
             self._end(Failure.DENIED.value)

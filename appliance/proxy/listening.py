@@ -5,6 +5,7 @@ another name than it says now, both have to be allowed, and the record keeps bot
 
     PAIRED --ClientHello, Host--> the last verdict --allowed--> two legs
            --nothing in time----> the same without one ----denied--> both ends are reset
+           --TLS or HTTP whose name cannot be read, where rules ask for names: likewise
 
 The origin may be one that speaks first: its octets wait in the kernel until there are two legs.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from errno import EAGAIN
 
 from appliance.errors import Failure
-from appliance.protocol.sniff import MAX_HEAD, Sniff, said_by, said_name
+from appliance.protocol.sniff import MAX_HEAD, Sniff, may_hide_name, said_by, said_name
 from appliance.proxy.context import Context, Destination
 from appliance.proxy.loop import Handler
 from appliance.proxy.relay import LEG_EVENTS, RelayContext, relay_on
@@ -23,6 +24,10 @@ from appliance.session.record import OPEN, Session
 # Seconds in which a client that speaks first has spoken, measured from its last octets. Longer would hold up
 # protocols whose server speaks first (mail, SSH); shorter would miss the names of clients far away.
 LISTEN_TIMEOUT = 0.3
+# The same once it has begun as TLS or HTTP do: a packet of it may be lost, and sent again.
+BEGUN_TIMEOUT = 10.0
+# The record's rule for a client that began so, and whose name cannot be read, where some rule asks for names.
+UNREADABLE = "(unreadable)"
 # Where clients speak first, and say a name by TLS or HTTP: they are heard also where no verdict hangs on it.
 # More ports would hold up protocols whose servers speak first; fewer would leave sessions without a name.
 NAMED_PORTS = frozenset({80, 443})
@@ -93,10 +98,11 @@ class Listening(Handler):
             self._data += kernel.received(0, size)
             name = said_name(self._data)
             if name is not Sniff.MORE or not size or len(self._data) > MAX_HEAD:
-                self._judge(name if isinstance(name, str) else "")
+                self._judge(name)
                 return
             self._timer.cancel()
-            self._timer = self._context.at(LISTEN_TIMEOUT, self._in_time)
+            wait = BEGUN_TIMEOUT if may_hide_name(self._data) else LISTEN_TIMEOUT
+            self._timer = self._context.at(wait, self._in_time)
 
     def kill(self, session: object, reason: str) -> bool:
         """End it, where it is this one."""
@@ -111,29 +117,35 @@ class Listening(Handler):
 
     def _in_time(self) -> None:
         if not self._over:
-            self._judge("")
+            self._judge(Sniff.MORE)
 
-    def _judge(self, name: str) -> None:
+    def _judge(self, found: str | Sniff) -> None:
         session = self._session
+        name = found if isinstance(found, str) else ""
         asked = session.name  # by the DNS, which has been judged
+        arbiter = self._context.arbiter
         if name:
             session.say(name, said_by(self._data))
-        arbiter = self._context.arbiter
-        denied = False
+        elif found is not Sniff.NONE and arbiter.asks_names and may_hide_name(self._data):
+            self._deny(UNREADABLE)
+            return
         if arbiter.asks and (name or not asked):
             verdict = arbiter.packet("tcp", session.client, self._target.packed, session.server_port, name)
             session.rule = verdict.rule
-            denied = not verdict.allow
-        if denied:
-            self._context.counters.count(Failure.DENIED)
-            self._end(Failure.DENIED.value)
-            return
+            if not verdict.allow:
+                self._deny(verdict.rule)
+                return
         self._over = True
         self._timer.cancel()
         session.state = OPEN
         self._context.counters.opened += 1
         data, self._data = self._data, b""
         relay_on(self._relay, self._client, self._origin, session, data)
+
+    def _deny(self, rule: str) -> None:
+        self._session.rule = rule
+        self._context.counters.count(Failure.DENIED)
+        self._end(Failure.DENIED.value)
 
     def _end(self, reason: str) -> None:
         if self._over:

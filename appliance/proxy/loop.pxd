@@ -27,6 +27,7 @@ cdef class Loop:
     cdef list _timers
     cdef long long _number
     cdef long _cancelled
+    cdef public long faults
 
     cpdef object later(self, Handler handler)
     cpdef object watch(self, int fd, Handler handler, unsigned int events)
@@ -38,6 +39,7 @@ cdef class Loop:
     @cython.locals(kernel=Kernel, handlers=list, later=list, handler=Handler, reader=Handler, index=int)
     cpdef object dispatch(self, int count)
     cpdef object out_of_memory(self, Handler handler)
+    cpdef object fault(self, Handler handler)
     cpdef Timer at(self, double seconds, object action)
     @cython.locals(timers=list, timer=Timer, now=double, last="long long")
     cdef object _call_due(self)

@@ -7,6 +7,7 @@ waits that mostly end before their time, and are exact to the millisecond.
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from select import EPOLLIN
@@ -17,6 +18,8 @@ from appliance.proxy.kernel import Kernel
 # Cancelled timers stay in the heap until they are due, or until they are so many and half of it. Fewer would
 # have it swept for each handful, more would hold memory for what is over.
 MAX_CANCELLED = 1_024
+# Of one process. Fewer would let whoever finds a mistake end the worker, more hides one that nothing mends.
+MAX_FAULTS = 1_000
 
 
 class Handler:
@@ -29,7 +32,7 @@ class Handler:
         raise NotImplementedError
 
     def abandon(self) -> None:
-        """Memory ran out in the middle of ``on_event``: what it was doing may be half done."""
+        """Memory ran out, or a fault was met, in the middle of ``on_event``: all may be half done."""
 
     def kill(self, session: object, reason: str) -> bool:
         """End the session with a reset, where it is one of this handler's; False where it is none.
@@ -55,12 +58,19 @@ class Timer(Handler):
             self.loop.forget_one()
 
 
+def _owner(timer: Timer, action: object) -> Handler:
+    """Who is told of what befell a call."""
+    owner = getattr(action, "__self__", None)
+    return owner if isinstance(owner, Handler) else timer
+
+
 class Loop:
     """Waits for events and passes them on. ``now``: monotonic seconds, fresh once for each batch."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.now = kernel.now
+        self.faults = 0  # of ours, in handlers
         self._handlers: list[Handler | None] = [None] * 1024  # by descriptor; it grows
         self._graves: list[int] = []
         self._sockets: list[socket] = []
@@ -132,6 +142,8 @@ class Loop:
                     reader.on_event(EPOLLIN)
                 except MemoryError:
                     self.out_of_memory(reader)
+                except Exception:
+                    self.fault(reader)
         for index in range(count):
             handler = handlers[kernel.event_fd(index)]
             if handler is not None:
@@ -139,11 +151,25 @@ class Loop:
                     handler.on_event(kernel.event_mask(index))
                 except MemoryError:
                     self.out_of_memory(handler)
+                except Exception:
+                    self.fault(handler)
         if self._timers:
             self._call_due()
 
     def out_of_memory(self, handler: Handler) -> None:
         """One handler ran out of memory; the others go on."""
+        handler.abandon()
+
+    def fault(self, handler: Handler) -> None:
+        """A mistake of ours has met one handler, while its exception is handled: the others go on.
+
+        All sessions of a worker would end with it otherwise, which makes of each such mistake a way to end
+        others' sessions. Of too many something is wrong that only a new worker mends: it is raised again.
+        """
+        self.faults += 1
+        if self.faults > MAX_FAULTS:
+            raise
+        traceback.print_exc()
         handler.abandon()
 
     # -- timers --------------------------------------------------------------------------------
@@ -170,8 +196,9 @@ class Loop:
                 try:
                     action()
                 except MemoryError:
-                    owner = getattr(action, "__self__", None)
-                    self.out_of_memory(owner if isinstance(owner, Handler) else timer)
+                    self.out_of_memory(_owner(timer, action))
+                except Exception:
+                    self.fault(_owner(timer, action))
 
     def forget_one(self) -> None:
         """A timer of the heap was cancelled."""

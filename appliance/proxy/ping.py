@@ -6,6 +6,7 @@ A binding is a client's address and identifier (RFC 6146 section 3.1), its flows
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import ENETUNREACH
 from socket import (
     AF_INET,
     IPPROTO_ICMP,
@@ -26,6 +27,7 @@ from appliance.proxy.datagram import DEFAULT_TTL, TRACEROUTE_HOPS, Datagrams, sh
 from appliance.proxy.loop import Handler
 from appliance.proxy.origin_errors import read_errors
 from appliance.proxy.relay import EPOLLERR, EPOLLIN
+from appliance.session.neighbours import SELDOM
 from appliance.session.record import OPEN, Session
 
 # Answers taken from one socket before the others have their turn.
@@ -131,6 +133,8 @@ class Pings:
         if target is None:
             context.counters.malformed += 1
             return None
+        if context.arbiter.awaits_device(packet[8:24], SELDOM):
+            return None  # as a datagram
         failure = target.failure or context.admit(packet[8:24])
         if failure is None and ("icmp", 0) not in context.published and context.is_own(target.origin):
             failure = Failure.DENIED
@@ -159,6 +163,8 @@ class Pings:
         if name:
             session.name, session.named_by = name, "dns"
         context.counters.opened += 1
+        if context.quotas is not None:
+            context.quotas.opened(session)
         return self._enter(Flow(session, binding, key, target, context.now))
 
     def _socket(self, way: Way, client: bytes) -> socket:
@@ -204,6 +210,8 @@ class Pings:
         flow.last = self._context.now
         # The kernel puts the socket's own identifier and the checksum in.
         echo = bytes((wire.ECHO_REQUEST_V4, 0, 0, 0, 0, 0)) + packet[46:]
+        if flow.session.rate and not self._context.within_rate(flow.session, True, len(echo)):
+            return
         try:
             if ttl != binding.ttl:
                 binding.sock.setsockopt(IPPROTO_IP, _IP_TTL, ttl)
@@ -219,8 +227,11 @@ class Pings:
                 self._context.refused("icmp", flow.key[:16], flow.address[0], 0, Failure.PORTS)
                 self._context.answer_error(shown(Failure.PORTS), packet)
             return
-        except OSError:
-            self.errors(binding)
+        except OSError as error:
+            if error.errno == ENETUNREACH:  # no route: that leaves nothing in the queue
+                self._context.answer_error(shown(Failure.NO_ROUTE), packet)
+            else:
+                self.errors(binding)
             return
         flow.session.to_wan += len(echo)
 
@@ -241,6 +252,8 @@ class Pings:
             if flow is None or len(data) < 8 or data[0] != wire.ECHO_REPLY_V4:
                 continue
             flow.last = context.now
+            if flow.session.rate and not context.within_rate(flow.session, False, len(data)):
+                continue
             flow.session.to_lan += len(data)
             key = flow.key
             word = int.from_bytes(key[32:34] + data[6:8], "big")
@@ -296,8 +309,10 @@ class Pings:
         context = self._context
         key = bytes.fromhex(entry["key"])
         target = context.destination(key[16:32])
-        if target is None:
-            return  # its prefix is no more
+        if target is None or key in self._flows:
+            if sock is not None:
+                sock.close()
+            return  # its prefix is no more, or the client has gone on with us already
         place = _place(key, target.way)
         binding = self._bindings.get(place)
         if binding is None:

@@ -21,7 +21,6 @@ from appliance.addressing import TranslationPrefix
 from appliance.config.rules import DEFAULT_RULE
 from appliance.config.schema import Config, Published
 from appliance.errors import SHORTAGES, Failure, failure_of
-from appliance.proxy.bucket import Bucket
 from appliance.proxy.context import Context
 from appliance.proxy.loop import Handler
 from appliance.proxy.published import Place, bind_as_client, open_service, place_of, steer
@@ -69,7 +68,7 @@ class Service(Handler):
 class Flow(Handler):
     """A client's session with a service."""
 
-    __slots__ = ("bucket", "key", "last", "own", "owner", "peer", "service", "session", "sock", "target")
+    __slots__ = ("key", "last", "own", "owner", "peer", "service", "session", "sock", "target")
 
     def __init__(
         self,
@@ -89,7 +88,6 @@ class Flow(Handler):
         self.own = session.server[12:]
         self.peer = (inet_ntoa(session.client[12:]), session.client_port)
         self.last = session.started
-        self.bucket = Bucket(self.last)
 
     def on_event(self, _events: int) -> None:
         """Answers of the target, or an error about what was sent to it."""
@@ -164,9 +162,8 @@ class PublishedUdp:
             flow = self._open(service, key, client, own, ports)
             if flow is None:
                 return
-        flow.last = now = self._context.now
-        rate = flow.session.rate
-        if rate and not flow.bucket.passes(rate, False, len(data), now):
+        flow.last = self._context.now
+        if flow.session.rate and not self._context.within_rate(flow.session, False, len(data)):
             return
         try:
             flow.sock.send(data)
@@ -180,7 +177,9 @@ class PublishedUdp:
     def _open(self, service: Service, key: bytes, client: bytes, own: bytes, ports: bytes) -> Flow | None:
         context, settings = self._context, service.settings
         failure = context.admit(MAPPED + client)
-        target = self._targets.in_order("udp", settings.targets)[0]
+        target = next(iter(self._targets.in_order("udp", settings.targets)), None)
+        if target is None:
+            return None  # the configuration has the service no more
         rule = DEFAULT_RULE
         if failure is None and context.arbiter.asks:
             address = inet_pton(AF_INET6, target.address)
@@ -252,8 +251,7 @@ class PublishedUdp:
                 return
             flow.last = self._context.now
             flow.target.found(True, flow.last)
-            rate = flow.session.rate
-            if rate and not flow.bucket.passes(rate, True, len(data), flow.last):
+            if flow.session.rate and not self._context.within_rate(flow.session, True, len(data)):
                 continue
             flow.session.to_wan += len(data)
             flow.service.answer(data, flow.own, flow.peer)

@@ -2,8 +2,9 @@
 
 Sessions are counted anew each second, so that nothing drifts. Bandwidth is the kernel's to pace, by
 SO_MAX_PACING_RATE on both legs: a subject's rate is shared out among its sessions that move anything, each
-second anew, and nothing waits in here. UDP has no such socket: there the session's rate says what is lost
-(``datagram.Flow``). The meters' file tells each worker what the others have of a subject.
+second anew, and nothing waits in here. UDP and ping have no such socket: there a bucket of the subject's,
+filled by all its sessions of datagrams together, says what is lost (``passes``). The meters' file tells each
+worker what the others have of a subject.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from appliance.config.schema import Config
 from appliance.dataplane import MAX_WORKERS
 from appliance.policy.forbidden import unmapped
 from appliance.policy.limits import CompiledLimit, Party, compile_limits
+from appliance.proxy.bucket import Bucket
 from appliance.proxy.context import Context
 from appliance.proxy.relay import RelayContext
 from appliance.session.meters import Meters, Period, period_of
@@ -37,9 +39,12 @@ MIN_RATE = 4_096
 class _Use:
     """What one subject has of one limit, in this worker."""
 
-    __slots__ = ("active", "is_shared", "limit", "new", "over", "place", "sessions", "share", "subject")
+    __slots__ = (
+        "active", "bucket", "datagrams", "is_shared", "limit", "new", "over", "place", "sessions", "share",
+        "subject",
+    )  # fmt: skip
 
-    def __init__(self, limit: CompiledLimit, subject: str, place: int, is_shared: bool) -> None:
+    def __init__(self, limit: CompiledLimit, subject: str, place: int, is_shared: bool, now: float) -> None:
         self.limit = limit
         self.subject = subject
         self.place = place  # of the meter
@@ -47,6 +52,8 @@ class _Use:
         self.sessions = 0  # of this worker
         self.new = 0  # in this second
         self.active: set[int] = set()  # numbers of sessions that have moved something, where a rate is shared
+        self.datagrams = 0  # of the active ones, those without a socket that the kernel could pace
+        self.bucket = Bucket(now)  # for these
         self.over = False  # its octets are used up
         self.share = UNPACED  # octets a second that each of its sessions may have
 
@@ -172,7 +179,7 @@ class Quotas:
                     continue
                 self._meters.hold(place)
                 shared = limit.is_shared or subject != party.address  # a device's addresses are several
-                use = self._uses[key] = _Use(limit, subject, place, shared)
+                use = self._uses[key] = _Use(limit, subject, place, shared, self._context.now)
             found.append(use)
         return tuple(found)
 
@@ -225,7 +232,9 @@ class Quotas:
         for use in known.uses:
             if use.limit.kbit_per_second is not None:
                 use.active.add(session.number)
-                self._set_rate(session.number, known, min(self._share(use), known.rate or UNPACED))
+                use.datagrams += session.kind != "tcp"
+                use.share = self._share(use)
+                self._set_rate(session.number, known, min(use.share, known.rate or UNPACED))
         if not known.rate:
             pace(left, UNPACED)
 
@@ -241,7 +250,9 @@ class Quotas:
             # stay paced, since all of a small body waits in the kernel when the exchange is over.
             self._left.update(self._context.streams.get(session.number, ()))
         for use in known.uses:
-            use.active.discard(session.number)
+            if session.number in use.active:
+                use.active.remove(session.number)
+                use.datagrams -= session.kind != "tcp"
         assert self._meters is not None
         with self._meters.alone():
             self._count(known, session)
@@ -264,7 +275,7 @@ class Quotas:
             return
         self._tell_time()
         for use in self._uses.values():
-            use.sessions = use.new = 0
+            use.sessions = use.new = use.datagrams = 0
             use.active = set()
             # A worker that drains says nothing of its sessions: others may have given the place away.
             place = meters.meter(use.limit.name, use.subject, self._period)
@@ -286,6 +297,9 @@ class Quotas:
     def _count_all(self) -> None:
         """What all sessions have moved, and how many there are."""
         assert self._meters is not None
+        sessions = self._context.sessions
+        for number in [number for number in self._known if number not in sessions]:
+            del self._known[number]  # its dial has failed, or it is another worker's
         for session in list(self._context.sessions.values()):
             known = self._known.get(session.number)
             if known is None:
@@ -295,6 +309,7 @@ class Quotas:
                 use.sessions += 1
                 if moving and use.limit.kbit_per_second is not None:
                     use.active.add(session.number)
+                    use.datagrams += session.kind != "tcp"
         if not self.draining:
             for use in self._uses.values():
                 self._meters.set_sessions(use.place, use.sessions, len(use.active))
@@ -330,6 +345,17 @@ class Quotas:
         octets = use.limit.kbit_per_second * 125
         active = len(use.active) + self._meters.active(use.place, self._workers)
         return min(max(octets // max(active, 1), MIN_RATE), UNPACED)
+
+    def passes(self, session: Session, to_wan: bool, size: int) -> bool:
+        """Whether a datagram is within what the limits leave its subject; what is not is lost."""
+        known = self._known.get(session.number)
+        for use in known.uses if known is not None else ():
+            if use.limit.kbit_per_second is not None:
+                # New sessions bring no burst of their own, or opening them would pass by the limit.
+                rate = min(use.share * max(use.datagrams, 1), use.limit.kbit_per_second * 125)
+                if not use.bucket.passes(rate, to_wan, size, self._context.now):
+                    return False
+        return True
 
     def _set_rate(self, number: int, known: _Known, rate: int) -> None:
         if abs(known.rate - rate) * _TOLERANCE > rate:

@@ -128,6 +128,8 @@ class RelayContext:
                         leg.pump(EPOLLRDHUP)
                     except MemoryError:
                         self.loop.out_of_memory(leg)
+                    except Exception:
+                        self.loop.fault(leg)
 
 
 class Leg(Handler):

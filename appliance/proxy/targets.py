@@ -92,8 +92,12 @@ class Targets:
         self._by_endpoint = {key: known.get(key) or Target(key[1], now) for key in wanted}
 
     def in_order(self, protocol: str, endpoints: Iterable[str]) -> list[Target]:
-        """The targets to try: those that answer in the configuration's order, then the others."""
-        found = [self._by_endpoint[protocol, endpoint] for endpoint in endpoints]
+        """The targets to try: those that answer in the configuration's order, then the others.
+
+        None of what the configuration has no more: a client may have been taken up before that.
+        """
+        known = (self._by_endpoint.get((protocol, endpoint)) for endpoint in endpoints)
+        found = [target for target in known if target is not None]
         return [t for t in found if t.up] + [t for t in found if not t.up]
 
     def _look(self, second: int) -> int:

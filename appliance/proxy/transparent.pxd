@@ -7,7 +7,7 @@ from appliance.proxy.relay cimport Leg, Registry, RelayContext, join
 from appliance.proxy.tally cimport Tally
 from appliance.session.record cimport Session
 
-cdef int _NONE, _HALF_OPEN
+cdef int _NONE, _HALF_OPEN, _MAX_SYN
 cdef unsigned int _OUT, _FAILED, _LEG_EVENTS
 
 

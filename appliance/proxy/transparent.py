@@ -46,6 +46,10 @@ MAX_PUT_OFF = 256
 LOOK_AGAIN = 0.005
 
 _NONE = -1  # no descriptor
+# Octets of a SYN, with the data that it may bear: as much as one packet of an ordinary LAN. More could not be
+# handed over to another worker.
+MAX_SYN = 1_500
+_MAX_SYN = MAX_SYN
 _HALF_OPEN = HALF_OPEN
 _OUT, _FAILED, _LEG_EVENTS = EPOLLOUT, EPOLLERR | EPOLLHUP, LEG_EVENTS
 
@@ -78,7 +82,7 @@ class Held(Handler):
             self.owner.dialled(self, bool(events & _FAILED))
 
     def abandon(self) -> None:
-        """Out of memory."""
+        """Out of memory, or a fault."""
         self.owner.give_up(self, Failure.MEMORY)
 
     def kill(self, session: object, reason: str) -> bool:
@@ -140,7 +144,7 @@ class Transparent(Handler):
     def on_syn(self, packet: bytes) -> None:
         """A TCP packet of a client, from the TUN. Only pure SYNs are routed here."""
         context = self._context
-        if len(packet) < 60 or packet[53] & 0x17 != 0x02:
+        if not 60 <= len(packet) <= _MAX_SYN or packet[53] & 0x17 != 0x02:
             context.counters.malformed += 1
             return
         key = packet[8:44]
@@ -342,6 +346,10 @@ class Transparent(Handler):
         context = self._context
         self._kernel.adopt(fd)
         syn = bytes.fromhex(entry["syn"])
+        key = syn[8:44]
+        if key in self.dialling or key in self.released or key in self.relayed:
+            self._kernel.close(fd)  # the client has gone on with us already
+            return
         session = context.open("tcp", syn[8:44], entry["origin"], DIALLING, entry["started"])
         session.inherit(entry)
         wait = ACCEPT_TIMEOUT if entry["released"] else self._dial_timeout
@@ -371,6 +379,17 @@ class Transparent(Handler):
     def _accepted_first(self, key: bytes, fd: int) -> None:
         """A client whose SYN was not held: dial, and reset it where that fails."""
         context = self._context
+        earlier = self.dialling.get(key)
+        if earlier is not None:
+            if earlier.client == _NONE:
+                # An old SYN-ACK of ours was answered after all, while the origin is asked anew.
+                earlier.client = fd
+                return
+            self._drop(earlier, Failure.RESET)  # the client has reset that connection, and begun another
+        if self._put_off < MAX_PUT_OFF and context.arbiter.awaits_device(key[:16]):
+            self._put_off += 1
+            context.at(LOOK_AGAIN, partial(self._accepted_again, key, fd))
+            return
         target = context.destination(key[16:32])
         failure = Failure.DENIED if target is None else target.failure or self._admit(key[:16])
         rule = ""
@@ -386,6 +405,10 @@ class Transparent(Handler):
             context.refused("tcp", key[:16], origin, int.from_bytes(key[34:36], "big"), failure, rule)
             self._kernel.reset_on_close(fd)
             self._kernel.close(fd)
+
+    def _accepted_again(self, key: bytes, fd: int) -> None:
+        self._put_off -= 1
+        self._accepted_first(key, fd)
 
     def _shed(self) -> bool:
         """Without a descriptor to accept with, the spare one serves to reset what waits.

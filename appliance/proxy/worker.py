@@ -255,7 +255,12 @@ class Worker:
                     return  # it died, or hangs: what has come is taken, the rest is lost with it
                 if not data:
                     return
-                entry = json.loads(data)
+                try:
+                    entry = json.loads(data)
+                except ValueError:  # cut off: over MAX_HEIRLOOM
+                    for fd in descriptors:
+                        os.close(fd)
+                    continue
                 if entry["kind"] == "held" and descriptors:
                     self.transparent.adopt(entry, descriptors[0])
                     continue

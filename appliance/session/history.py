@@ -63,7 +63,7 @@ PERSONAL = ("client", "user", "name", "device")
 NO_WORD = 0  # the empty text
 OTHER = -1  # in roll-ups: all that are not named
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _COLUMNS = tuple(field.name for field in fields(Row))
 _WORDS = tuple(index for index, name in enumerate(_COLUMNS) if name in KIND)
 _OUTCOME = _COLUMNS.index("outcome")
@@ -73,6 +73,8 @@ _NEW_INDEXES = """
 CREATE INDEX session_device ON session (device, time) WHERE device != 0;
 CREATE INDEX session_reference ON session (reference, time) WHERE reference != '';
 """
+# Texts that nothing speaks of any more are looked for by it.
+_NAMES_INDEX = "CREATE INDEX session_dns_name ON session (dns_name) WHERE dns_name != 0;"
 _SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
@@ -88,6 +90,7 @@ CREATE INDEX session_user ON session (user, time) WHERE user != 0;
 CREATE INDEX session_service ON session (service, time) WHERE service != 0;
 CREATE INDEX session_outcome ON session (outcome, time) WHERE outcome != 0;
 {_NEW_INDEXES}
+{_NAMES_INDEX}
 CREATE TABLE rollup (
   step INTEGER NOT NULL, by INTEGER NOT NULL, start INTEGER NOT NULL, word INTEGER NOT NULL,
   sessions INTEGER NOT NULL, refused INTEGER NOT NULL, to_wan INTEGER NOT NULL, to_lan INTEGER NOT NULL,
@@ -111,7 +114,13 @@ ALTER TABLE session ADD COLUMN reference TEXT NOT NULL DEFAULT '';
 {_NEW_INDEXES}
 PRAGMA user_version = 2;
 COMMIT;
-"""
+""",
+    2: f"""
+BEGIN;
+{_NAMES_INDEX}
+PRAGMA user_version = 3;
+COMMIT;
+""",
 }
 _INSERT = f"INSERT INTO session ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _ADD = """
@@ -352,8 +361,8 @@ class Store:
             return
         used = " OR ".join(
             f"(kind = {KIND[name]} AND EXISTS (SELECT 1 FROM session WHERE session.{name} = word.id"  # noqa: S608
-            f"{f' AND {name} != 0' if name in ('user', 'service', 'device') else ''}))"
-            for name in ("client", "origin", "service", "name", "user", "rule", "device")
+            f"{f' AND {name} != 0' if name in ('user', 'service', 'device', 'dns_name') else ''}))"
+            for name in ("client", "origin", "service", "name", "user", "rule", "device", "dns_name")
         )
         # Of the few kinds and reasons there is no index, and no end.
         kept = ", ".join(str(KIND[name]) for name in ("kind", "reason", "named_by"))

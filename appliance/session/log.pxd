@@ -10,6 +10,7 @@ cdef class Log:
     cdef double _epoch
     cdef bint _writes
     cdef bint _destinations
+    cdef bint _torn
     cdef public long long dropped
 
     cpdef object ended(self, Session session, str reason, double now)

@@ -38,6 +38,7 @@ class Log:
         self._epoch = time.time() - time.monotonic()  # what to add to a monotonic second
         self._writes = True
         self._destinations = True
+        self._torn = False  # the disk took the last line by half
         self.dropped = 0
         self.reopen()
 
@@ -51,6 +52,7 @@ class Log:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+            self._torn = False
         if self._path is not None:
             try:
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
@@ -87,9 +89,16 @@ class Log:
         """Write what has gathered."""
         self._epoch = time.time() - time.monotonic()  # the clock may have been set
         if self._lines and self._fd >= 0:
+            # After half a line the next one begins its own, or both are lost.
+            data = ("\n" * self._torn + "\n".join(self._lines) + "\n").encode()
             try:
-                os.write(self._fd, ("\n".join(self._lines) + "\n").encode())
+                written = os.write(self._fd, data)
             except OSError:
-                self.dropped += len(self._lines)
+                written = 0
+            if written < len(data):
+                self.dropped += data[written:].count(b"\n") - (self._torn and not written)
+                self._torn = self._torn if not written else data[written - 1 : written] != b"\n"
+            else:
+                self._torn = False
         self._lines.clear()
         self._size = 0

@@ -109,6 +109,8 @@ class Box:
         for process in reversed(self.processes.values()):
             stop(process)
         self._stack.close()
+        # A fault costs one session alone, so that a test may not have noticed.
+        assert "proxy" not in self.processes or "Traceback" not in self.log("proxy"), self.log("proxy")
 
     def _wire(self) -> None:
         # While a link-local address is being checked, no neighbour is looked for: two slow seconds.

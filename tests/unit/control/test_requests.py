@@ -97,9 +97,8 @@ def test_what_was_changed_by_hand_meanwhile_stays(tmp_path: Path) -> None:
     """A rule of the file that nobody has reloaded yet is there after a grant too."""
     file = tmp_path / "config.toml"
     file.write_text(CONFIG)
-    commits = Commits(
-        Revisions(file, tmp_path / "revisions"), Candidates(tmp_path / "candidates"), lambda: None, lambda: None
-    )
+    revisions = Revisions(file, tmp_path / "revisions")
+    commits = Commits(revisions, Candidates(tmp_path / "candidates"), lambda: None, lambda: None)
     commits.revisions.recover()
     commits.adopt()
     file.write_text(CONFIG + '[[rule]]\nname = "no-ads"\naction = "deny"\ndomains = ["ads.example"]\n')

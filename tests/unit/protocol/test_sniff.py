@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from appliance.protocol.client_hello import ClientHello, from_records
 from appliance.protocol.proxy_header import version_2
-from appliance.protocol.sniff import Sniff, http_host, server_name
+from appliance.protocol.sniff import Sniff, http_host, may_hide_name, said_name, server_name
 
 
 def client_hello(name: str | None) -> bytes:
@@ -124,3 +124,35 @@ def test_a_hello_of_sixteen_kilobytes() -> None:
     hello = with_extension(HELLO, b"\x00\x15" + (15_000).to_bytes(2, "big") + bytes(15_000))
     assert server_name(in_records(hello, [1_400] * 12)) == "www.example.org"
     assert server_name(with_extension(hello, b"\x00\x16\x07\xd0" + bytes(2_000))) is Sniff.BAD
+
+
+@pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n"])
+def test_empty_lines_before_a_request_are_nothing(before: bytes) -> None:
+    """RFC 9112 section 2.2; so servers read the name behind them, and so do we."""
+    head = b"GET / HTTP/1.1\r\nHost: www.example.org\r\n\r\n"
+    assert said_name(before + head) == http_host(before + head) == "www.example.org"
+    assert all(said_name((before + head)[:size]) is Sniff.MORE for size in range(1, len(before + head)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\nHost: blocked.example\n\n",
+        b"\r\nGET / HTTP/1.1\nHost: blocked.example\n\n",
+        b"get / HTTP/1.1\r\nHost: blocked.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nHost: blocked.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: blocked.example\r\nX:\1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        HELLO[:5] + b"\1\xff\xff\xff" + HELLO[9:],
+    ],
+)
+def test_what_a_lenient_server_may_read_a_name_in(data: bytes) -> None:
+    assert said_name(data) is Sniff.BAD
+    assert may_hide_name(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"SSH-2.0-OpenSSH\r\n", b"EHLO mail\r\n", b"CAP LS 302\r\nNICK x\r\n", bytes(100)]
+)
+def test_what_is_of_another_protocol(data: bytes) -> None:
+    assert not may_hide_name(data)

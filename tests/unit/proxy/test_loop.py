@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -190,3 +191,45 @@ def test_whatever_is_asked(script: list[tuple[str, float, int]]) -> None:
             one_turn(seconds)
     while alive:
         one_turn(LONG)
+
+
+class Faulty(Handler):
+    """Has a mistake in it."""
+
+    def __init__(self) -> None:
+        self.abandoned = 0
+
+    def on_event(self, _events: int) -> None:
+        raise KeyError("ours")
+
+    def abandon(self) -> None:
+        self.abandoned += 1
+
+
+class Good(Handler):
+    def __init__(self) -> None:
+        self.events = 0
+
+    def on_event(self, _events: int) -> None:
+        self.events += 1
+
+
+def test_a_fault_costs_one_handler_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others go on, and the journal has where it was; of too many the worker makes an end."""
+    monkeypatch.setattr(loops, "MAX_FAULTS", 3)
+    kernel = Kernel()
+    loop = Loop(kernel)
+    faulty, good = Faulty(), Good()
+    loop.hand_to(5, faulty)
+    loop.hand_to(6, good)
+    kernel.ready = [(5, 1), (6, 1)]
+    turn(loop)
+    loop.later(faulty)
+    turn(loop)
+    assert (faulty.abandoned, good.events, loop.faults) == (3, 2, 3)
+    assert "KeyError: 'ours'" in capsys.readouterr().err
+    loop.at(0.0, lambda: faulty.on_event(0))
+    with pytest.raises(KeyError):
+        turn(loop)

@@ -115,3 +115,54 @@ def test_new_sessions_of_a_device_are_counted_over_its_addresses(
         made.append(one)
     found = [made[number % 2].admit(bytes(15) + bytes([number % 2]), "") for number in range(8)]
     assert found == [True] * 3 + [False] * 5
+
+
+RATED = {"limit": [{"name": "slow", "each": "client", "kbit_per_second": 512}]}
+
+
+def rated(tmp_path: Path, hosts: dict[str, tuple[float, int]] | None = None) -> tuple[Quotas, World]:
+    """512 kbit/s for each client."""
+    world = World(Kernel(hosts), RATED)
+    mine = Quotas(world, RelayContext(world, Pipes(world.kernel, 1)), tmp_path / "meters", 0)
+    mine.configure(world.config, 1)
+    return mine, world
+
+
+def test_new_flows_bring_no_burst_of_their_own(tmp_path: Path) -> None:
+    """Of 200 new ones a second, of 64 KiB each, as much passes as of one."""
+    mine, world = rated(tmp_path)
+    passed = 0
+    for second in range(5):
+        for number in range(200):
+            assert world.admit(CLIENT) is None
+            ends = CLIENT + bytes(16) + (200 * second + number).to_bytes(2, "big") + b"\1\xbb"
+            session = world.open("udp", ends, "192.0.2.1", "open")
+            mine.opened(session)
+            for _ in range(64):
+                if session.rate and world.within_rate(session, True, 1_024):
+                    session.to_wan += 1_024
+                    passed += 1_024
+        mine.every_second()
+        world.now += 1
+    assert passed <= 65_536 + 5 * 64_000
+    assert passed >= 4 * 64_000
+
+
+def test_dials_that_failed_are_forgotten(tmp_path: Path) -> None:
+    mine, world = rated(tmp_path)
+    for number in range(100):
+        session = world.open("tcp", CLIENT + bytes(16) + number.to_bytes(4, "big"), "192.0.2.1", "dialling")
+        mine.every_second()
+        world.drop(session)
+    mine.every_second()
+    assert not mine._known
+
+
+def test_sessions_that_are_over_take_no_share(tmp_path: Path) -> None:
+    """A browser's exchanges of one second, one after the other, have all of the rate each."""
+    mine, world = rated(tmp_path)
+    for number in range(10):
+        session = world.open("tcp", CLIENT + bytes(16) + number.to_bytes(4, "big"), "192.0.2.1", "open")
+        mine.opened(session)
+        assert session.rate == 64_000
+        world.ended(session, "closed")

@@ -138,6 +138,21 @@ def test_a_name_is_forgotten_with_its_last_row(store: Store, tmp_path: Path) -> 
         assert top(database, "rule", BEGIN, now)[0]["sessions"] == 2
 
 
+@pytest.mark.parametrize(
+    "kind", ["client", "origin", "service", "name", "user", "rule", "device", "dns_name"]
+)
+def test_what_a_row_speaks_of_is_never_forgotten(store: Store, tmp_path: Path, kind: str) -> None:
+    """A text's number would be the next new text's: somebody else's name or address in an old row."""
+    value = {"client": "fd00:1::77", "origin": "192.0.2.77"}.get(kind, "the-only-one")
+    spoken: dict[str, Any] = {kind: value}
+    store.add([row(**spoken)], PLACE)
+    store.tidy(BEGIN + HOUR, 0)
+    store.add([row(client="fd00:1::bad", name="other.example", time=BEGIN - 9)], PLACE)
+    with reader(tmp_path) as database:
+        newest = search(database, Filters()).rows[0]
+    assert newest[kind] == value
+
+
 def test_a_name_that_comes_again_after_it_was_forgotten(store: Store, tmp_path: Path) -> None:
     for round_ in range(3):
         store.add([row(time=BEGIN + round_ * 40 * DAY)], PLACE)
@@ -228,7 +243,7 @@ def test_a_database_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
     store.add([row(name="old.example")], Place(1, 1, "", 0))
     store.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        for index in ("session_device", "session_reference"):
+        for index in ("session_device", "session_reference", "session_dns_name"):
             database.execute(f"DROP INDEX {index}")
         for column in ("device", "dns_name", "reference"):
             database.execute(f"ALTER TABLE session DROP COLUMN {column}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,19 @@ def test_what_the_disk_does_not_take_is_counted(tmp_path: Path) -> None:
     log = Log(tmp_path / "no folder" / "log", 0)
     log.ended(session(), "closed", 12.5)
     assert log.dropped == 1
+
+
+def test_half_a_line_costs_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full takes the beginning of what is written; later it has room again."""
+    path = tmp_path / "log"
+    log = Log(path, 0)
+    write = os.write
+    for room in (100, 0, 1 << 20):
+        monkeypatch.setattr(os, "write", lambda fd, data, room=room: write(fd, data[:room]))
+        log.ended(session(), "closed", 12.5)
+        log.ended(session(), "closed", 12.5)
+        log.flush()
+    monkeypatch.undo()
+    assert log.dropped == 4
+    good = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    assert len(good) == 2 and all(parse(line.encode()) for line in good)
