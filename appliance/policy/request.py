@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from appliance.config.rules import DEFAULT_RULE
 from appliance.policy.sets import suffixes
+from appliance.policy.urls import one_spelling
 
 # Ways that more than their rules treat alone: plain HTTP, whose URLs and content can be seen; questions.
 HTTP = "http"
@@ -42,7 +43,7 @@ class Request:
 
     ``way`` and ``kind`` as of ``config.rules``; ``client``: packed, 16 octets or 4; ``readings``: all that
     the destination's address stands for (``Forbidden.readings``), None while it is not known; ``name``: ""
-    where there is none; ``url``: host/path of plain HTTP.
+    where there is none; ``url``: host/path of plain HTTP, in any spelling.
     """
 
     __slots__ = (
@@ -85,7 +86,7 @@ class Request:
         self.user = user
         self.groups = groups
         self.device = device
-        self.url = url
+        self.url = one_spelling(url)
         self.content_type = content_type
         self.size = size
 

@@ -14,12 +14,17 @@ from socket import (
     AF_INET,
     AF_INET6,
     IPPROTO_IP,
+    IPPROTO_TCP,
     SO_BINDTODEVICE,
+    SO_KEEPALIVE,
     SO_MARK,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
     SOCK_NONBLOCK,
     SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
     inet_ntop,
     inet_pton,
     socket,
@@ -48,6 +53,9 @@ MAX_WAITING = 16
 # Taken from one socket before the others have their turn.
 MAX_DATAGRAMS = 32
 MAX_DATAGRAM = 65_535
+# Seconds of silence after which the other end of an association's connection is asked whether it is there,
+# how often, and how many questions may stay unanswered: who has left the LAN is noticed in four minutes.
+KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_TRIES = 120, 30, 4
 _IP_BIND_ADDRESS_NO_PORT = 24
 
 
@@ -90,6 +98,23 @@ class Peer(Handler):
             return False
         self._association.end(self, reason)
         return True
+
+
+def keep_alive(fd: int) -> None:
+    """Have the kernel ask whether the other end of an association's connection is there yet.
+
+    Nothing is said by it for hours, and without an end the association would stay for ever.
+    """
+    sock = socket(fileno=fd)
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, KEEP_ALIVE_AFTER)
+        sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, KEEP_ALIVE_EVERY)
+        sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, KEEP_ALIVE_TRIES)
+    except OSError:
+        pass  # it is over
+    finally:
+        sock.detach()
 
 
 class Association(Handler):

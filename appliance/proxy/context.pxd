@@ -48,6 +48,7 @@ cdef class Context(Loop):
     cdef public object arbiter
     cdef public object quotas
     cdef public dict streams
+    cdef public set unsent
     cdef public Counters counters
     cdef public object timers
     cdef public object recorder

@@ -177,6 +177,8 @@ class Context(Loop):
         self.by_client: dict[bytes, int] = {}
         # By a session's number, where it has no legs: the sockets of its two streams, for who paces them.
         self.streams: dict[int, tuple[int, int]] = {}
+        # Ends of connections whose last answer is not out yet, though its session is over.
+        self.unsent: set[object] = set()
         self._numbers = 0
         self._destinations: dict[bytes, Destination | None] = {}
         self._errors_left = MAX_ERRORS_PER_SECOND

@@ -11,6 +11,7 @@ cdef class Dialled(Handler):
     cdef public int fd
     cdef public bytes address
     cdef public str text
+    cdef public tuple aliases
     cdef public unsigned int events
     cdef Dial _dial
 
@@ -32,6 +33,7 @@ cdef class Dial(Handler):
     cdef set _failures
     cdef str _host
     cdef object _judge
+    cdef dict _judged
     cdef double _next_at
     cdef Timer _next_timer
     cdef bint _over

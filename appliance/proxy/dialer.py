@@ -49,15 +49,16 @@ class Dialled(Handler):
 
     ``fd`` is watched by the loop (LEG_EVENTS, edge-triggered), and until ``loop.hand_to`` gives it to its new
     owner, this object collects what is reported of it in ``events``. ``address``: packed, 4 or 16 octets,
-    IPv4 where an IPv6 address embedded it; ``text``: the same to read.
+    IPv4 where an IPv6 address embedded it; ``text``: the same to read; ``aliases``: the names that led to it.
     """
 
-    __slots__ = ("_dial", "address", "events", "fd", "text")
+    __slots__ = ("_dial", "address", "aliases", "events", "fd", "text")
 
     def __init__(self, fd: int, address: bytes, text: str, dial: Dial | None = None) -> None:
         self.fd = fd
         self.address = address
         self.text = text
+        self.aliases: tuple[str, ...] = ()
         self.events = 0
         self._dial = dial  # while it is an attempt
 
@@ -97,6 +98,7 @@ class Dial(Handler):
         "_failures",
         "_host",
         "_judge",
+        "_judged",
         "_next_at",
         "_next_timer",
         "_over",
@@ -119,6 +121,7 @@ class Dial(Handler):
     ) -> None:
         self._dialer = dialer
         self._judge = judge
+        self._judged: dict[bytes, tuple[bytes, tuple[str, ...]]] = {}  # by the address that is dialled
         self._client = client
         self._own = own
         self._host = host
@@ -193,6 +196,7 @@ class Dial(Handler):
         if self._judge is not None and not self._judge.allows_address(address, aliases):
             self._failures.add(Failure.DENIED)
             return None
+        self._judged[found.address] = address, aliases
         return found
 
     def _drop_candidates(self) -> None:
@@ -260,16 +264,21 @@ class Dial(Handler):
         context = self._dialer.context
         self._attempts.remove(attempt)
         code = context.kernel.error_of(attempt.fd) if failed else 0
-        if not code:
+        if not code and self._may_go_to(attempt):
             self._finish(attempt.release())
             return
-        self._failures.add(failure_of(code))
+        self._failures.add(failure_of(code) if code else Failure.DENIED)
         context.bury(attempt.release().fd)
         self._next_at = 0.0
         if self._next_timer is not None:
             self._next_timer.cancel()
             self._next_timer = None
         self._advance()
+
+    def _may_go_to(self, attempt: Dialled) -> bool:
+        """Whether the policy lets this address be the one: what the judge has seen last is another."""
+        address, attempt.aliases = self._judged.get(attempt.address, (attempt.address, ()))
+        return self._judge is None or self._judge.allows_address(address, attempt.aliases)
 
     # -- the end -------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ cdef class Asker(Owner):
     cdef public Stream stream
     cdef public ClientLeg leg
     cdef public object judge
+    cdef public tuple aliases
 
     cpdef object finished(self, Response response)
 
@@ -45,7 +46,7 @@ cdef class Exchange(Owner):
     cpdef object on_end(self, Stream stream)
     cpdef object on_unwritable(self, Stream stream)
     cpdef object on_broken(self, Stream stream, str why)
-    @cython.locals(response=Response, gate=Gatekeeper)
+    @cython.locals(response=Response, gate=Gatekeeper, http=Asker, whole=bint)
     cpdef object _finish(self)
 
 

@@ -20,6 +20,7 @@ from appliance.proxy.arbiter import Judge
 from appliance.proxy.body import MIN_LENGTH, SplicedBody
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.pool import Pooled
+from appliance.proxy.relay import EPOLLIN
 from appliance.proxy.stream import Owner, Stream
 from appliance.session.record import Session
 
@@ -44,6 +45,7 @@ class Asker(Owner):
         self.stream = stream
         self.leg = ClientLeg(gate.hop)
         self.judge: Judge | None = None  # of the request, where the policy asks
+        self.aliases: tuple[str, ...] = ()  # that led from the asked name to the origin's address
 
     def upgraded(self, origin: Stream, address: str, reply: bytes, first: bytes) -> None:
         """The origin has switched protocols; ``first``: what it said behind its reply."""
@@ -104,7 +106,7 @@ class Exchange(Owner):
         self._binds = authorization is not None and _BINDS.match(authorization) is not None
         self.send(self._request.wire + body)
         if not (self._pooled or self.stream.closed):
-            self.stream.read()  # what the dialler heard of it is not reported again
+            self.stream.on_event(EPOLLIN)  # what the dialler heard of it is not reported again
 
     def send(self, data: bytes) -> None:
         """Octets for the origin."""
@@ -125,10 +127,9 @@ class Exchange(Owner):
     def on_data(self, stream: Stream, data: bytes) -> None:
         """Octets of the origin."""
         http = self._http
-        if http.leg.state is not _DONE or http.gate.draining:
-            # The rest of the request's body cannot be told from a next request; and a worker that drains
-            # serves no next one.
-            self.leg.closing = True
+        # The rest of the request's body cannot be told from a next request; and neither a worker that drains
+        # nor a listener that is no more serves a next one.
+        self.leg.closing = http.leg.state is not _DONE or http.gate.draining or http.client.terms.over
         self._pooled = False
         try:
             event = self.leg.feed(data)
@@ -176,8 +177,11 @@ class Exchange(Owner):
         if response.status < 200 and response.status != 101:
             return True  # it comes before the answer; 101 is one, without content
         self._weighed = response.length < 0
-        length = self.leg.content if self._weighed else int(response.field("content-length") or b"0")
-        if judge.allows_content(_kind_of(response), max(length, _whole_of(response))):
+        told = response.status != 101 and not self._weighed  # of a 101 it means nothing, and may be anything
+        length = int(response.field("content-length") or b"0") if told else self.leg.content
+        # Several parts have their types and their wholes' lengths inside.
+        size = max(length, _whole_of(response))
+        if not _has_several_parts(response) and judge.allows_content(_kind_of(response), size):
             return True
         self.stream.abort()
         self._http.failed(Failure.DENIED, False)
@@ -262,7 +266,7 @@ class Exchange(Owner):
         self.stream.close()
         request = self._request
         # A pooled connection may have been closed while the request was on its way: that says nothing.
-        if self._pooled and request.method in _IDEMPOTENT and not request.length:
+        if self._pooled:
             self._http.retry(request)
         else:
             self._http.failed(failure, self.started)
@@ -271,9 +275,12 @@ class Exchange(Owner):
         response = self._response
         assert response is not None
         gate = self._http.gate
-        if self.leg.reusable and not (self._binds or self.stream.ended or self.stream.unsent):
-            key = (self._request.host, self._request.port, self._http.client.user)
-            gate.pool.give(Pooled(key, self.stream, self.leg, self._session.origin))
+        http = self._http
+        # Where half a request is on its way, the origin takes the next one for the other half.
+        whole = http.leg.state is _DONE and not self.stream.unsent
+        if self.leg.reusable and whole and not (self._binds or self.stream.ended):
+            key = gate.pool_key(self._request, http.client)
+            gate.pool.give(Pooled(key, self.stream, self.leg, self._session.origin, http.aliases))
         else:
             self.stream.close()
         self._http.finished(response)
@@ -283,6 +290,16 @@ def _kind_of(response: Response) -> str:
     """Its content's type, without parameters."""
     kind = (response.field("content-type") or b"").partition(b";")[0].strip().lower()
     return kind.decode("latin-1")
+
+
+def _has_several_parts(response: Response) -> bool:
+    """RFC 9110 section 15.3.7.2."""
+    return response.status == 206 and _kind_of(response) == "multipart/byteranges"
+
+
+def may_be_repeated(request: Request) -> bool:
+    """Whether it may go out once more where nothing tells whether it arrived: nobody buys twice."""
+    return request.method in _IDEMPOTENT and not request.length
 
 
 def _whole_of(response: Response) -> int:

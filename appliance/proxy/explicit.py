@@ -83,7 +83,7 @@ class Port(Handler):
     """One listener."""
 
     def __init__(self, explicit: Explicit, settings: Listener) -> None:
-        self._terms = Terms(settings, pages_only=settings.name == _PAC_NAME)
+        self.terms = Terms(settings, pages_only=settings.name == _PAC_NAME)
         self._explicit = explicit
         self._kernel = explicit.context.kernel
         with socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC) as sock:
@@ -104,7 +104,7 @@ class Port(Handler):
             fd = self._kernel.accept(self.fd)
             if fd < 0:
                 return
-            self._explicit.take_up(self._terms, fd, self._kernel.endpoints)
+            self._explicit.take_up(self.terms, fd, self._kernel.endpoints)
 
 
 class ClientStream(Stream):
@@ -253,7 +253,9 @@ class Explicit:
             )
         self.problems.clear()
         for settings in self._ports.keys() - set(wanted):
-            self._close(self._ports.pop(settings))
+            gone = self._ports.pop(settings)
+            self._close(gone)
+            gone.terms.over = True  # whom it has taken up is served no further request by it
         for settings in wanted:
             if settings.tls and certificate is None:
                 self.problems.append(f"Listener “{settings.name}”: there is no certificate yet.")
@@ -304,7 +306,9 @@ class Explicit:
         if terms.tls:
             asks = terms.by_certificate and self._asking is not None
             certificate = self._asking if asks else self.certificate
-            assert certificate is not None
+            if certificate is None:
+                stream.broken("no certificate")  # it was there when the port was opened
+                return
             stream.tls = Tls(certificate)
         try:
             context.watch(fd, stream, LEG_EVENTS)

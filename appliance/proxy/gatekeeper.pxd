@@ -13,6 +13,7 @@ cdef class Terms:
     cdef public bint by_certificate
     cdef public bint by_password
     cdef public bint pages_only
+    cdef public bint over
 
 
 cdef class Client:
@@ -35,6 +36,7 @@ cdef class Gatekeeper:
     cdef frozenset _connect_ports
     cdef frozenset _socks_ports
     cdef frozenset _users
+    cdef bint _by_client
     cdef bytes _authority
 
     cpdef bint needs_user(self, Client client) except -1

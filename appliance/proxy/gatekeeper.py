@@ -11,13 +11,14 @@ from appliance.config.schema import Config, Listener
 from appliance.errors import Failure
 from appliance.policy.forbidden import unmapped
 from appliance.protocol.http1 import Hop
+from appliance.protocol.http1.request import Request
 from appliance.protocol.pac import CONTENT_TYPE, Speaks, pac_file
 from appliance.protocol.pac import Listener as PacListener
 from appliance.proxy.access import Access
 from appliance.proxy.arbiter import Judge
 from appliance.proxy.context import Context
 from appliance.proxy.dialer import Dialer
-from appliance.proxy.pool import Pool
+from appliance.proxy.pool import Key, Pool
 from appliance.proxy.relay import RelayContext
 
 AUTHORITY_PATH = b"/authority.crt"  # what a client has to trust for the encrypted listeners
@@ -34,7 +35,17 @@ _SPEAKS = {
 class Terms:
     """A listener as its clients meet it: fields of the configuration's models take long to read."""
 
-    __slots__ = ("asks_user", "by_certificate", "by_password", "mode", "name", "pages_only", "port", "tls")
+    __slots__ = (
+        "asks_user",
+        "by_certificate",
+        "by_password",
+        "mode",
+        "name",
+        "over",
+        "pages_only",
+        "port",
+        "tls",
+    )
 
     def __init__(self, listener: Listener, pages_only: bool = False) -> None:
         self.name = listener.name
@@ -46,6 +57,7 @@ class Terms:
         # A password crosses the LAN in the clear only where the configuration says that it may.
         safe = listener.tls or listener.plaintext_passwords
         self.by_password = safe and "password" in listener.authentication
+        self.over = False  # the listener is no more, or has other terms now
         self.pages_only = pages_only  # nothing is carried for its clients: they come for the PAC file
 
 
@@ -124,8 +136,14 @@ class Gatekeeper:
         # Each costs a tunnel the reading of its ClientHello: for the policy's sake, and the log's.
         self.hears_names = config.policy.privacy == "full" or self.context.arbiter.asks_names
         self._users = frozenset(user.name for user in config.user)
+        # Each has a source address of its own: another's connection would be by another one.
+        self._by_client = any(len(entry.sources) > 1 for entry in config.translation)
         self._connect_ports = frozenset(config.explicit.connect_ports)
         self._socks_ports = frozenset(config.explicit.socks_ports)
+
+    def pool_key(self, request: Request, client: Client) -> Key:
+        """Whom a connection to the request's origin may serve again."""
+        return request.host, request.port, client.user, client.address if self._by_client else b""
 
     # -- who -----------------------------------------------------------------------------------
 

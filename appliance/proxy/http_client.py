@@ -36,7 +36,7 @@ from appliance.proxy.access import ASK_PATH, MAX_FORM
 from appliance.proxy.arbiter import Judge
 from appliance.proxy.body import MIN_LENGTH
 from appliance.proxy.dialer import Dial, Dialled
-from appliance.proxy.exchange import Asker, Exchange
+from appliance.proxy.exchange import Asker, Exchange, may_be_repeated
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.inside import carry
 from appliance.proxy.lingering import Lingering
@@ -184,6 +184,8 @@ class HttpClient(Asker):
         origin = self._origin
         if origin is not None:
             origin.stream.resume()
+        elif self.request is None and not (self._serving or self._closing):
+            self._serve_following()
 
     def kill(self, session: object, reason: str) -> bool:
         """End the request that is under way, and the connection with it."""
@@ -199,7 +201,9 @@ class HttpClient(Asker):
     def _begin(self, request: Request) -> None:
         self.request = request
         self._heard = self._context.now
-        if request.kind is _PAGE:
+        if self.client.terms.over:
+            self._close()  # as if it had waited too long: a new connection has the terms of now
+        elif request.kind is _PAGE:
             self._own_page(request)
         elif self.client.terms.pages_only:
             why = "This port has the PAC file alone."
@@ -213,7 +217,8 @@ class HttpClient(Asker):
             self._admit(request)
 
     def _keeps(self) -> bool:
-        return self.leg.keep and self.leg.state is _DONE and not self.gate.draining
+        over = self.gate.draining or self.client.terms.over
+        return self.leg.keep and self.leg.state is _DONE and not over
 
     def _own_page(self, request: Request) -> None:
         path = request.target.partition(b"?")[0]
@@ -274,10 +279,17 @@ class HttpClient(Asker):
         session.origin_port = request.port
         self._session = session
         if request.kind is _FORWARDS:
-            pooled = self.gate.pool.take((request.host, request.port, self.client.user))
+            # What may not be repeated goes by a new connection: an old one may just be closed.
+            fresh = not may_be_repeated(request)
+            pooled = None if fresh else self.gate.pool.take(self.gate.pool_key(request, self.client))
             if pooled is not None:
+                self.aliases = pooled.aliases
                 address = None if judge is None else literal_address(pooled.address)
-                if judge is not None and address is not None and not judge.allows_address(address):
+                if (
+                    judge is not None
+                    and address is not None
+                    and not judge.allows_address(address, pooled.aliases)
+                ):
                     pooled.stream.abort()
                     self._fail(Failure.DENIED)
                     return
@@ -287,10 +299,12 @@ class HttpClient(Asker):
 
     def _take_form(self, request: Request, data: bytes) -> None:
         """Octets of a form that asks for access; it is answered when it is whole."""
-        if not self._form:
-            data = request.wire.partition(b"\r\n\r\n")[2]  # what has come with its head
-        self._form = True
-        self._body += data
+        if self._form:
+            self._body += data
+        else:
+            self._form = True
+            # What has come with its head, and while a password was verified.
+            self._body = request.wire.partition(b"\r\n\r\n")[2] + self._body
         if request.method != "POST" or not 0 < request.length <= MAX_FORM:
             self._refuse(bad_request("This address takes a short form alone.", 405))
         elif len(self._body) >= request.length:
@@ -310,6 +324,7 @@ class HttpClient(Asker):
             if isinstance(result, Failure):
                 self._fail(result)
                 return
+            self.aliases = result.aliases
             stream = Stream(self._context, result.fd, NOBODY)
             self._context.hand_to(result.fd, stream)
             if request.kind is _TUNNELS:
@@ -515,12 +530,15 @@ class HttpClient(Asker):
         """
         self._serving = True
         try:
-            while self._following is not None:
+            while self._following is not None and not self.stream.full:
                 following, self._following = self._following, None
                 self._on_event(following)
         finally:
             self._serving = False
-        self.stream.resume()
+        if self.stream.full:
+            self.stream.paused = True  # a client that asks and asks, and takes no answer, has to
+        else:
+            self.stream.resume()
 
     def _end(self, reason: str) -> None:
         """Whatever was under way for this request is over."""

@@ -11,6 +11,7 @@ cdef class Pooled:
     cdef public Stream stream
     cdef public OriginLeg leg
     cdef public str address
+    cdef public tuple aliases
     cdef public tuple key
     cdef public long until
 

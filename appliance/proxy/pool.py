@@ -13,7 +13,8 @@ IDLE_TIMEOUT = 15
 MAX_EACH = 32
 MAX_ALL = 1_024
 
-Key = tuple[str, int, str]  # host, port, user ("" for nobody in particular)
+# Host, port, user ("" for nobody in particular), and the client where each has a source address of its own.
+Key = tuple[str, int, str, bytes]
 
 
 # The same as C has them, where this is compiled.
@@ -21,15 +22,21 @@ _EACH, _ALL = MAX_EACH, MAX_ALL
 
 
 class Pooled:
-    """A connection that may carry another request. ``address``: the origin's, as text, for the records."""
+    """A connection that may carry another request.
 
-    __slots__ = ("address", "key", "leg", "stream", "until")
+    ``address``: the origin's, as text, for the records; ``aliases``: the names that led to it.
+    """
 
-    def __init__(self, key: Key, stream: Stream, leg: OriginLeg, address: str) -> None:
+    __slots__ = ("address", "aliases", "key", "leg", "stream", "until")
+
+    def __init__(
+        self, key: Key, stream: Stream, leg: OriginLeg, address: str, aliases: tuple[str, ...] = ()
+    ) -> None:
         self.key = key
         self.stream = stream
         self.leg = leg
         self.address = address
+        self.aliases = aliases
         self.until = 0  # the second that ends it, while it waits
 
 

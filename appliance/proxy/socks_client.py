@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.errors import Failure, failure_of
 from appliance.protocol.socks import Command, Credentials, Method, SocksRequest, SocksServer, State
 from appliance.proxy.access import new_reference
-from appliance.proxy.associate import Association
+from appliance.proxy.associate import Association, keep_alive
 from appliance.proxy.dialer import Dial, Dialled
 from appliance.proxy.gatekeeper import Client, Gatekeeper
 from appliance.proxy.inside import carry
@@ -132,6 +132,9 @@ class SocksClient(Owner):
 
     def _request(self, request: SocksRequest) -> None:
         context = self._context
+        if self.client.terms.over:
+            self._fail("the listener is no more")
+            return
         if request.command is Command.UDP_ASSOCIATE:
             self._associate(request)
             return
@@ -201,6 +204,7 @@ class SocksClient(Owner):
             self._answer_failure(request, failure_of(error.errno or 0))
             return
         self._settle()
+        keep_alive(self.stream.fd)
         self.stream.write(self._server.granted(self.client.own, self._association.port))
 
     def _answer_failure(self, request: SocksRequest, failure: Failure) -> None:

@@ -308,7 +308,7 @@ class Worker:
         if self.context.now >= until:
             self._end_all(DRAINED)
             self._stop = True
-        elif not self.context.sessions:
+        elif not (self.context.sessions or self.context.unsent):
             self._stop = True
 
     # -- the supervisor's questions -------------------------------------------------------------

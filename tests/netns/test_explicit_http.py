@@ -9,7 +9,9 @@ import base64
 import contextlib
 import hashlib
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -336,16 +338,54 @@ class TestKept:
             client.head()
             client.take(2)
             client.send(wire.request(method, path="/second", fields=fields))
-            assert b"/second" in origin.head()
-            origin.close()
             if again:
-                second = wire.origin()
-                assert second.head().startswith(b"GET /second ")
-                second.close()  # and not a third time
+                assert b"/second" in origin.head()
+                origin.close()
+            second = wire.origin()  # for what may not be repeated, at once
+            assert second.head().startswith(method.encode() + b" /second ")
+            second.close()  # and not a third time
             reply = client.head()
             assert status_of(reply) == 502
             assert "http_response_incomplete" in field(reply, "proxy-status")[0]
             assert wire.nobody_came()
+
+    def test_one_with_half_a_request_on_it_serves_nobody(self, wire: Wire) -> None:
+        """The origin would take the next client's request for the rest of the body."""
+        for status in (b"200 OK", b"405 No"):
+            client = wire.client()
+            client.send(wire.request("POST", fields="Content-Length: 150\r\n") + b"x")
+            origin = wire.origin()
+            origin.head()
+            origin.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nok")
+            head = client.head()
+            assert status_of(head) == int(status[:3]) and field(head, "connection") == ["close"]
+            victim = wire.client()
+            victim.send(wire.request(path="/victim", fields="Cookie: secret\r\n"))
+            second = wire.origin()
+            assert second.head().startswith(b"GET /victim ")
+            second.send(OK)
+            assert status_of(victim.head()) == 200
+            with contextlib.suppress(ConnectionResetError):
+                assert b"secret" not in origin.rest()
+            second.close()
+
+    def test_a_continue_costs_no_connection(self, wire: Wire) -> None:
+        client = wire.client()
+        client.send(wire.request("POST", fields="Content-Length: 3\r\nExpect: 100-continue\r\n"))
+        origin = wire.origin()
+        origin.head()
+        origin.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert status_of(client.head()) == 100
+        client.send(b"abc")
+        assert origin.take(3) == b"abc"
+        origin.send(OK)
+        head = client.head()
+        while status_of(head) == 100:
+            head = client.head()
+        assert status_of(head) == 200 and field(head, "connection") != ["close"]
+        client.take(2)
+        client.send(wire.request(path="/next"))
+        assert origin.head().startswith(b"GET /next ")
 
     def test_users_share_none(self, wire: Wire) -> None:
         """A connection that served alice serves nobody else; nor does one that an origin authenticates."""
@@ -574,3 +614,52 @@ def test_proxy_status_where_nothing_is_carried(wire: Wire, port: int, status: in
 
 def test_nothing_stays_behind(explicit_box: Box) -> None:
     wait_for(lambda: sessions(explicit_box)["total"] == 0, "the end of all sessions", 8)
+
+
+def slowly(peer: Peer, wait: float) -> bytes:
+    """All that comes, of a client that has something else to do first."""
+    time.sleep(wait)
+    return peer.rest()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["close", "until the end", "old"])
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_slow_client_has_the_last_answer_whole(wire: Wire, way: str, tls: bool) -> None:
+    """What waits for it is sent as long as it takes some of it; it was cut off in order after two seconds."""
+    size = 9_000_000
+    length = b"" if way == "until the end" else b"Content-Length: %d\r\n" % size
+    fields = "Connection: close\r\n" if way == "close" else ""
+    client = wire.client(3129 if tls else 3128, tls)
+    client.send(wire.request(fields=fields, minor=0 if way == "old" else 1))
+    origin = wire.origin()
+    origin.head()
+    with ThreadPoolExecutor(1) as pool:
+        got = pool.submit(slowly, client, 4.0)
+        origin.send(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n" + bytes(size))
+        origin.close()
+        body = got.result().partition(b"\r\n\r\n")[2]
+    assert len(body) == size
+
+
+def test_a_client_that_asks_and_takes_no_answer_holds_up_nobody(wire: Wire) -> None:
+    """Of thousands of requests as many are answered as there is room for, and the rest when it has read."""
+    count = 12_000
+    greedy = wire.client()
+    request = b"GET /proxy.pac HTTP/1.1\r\nHost: x\r\n\r\n"
+    greedy.sock.settimeout(0.5)
+    sent = 0
+    with contextlib.suppress(TimeoutError):
+        while sent < count * len(request):
+            sent += greedy.sock.send((request * count)[sent : sent + 65_536])
+    asked = time.monotonic()
+    other = wire.client()
+    other.send(request)
+    assert status_of(other.head()) == 200
+    assert time.monotonic() - asked < 2.0
+    greedy.sock.settimeout(PATIENCE)
+    length = int(field(greedy.head(), "content-length")[0])
+    greedy.take(length)
+    for _ in range(sent // len(request) - 1):
+        assert int(field(greedy.head(), "content-length")[0]) == length
+        greedy.take(length)

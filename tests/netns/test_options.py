@@ -279,7 +279,10 @@ class Parts(Accepting):
     def serve(self, sock: socket.socket) -> None:
         whole = sock.recv(4_096).split(b" ")[1].rpartition(b"/")[2]
         head = b"HTTP/1.1 206 Partial Content\r\nConnection: close\r\nContent-Length: 1000\r\n"
-        sock.sendall(head + b"Content-Range: bytes 0-999/" + whole + b"\r\n\r\n" + bytes(1_000))
+        of = b"Content-Range: bytes 0-999/" + whole
+        if whole == b"several":
+            of = b"Content-Type: multipart/byteranges; boundary=x"
+        sock.sendall(head + of + b"\r\n\r\n" + bytes(1_000))
 
 
 def test_a_part_of_what_is_larger_than_it_may_be(own: Box) -> None:
@@ -293,6 +296,53 @@ def test_a_part_of_what_is_larger_than_it_may_be(own: Box) -> None:
                 assert curl(own, *words, f"http://{SERVER}:8090/{whole}").stdout.split()[-1] == status, whole
     finally:
         server.close()
+
+
+def test_several_parts_of_what_may_not_be_had(own: Box) -> None:
+    """Their type and the whole's length are inside: nobody gets round a rule by asking for two."""
+    words = ("-x", SCHEMES["http"], "-r", "0-9,20-29", "-o", "/dev/null", "-w", "%{http_code}")
+    server = Parts(own)
+    server.start()
+    url = f"http://{SERVER}:8090/several"
+    try:
+        assert curl(own, *words, url).stdout.split()[-1] == "206"
+        for denied_by in ({"content_types": ["video/*"]}, {"larger_than": 100_000}):
+            with configured(own, rule=[{"name": "none", "action": "deny", **denied_by}]):
+                assert curl(own, *words, url).stdout.split()[-1] == "403", denied_by
+    finally:
+        server.close()
+
+
+def test_no_spelling_of_a_url_gets_round_a_rule(own: Box) -> None:
+    ads: list[dict[str, Any]] = [{"name": "no-ads", "action": "deny", "urls": [f"{NAME}/download/*"]}]
+    with configured(own, rule=ads):
+        for path in ("/download/3", "/%64ownload/3", "//download/3", "/./download/3", "/x/../download/3"):
+            answer = raw(own, 3128, f"GET http://{NAME}{path} HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
+            assert b" 403 " in answer.split(b"\r\n")[0], path
+        answer = raw(own, 3128, f"GET http://{NAME}/ HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
+        assert b" 200 " in answer.split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("change", ["password", "gone"])
+def test_a_listener_that_changes_serves_nobody_by_its_old_terms(own: Box, change: str) -> None:
+    request = f"GET http://{NAME}/download/3 HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode()
+    listeners = tomllib.loads(own.config.read_text())["explicit"]["listeners"]
+    changed = [
+        {**one, "authentication": ["password"], "plaintext_passwords": True} if one["name"] == "http" else one
+        for one in listeners
+        if change == "password" or one["name"] != "http"
+    ]
+    with connect(own, 3128, "fd00:1::1") as sock:
+        sock.sendall(request)
+        assert b" 200 " in sock.recv(65_536)
+        with configured(own, explicit={"listeners": changed}):
+            with contextlib.suppress(OSError):
+                sock.sendall(request)
+            got = b""
+            with contextlib.suppress(ConnectionResetError):
+                while data := sock.recv(65_536):
+                    got += data
+            assert b"HTTP/1.1 2" not in got
 
 
 def test_a_schedule_that_begins_yesterday(own: Box) -> None:

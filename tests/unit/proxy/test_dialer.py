@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import Failure
+from appliance.policy.request import Request
 from appliance.proxy import dialer as module
+from appliance.proxy.arbiter import Judge
 from appliance.proxy.dialer import Dial, Dialer, Dialled
 from appliance.proxy.relay import EPOLLIN, EPOLLOUT
 from appliance.proxy.resolver import Answer, Resolver
@@ -180,7 +182,7 @@ def test_what_the_box_publishes_it_may_dial() -> None:
     assert bench.dialer.routes.route(
         ip_address("203.0.113.2").packed, "", 444, CLIENT, OWN
     ) is Failure.DENIED  # fmt: skip
-    # 203.0.113.0/24 is documentation space, which the well-known prefix does not carry.
+    # 192.31.196.3/32 is documentation space, which the well-known prefix does not carry.
     assert bench.result("203.0.113.2") is Failure.NON_GLOBAL
     other = {"published": [{**service, "address": "192.31.196.9"}]}
     bench = Bench({FOUR[0]: UP}, config=other, own=(FOUR[0], "192.31.196.9"))
@@ -461,3 +463,31 @@ def test_whatever_the_network_does(
     known = {a for seconds, what in (six, four) if seconds <= 0.4 and isinstance(what, list) for a in what}
     if good & known and cancelled > 5:
         assert isinstance(bench.results[0][1], Dialled)
+
+
+RULES = {
+    "rule": [
+        {
+            "name": "no-video",
+            "action": "deny",
+            "destinations": ["192.31.196.1/32"],
+            "content_types": ["video/*"],
+        },
+        {"name": "never-there", "action": "deny", "destinations": ["192.31.196.3/32"]},
+    ]
+}
+
+
+@pytest.mark.parametrize("addresses", [FOUR[:2], [FOUR[0], FOUR[2]]])
+def test_the_verdict_is_of_the_address_that_won(addresses: list[str]) -> None:
+    """All of a name's addresses are judged before the first connects: the last one's verdict is not it."""
+    bench = Bench(dict.fromkeys(addresses, UP), four=(0, addresses), config=RULES)
+    request = Request("http", "tcp", CLIENT, 80, name="site.example", url="site.example/")
+    judge = Judge(bench.world.arbiter, request)
+    bench.dialer.dial(CLIENT, OWN, "site.example", 80, lambda what: bench.results.append((0.0, what)), judge)
+    bench.world.run(1.0)
+    ((_at, won),) = bench.results
+    assert isinstance(won, Dialled) and won.text == FOUR[0]
+    assert judge.verdict.pending
+    assert not judge.allows_content("video/mp4", 10)
+    assert judge.verdict.rule == "no-video"
