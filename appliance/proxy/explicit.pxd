@@ -13,7 +13,7 @@ cdef int _ACCEPTS
 
 cdef class Port(Handler):
     cdef public int fd
-    cdef Terms _terms
+    cdef public Terms terms
     cdef Explicit _explicit
     cdef Kernel _kernel
 
