@@ -92,13 +92,15 @@ class Judge:
 
 class Arbiter:
     """A worker's part of the policy. ``asks``: whether any session has to be judged at all;
-    ``asks_names``: whether any verdict hangs on a name; ``knows_devices``: whether the owner has named any.
+    ``asks_names``: whether any verdict hangs on a name; ``knows_devices``: whether the owner has named any;
+    ``judges_devices``: whether a rule or limit is for some.
     """
 
     def __init__(self) -> None:
         self.asks = False
         self.asks_names = False
         self.knows_devices = False
+        self.judges_devices = False
         self.lists: Mapping[str, Names] = {}
         self.names: KnownNames = _NoNames()
         # How often which rule and list decided, until the worker has written it down.
@@ -119,6 +121,7 @@ class Arbiter:
         self._policy = CompiledPolicy(config)
         self.asks = self._policy.asks
         self.asks_names = self._policy.asks_names
+        self.judges_devices = any(one.devices for one in (*config.rule, *config.limit))
         self.knows_devices = bool(config.device)
         self._lists_of = {rule.name: rule.lists for rule in config.rule if rule.lists}
         self._forbidden = forbidden_of(config)

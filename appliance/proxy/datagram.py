@@ -300,7 +300,7 @@ class Datagrams(Handler):
         if target is None or (key[0] == 0xFE and key[1] & 0xC0 == 0x80):
             context.counters.malformed += 1
             return None
-        if context.arbiter.awaits_device(key[:16], SELDOM):
+        if context.arbiter.judges_devices and context.arbiter.awaits_device(key[:16], SELDOM):
             return None  # lost, and sent again in a moment: its verdict holds for the flow's life
         name = context.arbiter.name_of(key[:16], key[16:32], target.packed)
         flow, failure, rule = self._try_open(key, target, name)

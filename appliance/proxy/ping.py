@@ -133,7 +133,7 @@ class Pings:
         if target is None:
             context.counters.malformed += 1
             return None
-        if context.arbiter.awaits_device(packet[8:24], SELDOM):
+        if context.arbiter.judges_devices and context.arbiter.awaits_device(packet[8:24], SELDOM):
             return None  # as a datagram
         failure = target.failure or context.admit(packet[8:24])
         if failure is None and ("icmp", 0) not in context.published and context.is_own(target.origin):

@@ -176,6 +176,38 @@ class TestTransparent:
         assert row["rule"] == expected.get(name, "default")
         assert (row["end"] == "denied") is not goes
 
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"GET / HTTP/1.1\nHost: blocked.example\n\n",
+            b"GET / HTTP/1.1\r\nHost: else.example\r\nHost: blocked.example\r\n\r\n",
+            b"get / HTTP/1.1\r\nHost: blocked.example\r\n\r\n",
+        ],
+    )
+    def test_a_name_that_we_cannot_read_but_a_server_might(self, own: Box, head: bytes) -> None:
+        with connect(own, 80) as sock, pytest.raises(ConnectionResetError):
+            sock.sendall(head)
+            sock.settimeout(5)
+            sock.recv(100)
+        assert last_row(own, end="denied", origin_port=80)["rule"] == "(unreadable)"
+
+    @pytest.mark.parametrize(("name", "goes"), [(b"blocked.example", False), (b"else.example", True)])
+    @pytest.mark.parametrize("begin", [b"", b"\r\n"])
+    def test_a_name_that_is_long_in_coming(self, own: Box, name: bytes, goes: bool, begin: bytes) -> None:
+        """A head in pieces is waited for: its second packet may have been lost."""
+        with connect(own, 80) as sock:
+            sock.sendall(begin + b"GET / HTTP/1.1\r\nHo")
+            time.sleep(1.0)
+            sock.sendall(b"st: " + name + b"\r\n\r\n")
+            sock.settimeout(5)
+            if goes:
+                assert sock.recv(100).startswith(b"HTTP/1.")
+            else:
+                with pytest.raises(ConnectionResetError):
+                    sock.recv(100)
+        if not goes:
+            assert last_row(own, end="denied", named_by="host")["rule"] == "no-name"
+
     @pytest.mark.parametrize("pieces", [1, 2])
     def test_a_name_in_quic(self, own: Box, pieces: int) -> None:
         """The Initials of a denied name are answered with an error, those of another go on."""
