@@ -34,7 +34,7 @@ Finding = tuple[str, str, str]  # path, message, hint
 class Wan(Section):
     """The IPv4 side."""
 
-    # The port, by its name; "auto": the first wired one.
+    # The port, by its name; "auto": the first wired one of the box's first start, which is kept.
     interface: InterfaceName = "auto"
     # The VLAN on that port (802.1Q), by its number; not set: frames without a tag.
     vlan: Vlan | None = None
@@ -100,7 +100,8 @@ class Hosts(Section):
 class Lan(Hosts):
     """The IPv6 side. The box is ::1 of the prefix."""
 
-    interface: InterfaceName = "auto"  # the port, by its name; "auto": the first wired one that is left
+    # The port, by its name; "auto": the first wired one that was left at the box's first start, kept too.
+    interface: InterfaceName = "auto"
     # IPv4 clients of published services appear to the servers with their address in this prefix
     # (RFC 6052). The LAN's routers have to send it to the box.
     client_prefix: PrefixNetwork | None = None

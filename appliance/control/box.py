@@ -18,6 +18,7 @@ from appliance.config import Config, dump, load
 from appliance.config.schema import lan_address, resolved, without_passwords
 from appliance.config.sides import device_name
 from appliance.control.client import ControlError, call
+from appliance.control.ports import Ports
 from appliance.control.sides import Sides, absent, lan_states, role_of, vlans
 from appliance.control.updates import Updates
 from appliance.dataplane import worker_count
@@ -73,6 +74,7 @@ class Box:
         self.principals = Principals(state / "console-users.json")
         self.updates = Updates(state, runtime)
         self.sides = Sides(state)
+        self.ports = Ports(state)
         self._applier = Applier(runtime)
         self._applied: object = None
         self._missing: frozenset[tuple[str, str]] = frozenset()  # ports that it is known to do without
@@ -121,7 +123,7 @@ class Box:
 
         ``leaving``: the prefixes of an unconfirmed commit's predecessor, by LAN: their addresses stay.
         """
-        self.roles = roles = observe.roles(self.config)
+        self.roles = roles = self.ports.look(self.config, time.monotonic())
         wan = device_name(roles.wan, self.config.wan.vlan)
         lans = self.sides.lans(self.config, roles, leaving, time.monotonic())
         self.facts = Facts(
@@ -184,6 +186,8 @@ class Box:
             self._kept = True
         elif abs(time.time() - self._certificate_judged) > CERTIFICATE_INTERVAL:
             self._keep_certificate(self.facts)
+        if not leaving:  # else a commit waits, and may be rolled back to other ports
+            self.ports.keep(self.config, self.roles, time.monotonic())
         if missing:
             raise observe.missing_ports(self.roles.missing)
         self.network_problem = None
