@@ -15,6 +15,7 @@ from typing import Any
 
 from appliance import __version__
 from appliance.config import Config, dump, load
+from appliance.config.ground import Ground, check
 from appliance.config.schema import lan_address, resolved, without_passwords
 from appliance.config.sides import device_name
 from appliance.control.client import ControlError, call
@@ -93,7 +94,9 @@ class Box:
         if not self.config_path.exists():
             put(self.config_path, dump(Config()))
         try:
-            self.config = load(self.config_path)
+            config = load(self.config_path)
+            check(config, self.ground(config))
+            self.config = config
             self.problems = []
             self._kept = False  # also where nothing in it changes the network
         except ConfigError as error:
@@ -115,6 +118,15 @@ class Box:
     def generated_prefix(self) -> IPv6Network | None:
         """The LAN prefix that was made here; None where none was yet."""
         return self.sides.generated()
+
+    def ground(self, config: Config) -> Ground:
+        """What the box puts into this configuration, in force or not: ports and prefixes. Nothing is kept."""
+        ports = {}
+        with contextlib.suppress(observe.PortError):  # the network's health says so
+            roles = self.ports.roles(config)
+            names = ("wan", *(name for name, _lan in config.lans()))
+            ports = dict(zip(names, (roles.wan, *roles.lans), strict=True))
+        return Ground(ports, self.sides.foreseen(config))
 
     # -- the network ---------------------------------------------------------------------------
 
