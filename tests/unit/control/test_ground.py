@@ -14,6 +14,7 @@ from appliance.config.schema import as_plain
 from appliance.config.transaction import Phase
 from appliance.control.box import Box
 from appliance.control.drafting import View
+from appliance.control.ports import Ports
 from appliance.control.sides import Sides
 from appliance.errors import ConfigError
 from appliance.network import observe
@@ -36,6 +37,18 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
     (tmp_path / "lan-prefix").write_text(f"{LAN}\n")
     (tmp_path / "ports").write_text('{"wan": "eth0", "lan": "eth1"}')
     return Box(tmp_path / "config.toml", tmp_path / "run", tmp_path, networkd=False)
+
+
+class NoNetwork:
+    """An Applier that changes nothing."""
+
+    changed: frozenset[str] = frozenset()
+
+    def apply(self, steps: object) -> None:
+        pass
+
+    def remove_surplus(self, workers: int) -> None:
+        pass
 
 
 @pytest.fixture
@@ -118,6 +131,17 @@ def test_before_anything_is_kept_what_moves_is_told_too(bench: Bench, box: Box) 
     view = judged(bench, guests('interface = "eth1"'))
     assert view.cuts
     assert any("Moves the LAN to port eth2" in effect.text for effect in view.effects)
+
+
+def test_ports_are_kept_once_nothing_rolls_them_back(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ports, "_is_settled", lambda _self, _now: True)
+    monkeypatch.setattr(box, "_applier", NoNetwork())
+    box.config_path.write_text('[lan]\ninterface = "eth2"')
+    box.read()
+    box.apply({"lan": str(LAN)})
+    assert box.ports.kept() == {"wan": "eth0", "lan": "eth1"}
+    box.apply()
+    assert box.ports.kept() == {"wan": "eth0", "lan": "eth2"}
 
 
 def test_a_lan_that_goes_along_is_told(bench: Bench) -> None:

@@ -197,6 +197,13 @@ def test_two_ports_are_enough_for_a_vlan_at_the_first_start(machine: Machine) ->
     assert where(machine.settle(config)) == ("enp1s0", "enp2s0", "enp2s0")
 
 
+def test_a_first_choice_takes_a_port_that_has_a_vlan_last(machine: Machine) -> None:
+    """As versions chose that kept nothing: an update moves no LAN."""
+    machine.wired = list(THREE)
+    config = parse(GUESTS.format("enp2s0") + "vlan = 20")
+    assert where(machine.settle(config)) == ("enp1s0", "enp3s0", "enp2s0")
+
+
 def test_a_first_choice_leaves_ports_that_are_named(machine: Machine) -> None:
     machine.wired = list(THREE)
     assert where(machine.settle(parse(GUESTS.format("enp1s0")))) == ("enp2s0", "enp3s0", "enp1s0")
