@@ -360,12 +360,15 @@ class Config(Section):
                     found.append((f"translation[{index}].prefix", f"{network} overlaps {other}"))
         found += self._published_checks()
         plain = [(path, message, "") for path, message in found]
+        return [*plain, *self.side_checks({}), *self._explicit_checks(), *policy_checks(self)]
+
+    def side_checks(self, made: Mapping[str, IPv6Network]) -> list[tuple[str, str, str]]:
+        """Of these, what is between the sides. ``made``: the prefixes that the box generated, by LAN."""
+        networks = [entry.prefix for entry in self.translation]
+        lans = [(name, made.get(name, one.prefix)) for name, one in self.lans()]
         return [
-            *plain,
-            *side_findings(self.wan, self.lan, self.segment, networks),
-            *route_findings(self.route, self.wan, [(n, one.prefix) for n, one in self.lans()], networks),
-            *self._explicit_checks(),
-            *policy_checks(self),
+            *side_findings(self.wan, self.lan, self.segment, networks, made),
+            *route_findings(self.route, self.wan, lans, networks),
         ]
 
     def lans(self) -> list[tuple[str, Hosts]]:

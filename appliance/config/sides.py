@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from itertools import combinations
 from typing import Annotated, Literal
@@ -34,7 +35,7 @@ Finding = tuple[str, str, str]  # path, message, hint
 class Wan(Section):
     """The IPv4 side."""
 
-    # The port, by its name; "auto": the first wired one.
+    # The port, by its name; "auto": the first wired one of the box's first start, which is kept.
     interface: InterfaceName = "auto"
     # The VLAN on that port (802.1Q), by its number; not set: frames without a tag.
     vlan: Vlan | None = None
@@ -100,7 +101,8 @@ class Hosts(Section):
 class Lan(Hosts):
     """The IPv6 side. The box is ::1 of the prefix."""
 
-    interface: InterfaceName = "auto"  # the port, by its name; "auto": the first wired one that is left
+    # The port, by its name; "auto": the first wired one that was left at the box's first start, kept too.
+    interface: InterfaceName = "auto"
     # IPv4 clients of published services appear to the servers with their address in this prefix
     # (RFC 6052). The LAN's routers have to send it to the box.
     client_prefix: PrefixNetwork | None = None
@@ -178,11 +180,18 @@ def place_of(side: Wan | Lan | Segment) -> str:
 
 
 def side_findings(
-    wan: Wan, lan: Lan, segments: Sequence[Segment], translation: Sequence[IPv6Network]
+    wan: Wan,
+    lan: Lan,
+    segments: Sequence[Segment],
+    translation: Sequence[IPv6Network],
+    made: Mapping[str, IPv6Network],
 ) -> Iterator[Finding]:
-    """What is wrong between the sides: a place that is there twice, prefixes that overlap."""
+    """What is wrong between the sides: a place that is there twice, prefixes that overlap.
+
+    ``made``: the prefixes that the box generated, by LAN, as far as they are known.
+    """
     yield from _places(wan, lan, segments)
-    yield from _prefixes(lan, segments, translation)
+    yield from _prefixes(lan, segments, translation, made)
 
 
 def _places(wan: Wan, lan: Lan, segments: Sequence[Segment]) -> Iterator[Finding]:
@@ -215,23 +224,54 @@ def _places(wan: Wan, lan: Lan, segments: Sequence[Segment]) -> Iterator[Finding
         devices.setdefault(device, who)
 
 
-def _prefixes(lan: Lan, segments: Sequence[Segment], translation: Sequence[IPv6Network]) -> Iterator[Finding]:
-    own = "Each LAN has a /64 that nobody else has."
-    sides: list[tuple[str, str, object]] = [("lan.prefix", "the LAN's prefix", lan.prefix)]
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """A LAN's, with its setting and in words."""
+
+    path: str
+    words: str
+    network: IPv6Network
+    made: bool  # by the box: what somebody wrote has to make way
+
+
+def _known(lan: Lan, segments: Sequence[Segment], made: Mapping[str, IPv6Network]) -> Iterator[_Prefix]:
+    sides: list[tuple[str, str, str, Hosts]] = [("lan", "lan.prefix", "the LAN's prefix", lan)]
     sides += [
-        (f"segment[{index}].prefix", f"the prefix of LAN “{one.name}”", one.prefix)
+        (one.name, f"segment[{index}].prefix", f"the prefix of LAN “{one.name}”", one)
         for index, one in enumerate(segments)
     ]
-    known = [(path, who, prefix) for path, who, prefix in sides if isinstance(prefix, IPv6Network)]
-    for (_path, who, prefix), (path, _who, other) in combinations(known, 2):
-        if prefix.overlaps(other):
-            yield path, f"{other} overlaps {who}, {prefix}.", own
-    for path, _who, prefix in known:
-        for network in translation:
-            if network.overlaps(prefix):
-                yield path, f"{prefix} overlaps the translation prefix {network}.", own
-        if path != "lan.prefix" and lan.client_prefix is not None and lan.client_prefix.overlaps(prefix):
-            yield path, f"{prefix} overlaps lan.client_prefix, {lan.client_prefix}.", own
+    for name, path, words, side in sides:
+        if isinstance(side.prefix, IPv6Network):
+            yield _Prefix(path, f"{words}, {side.prefix}", side.prefix, False)
+        elif name in made:
+            yield _Prefix(path, f"{words}, {made[name]}, which the box made", made[name], True)
+
+
+def _prefixes(
+    lan: Lan, segments: Sequence[Segment], translation: Sequence[IPv6Network], made: Mapping[str, IPv6Network]
+) -> Iterator[Finding]:
+    own = "Each LAN has a /64 that nobody else has: give another one."
+    apart = "Give another one, which has no LAN of the box's in it."
+    known = list(_known(lan, segments, made))
+    for one, other in combinations(known, 2):
+        if one.network.overlaps(other.network):
+            mine, theirs = (one, other) if other.made and not one.made else (other, one)
+            yield mine.path, f"{mine.network} overlaps {theirs.words}.", own
+    for one in known:
+        for index, network in enumerate(translation):
+            if not network.overlaps(one.network):
+                continue
+            if one.made:
+                yield f"translation[{index}].prefix", f"{network} overlaps {one.words}.", apart
+            else:
+                yield one.path, f"{one.network} overlaps the translation prefix {network}.", own
+        clients = lan.client_prefix
+        if clients is None or not clients.overlaps(one.network):
+            continue
+        if one.made:
+            yield "lan.client_prefix", f"{clients} overlaps {one.words}.", apart
+        elif one.path != "lan.prefix":
+            yield one.path, f"{one.network} overlaps lan.client_prefix, {clients}.", own
 
 
 def route_findings(

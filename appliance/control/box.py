@@ -15,9 +15,11 @@ from typing import Any
 
 from appliance import __version__
 from appliance.config import Config, dump, load
+from appliance.config.ground import Ground, check
 from appliance.config.schema import lan_address, resolved, without_passwords
 from appliance.config.sides import device_name
 from appliance.control.client import ControlError, call
+from appliance.control.ports import Ports
 from appliance.control.sides import Sides, absent, lan_states, role_of, vlans
 from appliance.control.updates import Updates
 from appliance.dataplane import worker_count
@@ -73,6 +75,7 @@ class Box:
         self.principals = Principals(state / "console-users.json")
         self.updates = Updates(state, runtime)
         self.sides = Sides(state)
+        self.ports = Ports(state)
         self._applier = Applier(runtime)
         self._applied: object = None
         self._missing: frozenset[tuple[str, str]] = frozenset()  # ports that it is known to do without
@@ -91,7 +94,9 @@ class Box:
         if not self.config_path.exists():
             put(self.config_path, dump(Config()))
         try:
-            self.config = load(self.config_path)
+            config = load(self.config_path)
+            check(config, self.ground(config))
+            self.config = config
             self.problems = []
             self._kept = False  # also where nothing in it changes the network
         except ConfigError as error:
@@ -114,6 +119,15 @@ class Box:
         """The LAN prefix that was made here; None where none was yet."""
         return self.sides.generated()
 
+    def ground(self, config: Config) -> Ground:
+        """What the box puts into this configuration, in force or not: ports and prefixes. Nothing is kept."""
+        ports = {}
+        with contextlib.suppress(observe.PortError):  # the network's health says so
+            roles = self.ports.roles(config)
+            names = ("wan", *(name for name, _lan in config.lans()))
+            ports = dict(zip(names, (roles.wan, *roles.lans), strict=True))
+        return Ground(ports, self.sides.foreseen(config))
+
     # -- the network ---------------------------------------------------------------------------
 
     def steps(self, leaving: Mapping[str, object] = NOTHING) -> list[Step]:
@@ -121,7 +135,7 @@ class Box:
 
         ``leaving``: the prefixes of an unconfirmed commit's predecessor, by LAN: their addresses stay.
         """
-        self.roles = roles = observe.roles(self.config)
+        self.roles = roles = self.ports.look(self.config, time.monotonic())
         wan = device_name(roles.wan, self.config.wan.vlan)
         lans = self.sides.lans(self.config, roles, leaving, time.monotonic())
         self.facts = Facts(
@@ -184,6 +198,8 @@ class Box:
             self._kept = True
         elif abs(time.time() - self._certificate_judged) > CERTIFICATE_INTERVAL:
             self._keep_certificate(self.facts)
+        if not leaving:  # else a commit waits, and may be rolled back to other ports
+            self.ports.keep(self.config, self.roles, time.monotonic())
         if missing:
             raise observe.missing_ports(self.roles.missing)
         self.network_problem = None

@@ -13,6 +13,7 @@ from appliance.config import parse
 from appliance.config.codec import validate, write
 from appliance.config.diff import Clash, changes
 from appliance.config.effects import CONFIRM_SECONDS, MAX_CONFIRM_SECONDS, MIN_CONFIRM_SECONDS, console_url
+from appliance.config.ground import Ground
 from appliance.config.paths import Plain
 from appliance.config.schema import Config, as_plain
 from appliance.config.transaction import Event, Phase, Record, TransitionError
@@ -61,7 +62,8 @@ class Commits:
     """The configuration's changes, one at a time.
 
     ``apply`` has the file taken up: it returns None, or in words why the network is not as the file says;
-    NotAppliedError where that takes too long. ``generated`` is the LAN prefix that the box made, if it did.
+    NotAppliedError where that takes too long. ``generated`` is the LAN prefix that the box made, if it did;
+    ``ground`` is what the box puts into a configuration.
     """
 
     def __init__(
@@ -70,9 +72,10 @@ class Commits:
         candidates: Candidates,
         apply: Callable[[], str | None],
         generated: Callable[[], IPv6Network | None],
+        ground: Callable[[Config], Ground] = lambda _config: Ground(),
     ) -> None:
         self.revisions = revisions
-        self.drafting = Drafting(revisions, candidates, generated)
+        self.drafting = Drafting(revisions, candidates, generated, ground)
         self.line = self.drafting.line
         self._apply = apply
         self._generated = generated
@@ -272,6 +275,7 @@ class Commits:
             if text == self.revisions.text(ledger.active):
                 return
             config = parse(text)
+            self.drafting.check(config)
         except (ConfigError, OSError, UnicodeDecodeError):
             return
         before = self.drafting.plain(ledger.active)

@@ -12,6 +12,7 @@ from appliance.config import Config, parse
 from appliance.config.codec import validate
 from appliance.config.diff import Change, Clash, changes, merge
 from appliance.config.effects import Effect, effects
+from appliance.config.ground import Ground, check, grounded
 from appliance.config.masking import masked, unmasked
 from appliance.config.paths import Plain
 from appliance.config.schema import as_plain
@@ -59,7 +60,8 @@ class View:
 class Drafting:
     """Everybody's candidates, seen against the active revision.
 
-    ``generated`` is the LAN prefix that the box made, if it did. ``line`` is held while anything changes.
+    ``generated`` is the LAN prefix that the box made, if it did; ``ground`` is what it puts into a
+    configuration. ``line`` is held while anything changes.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class Drafting:
         revisions: Revisions,
         candidates: Candidates,
         generated: Callable[[], IPv6Network | None],
+        ground: Callable[[Config], Ground],
     ) -> None:
         self.line = threading.RLock()
         self._revisions = revisions
         self._candidates = candidates
         self._generated = generated
+        self._ground = ground
         # What every page of the console asks for again: the last revision's configuration, views by author.
         self._last: tuple[int, Plain] = (0, {})
         self._active_config: tuple[int, Config | None] = (0, None)
@@ -103,7 +107,8 @@ class Drafting:
 
     def _seen(self, candidate: Candidate) -> object:
         """All that a view is made from."""
-        return (candidate.version, candidate.touched, self._revisions.ledger.active, self._generated())
+        active, ground = self._revisions.ledger.active, self._ground(self._in_force())
+        return (candidate.version, candidate.touched, active, self._generated(), ground)
 
     def _judge_and_remember(self, candidate: Candidate, valid: Config | None = None) -> View:
         seen = self._seen(candidate)
@@ -162,6 +167,18 @@ class Drafting:
         assert config is not None
         return config
 
+    def check(self, config: Config) -> Ground:
+        """What the box puts into a configuration that is valid; ConfigError where that does not fit."""
+        ground = self._ground(config)
+        check(config, ground)
+        return ground
+
+    def _told(self, after: Config) -> list[Effect]:
+        """What it does in place of the one in force; ConfigError where it cannot be."""
+        before, ground = self._in_force(), self.check(after)
+        was = grounded(before, self._ground(before))
+        return effects(was, grounded(after, ground), self._generated())
+
     def judge(self, candidate: Candidate, valid: Config | None = None) -> View:
         """The candidate, merged with the active configuration. ``valid``: its own, where it is valid."""
         number, active = self.active()
@@ -175,7 +192,7 @@ class Drafting:
             else:
                 after = validate(dict(merged.plain))
                 merged = replace(merged, plain=as_plain(after))
-            told = effects(self._in_force(), after, self._generated())
+            told = self._told(after)
         except ConfigError as error:
             known = {problem.path for problem in problems}
             problems += [problem for problem in error.problems if problem.path not in known]

@@ -116,6 +116,7 @@ def _serve(box: Box, revisions: Revisions) -> int:
         Candidates(box.state / "candidates"),
         changed.apply,
         box.generated_prefix,
+        box.ground,
     )
     with contextlib.suppress(OSError):  # a full disk stops no traffic
         commits.adopt()

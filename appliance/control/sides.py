@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
@@ -46,34 +46,26 @@ class Sides:
 
     def prefixes(self, config: Config) -> dict[str, IPv6Network]:
         """Each LAN's prefix by its name. Generated ones are made once and kept, all of one /48."""
-        found: dict[str, IPv6Network] = {}
-        subnets: dict[str, int] | None = None
-        for name, lan in config.lans():
-            if isinstance(lan.prefix, IPv6Network):
-                found[name] = lan.prefix
-                continue
-            base = self.generated()
-            if base is None:
-                base = generate_prefix()
-                write_atomically(self._state / "lan-prefix", f"{base}\n")
-            if name == "lan":
-                found[name] = base
-                continue
-            if subnets is None:
-                subnets = self._subnets()
-            if name not in subnets:
-                taken = set(subnets.values())
-                subnets[name] = next(n for n in range(2, _LAST_SUBNET) if n not in taken)
-                write_atomically(self._state / "segment-subnets", json.dumps(subnets, indent=1) + "\n")
-            found[name] = _subnet(base, subnets[name])
+        base = self.generated()
+        if base is None and any(not isinstance(lan.prefix, IPv6Network) for _name, lan in config.lans()):
+            base = generate_prefix()
+            write_atomically(self._state / "lan-prefix", f"{base}\n")
+        known = self._subnets()
+        found, subnets = _given(config, base, known)
+        if subnets != known:
+            write_atomically(self._state / "segment-subnets", json.dumps(subnets, indent=1) + "\n")
         return found
+
+    def foreseen(self, config: Config) -> dict[str, IPv6Network]:
+        """What ``prefixes`` will say, and nothing is kept; without those of a /48 that is yet to be made."""
+        return _given(config, self.generated(), self._subnets())[0]
 
     def _subnets(self) -> dict[str, int]:
         try:
             plain = json.loads((self._state / "segment-subnets").read_text())
-        except (OSError, ValueError):
+            return {str(name): int(number) for name, number in plain.items()}
+        except (OSError, ValueError, TypeError, AttributeError):  # a file that is damaged is as none
             return {}
-        return {str(name): int(number) for name, number in plain.items()}
 
     def resolve(self, name: str, prefix: object) -> IPv6Network | None:
         """The prefix of an earlier configuration's LAN; None where it never came to have one."""
@@ -116,6 +108,45 @@ class Sides:
         for key in used:
             self._gone.pop(key, None)
         self._used = used
+
+
+def _given(
+    config: Config, base: IPv6Network | None, subnets: Mapping[str, int]
+) -> tuple[dict[str, IPv6Network], dict[str, int]]:
+    """Each LAN's prefix, and the subnets with those that are given out for it."""
+    found: dict[str, IPv6Network] = {}
+    given = dict(subnets)
+    for name, lan in config.lans():
+        if isinstance(lan.prefix, IPv6Network):
+            found[name] = lan.prefix
+        elif base is not None and name == "lan":
+            found[name] = base
+        elif base is not None:
+            if name not in given:
+                given[name] = _free(base, given.values(), _spoken_for(config))
+            found[name] = _subnet(base, given[name])
+    return found, given
+
+
+def _spoken_for(config: Config) -> list[IPv6Network]:
+    """All networks that the configuration names."""
+    sides = [lan.prefix for _name, lan in config.lans()]
+    others = [route.to for route in config.route] + [entry.prefix for entry in config.translation]
+    return [one for one in (*sides, *others, config.lan.client_prefix) if isinstance(one, IPv6Network)]
+
+
+def _free(base: IPv6Network, given: Iterable[int], networks: Iterable[IPv6Network]) -> int:
+    """The first subnet that nobody has; where none is left, one that is not given out: a check refuses it."""
+    site = base.supernet(new_prefix=48)
+    spans = [(number, number) for number in given]
+    for network in networks:
+        if network.subnet_of(site):
+            spans.append((int(network[0]) >> 64 & _LAST_SUBNET, int(network[-1]) >> 64 & _LAST_SUBNET))
+    number = 2
+    for first, last in sorted(spans):
+        if first <= number <= last:
+            number = last + 1
+    return number if number <= _LAST_SUBNET else _free(base, given, ())
 
 
 def _subnet(base: IPv6Network, number: int) -> IPv6Network:

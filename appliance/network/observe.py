@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -16,7 +16,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from appliance.config.schema import Config
-from appliance.config.sides import AUTO
+from appliance.config.sides import AUTO, Lan, Wan
 from appliance.errors import IsthmusError
 
 _TUNGETFEATURES = 0x800454CF
@@ -25,6 +25,7 @@ _NUD_FAILED = 0x20
 SYS_NET = Path("/sys/class/net")
 LEASES = Path("/run/systemd/netif/leases")
 SYSTEMD = Path("/run/systemd/system")
+NOTHING: Mapping[str, str] = {}
 
 
 class PortError(IsthmusError):
@@ -67,38 +68,43 @@ class Roles:
     missing: tuple[tuple[str, str], ...]
 
 
-def roles(config: Config) -> Roles:
-    """Which port is whose: of those that are left, the first wired ones, WAN before LAN.
+def roles(config: Config, kept: Mapping[str, str] = NOTHING) -> Roles:
+    """Which port is whose. ``kept``: the ports that "wan" and "lan" had, which "auto" means while it may.
 
-    PortError where none is left for one of the two. A port that is named and not there is in ``missing``.
+    Where it may not, or nothing is kept: of those that are left, the first wired ones, WAN before LAN; and
+    PortError where none is. A port that is named, or kept, and not there is in ``missing``.
     """
     present = {name for _index, name in if_nameindex()}
-    sides = [("wan", config.wan.interface), ("lan", config.lan.interface)]
-    sides += [(f"segment.{one.name}", one.interface) for one in config.segment]
-    named = {interface for _side, interface in sides} - {AUTO}
-    free = [name for name in wired_ports() if name not in named]
-    chosen: list[str] = []
-    for side, interface in sides:
-        if interface == AUTO and side.startswith("segment."):
-            interface = chosen[1]  # its VLAN is on the LAN's
-        elif interface == AUTO:
+    mains: tuple[tuple[str, Wan | Lan], ...] = (("wan", config.wan), ("lan", config.lan))
+    chosen = {side: one.interface for side, one in mains if one.interface != AUTO}
+    taken = {(one.interface, one.vlan) for _side, one in mains}
+    for side, one in mains:
+        if side not in chosen and side in kept and (kept[side], one.vlan) not in taken:
+            chosen[side] = kept[side]
+            taken.add((kept[side], one.vlan))
+    # Ports that only have another LAN's VLAN come last: the LAN may be on one, beside it.
+    whole = {one.interface for one in config.segment if one.vlan is None}
+    trunks = {one.interface for one in config.segment if one.vlan is not None}
+    left = [name for name in wired_ports() if name not in whole and name not in chosen.values()]
+    free = sorted(left, key=lambda name: name in trunks)
+    for side, _one in mains:
+        if side not in chosen:
             if not free:
                 raise PortError(f"{side}.interface: no wired port is left for it", "The box needs two.")
-            interface = free.pop(0)
-        chosen.append(interface)
-    missing = tuple(
-        (f"{side}.interface", port)
-        for (side, interface), port in zip(sides, chosen, strict=True)
-        if interface != AUTO and port not in present
-    )
-    return Roles(chosen[0], tuple(chosen[1:]), missing)
+            chosen[side] = free.pop(0)
+    # The VLAN of a LAN without a port of its own is on the LAN's.
+    ports = [chosen["lan"] if one.interface == AUTO else one.interface for one in config.segment]
+    sides = [(side, chosen[side]) for side, _one in mains]
+    sides += [(f"segment.{one.name}", one.interface) for one in config.segment if one.interface != AUTO]
+    missing = tuple((f"{side}.interface", port) for side, port in sides if port not in present)
+    return Roles(chosen["wan"], (chosen["lan"], *ports), missing)
 
 
 def missing_ports(missing: tuple[tuple[str, str], ...]) -> PortError:
     """In words."""
     names = ", ".join(sorted(name for _index, name in if_nameindex() if name != "lo")) or "none"
     words = "; ".join(f"{setting}: there is no port “{port}”" for setting, port in missing)
-    return PortError(words, f"Ports here: {names}.")
+    return PortError(words, f"Put its card in, or name another port. Ports here: {names}.")
 
 
 def _read_int(path: Path) -> int | None:

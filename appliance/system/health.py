@@ -48,7 +48,7 @@ def port(role: str, name: str, present: bool, carrier: bool) -> Check:
             "bad",
             f"The {side} port is missing",
             f"{what}. Nothing crosses the box.",
-            "Put the network card back, or name another port in the configuration.",
+            f"Put the network card back, or name another port in {role}.interface.",
         )
     if not carrier:
         return Check(

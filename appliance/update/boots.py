@@ -29,6 +29,7 @@ SETTINGS = (
     "console-users.json",
     "lan-prefix",
     "segment-subnets",
+    "ports",
     "tls",
 )
 

@@ -42,7 +42,7 @@ NETWORK = Page(
     parts=(
         Part(later("LAN"), (
             Field("interface", later("Port"), mono=True, refers="@ports",
-                  pair=True, hint=later("“auto”: the first wired one that is not the WAN.")),
+                  pair=True, hint=later("“auto”: the second wired one, as it was at the first start.")),
             Field("vlan", later("VLAN"), pair=True, placeholder=later("none"),
                   hint=later("Its number, where the port carries several.")),
             Field("prefix", later("Prefix given to hosts"), mono=True, placeholder="2001:db8:64:20::/64",
@@ -56,7 +56,7 @@ NETWORK = Page(
         Part(later("What the LAN’s hosts are told"), TOLD, root="lan", advanced=True),
         Part(later("WAN"), (
             Field("interface", later("Port"), mono=True, refers="@ports",
-                  pair=True, hint=later("“auto”: the first wired one.")),
+                  pair=True, hint=later("“auto”: the first wired one, as it was at the first start.")),
             Field("vlan", later("VLAN"), pair=True, placeholder=later("none"),
                   hint=later("Its number, where the provider or the switch asks for one.")),
             Field("mode", later("Address from"), words={"dhcp": "DHCP", "static": later("Static")},

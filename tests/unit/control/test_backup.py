@@ -37,6 +37,7 @@ def test_onto_another_box(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     old = Bench(tmp_path / "old")
     fill(old.folder, "old")
+    (old.folder / "ports").write_text('{"wan": "eno1", "lan": "eno2"}')
     data = backups(old)[0].make(PHRASE)
     assert HASH.encode() not in data and b"fd00" not in data
 
@@ -56,6 +57,7 @@ def test_onto_another_box(tmp_path: Path) -> None:
 
     made.restore("ann", data, PHRASE, identity=True)
     assert done == ["renewed"]
+    assert "eno1" not in json.dumps(unseal(data, PHRASE)) and not (new.folder / "ports").exists()
     for name in IDENTITY:
         path = new.folder / name
         if "uploaded" in name:

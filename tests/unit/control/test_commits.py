@@ -14,7 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from appliance.config import load
+from appliance.config import Config, load
+from appliance.config.ground import Ground
 from appliance.config.paths import Plain
 from appliance.config.transaction import Moment, Phase, TransitionError
 from appliance.control.candidates import MAX_CANDIDATE_BYTES, MAX_CANDIDATES, CandidateError, Candidates
@@ -54,6 +55,7 @@ class Bench:
         self.now = Moment(1_000_000.0, 500.0, "boot 1")
         self.applied: list[str] = []
         self.answer: Callable[[], str | None] = lambda: None
+        self.ground: Callable[[Config], Ground] = lambda _config: Ground()
         if not self.file.exists():
             self.file.write_text(TEXT)
         self.start()
@@ -63,7 +65,13 @@ class Bench:
         revisions = Revisions(self.file, self.folder / "revisions", lambda: self.now)
         revisions.recover()
         candidates = Candidates(self.folder / "candidates")
-        self.commits = Commits(revisions, candidates, self._apply, lambda: IPv6Network("fd99::/64"))
+        self.commits = Commits(
+            revisions,
+            candidates,
+            self._apply,
+            lambda: IPv6Network("fd99::/64"),
+            lambda config: self.ground(config),
+        )
         self.commits.adopt()
         self.drafting = self.commits.drafting
 

@@ -22,6 +22,7 @@ def box(tmp_path: Path) -> Path:
     (tmp_path / "revisions/1.toml").write_text("old revision")
     (tmp_path / "config.toml").write_text("old")
     (tmp_path / "config.toml").chmod(0o600)
+    (tmp_path / "ports").write_text("old")
     return tmp_path
 
 
@@ -32,12 +33,14 @@ def test_a_new_version_that_is_given_up(box: Path) -> None:
     state.write(folder, replace(state.read(folder), trial=TRIAL))
     assert "are kept" in begin(box, folder, "1.1.0")
     (box / "config.toml").write_text("converted")
+    (box / "ports").write_text("as the new configuration has them")
     (box / "revisions/2.toml").write_text("converted")
     assert begin(box, folder, "1.1.0") == ""  # its second try keeps nothing converted
     assert "1.1.0 was given up" in begin(box, folder, "1.0.0")
     assert (box / "config.toml").read_text() == "old"
     assert (box / "config.toml").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in (box / "revisions").iterdir()] == ["1.toml"]
+    assert (box / "ports").read_text() == "old"
     assert not list(box.glob(".*.kept"))
 
 
