@@ -145,6 +145,15 @@ def test_empty_lines_before_a_request_are_nothing(before: bytes) -> None:
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         HELLO[:5] + b"\1\xff\xff\xff" + HELLO[9:],
     ],
+    ids=[
+        "bare line feeds",
+        "after an empty line",
+        "small letters",
+        "two hosts",
+        "a bad field",
+        "HTTP/2",
+        "TLS",
+    ],
 )
 def test_what_a_lenient_server_may_read_a_name_in(data: bytes) -> None:
     assert said_name(data) is Sniff.BAD

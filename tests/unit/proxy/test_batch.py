@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import socket
 import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from appliance import engine
 from appliance.proxy import batch as preferred
+from tests.unit.proxy.plain import plain
 
-SOURCE = Path(engine.__file__).parent / "proxy" / "batch.py"
 SIZES = (0, 1, 2, 3, 64, 1472, 2047, 2048, 2049, 2051, 9_000)
 ADDRESSES = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 OPTIONS = {
@@ -28,17 +24,7 @@ OPTIONS = {
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="raw sockets need root")
 
 
-def plain() -> ModuleType:
-    """batch.py itself, whichever engine runs."""
-    spec = importlib.util.spec_from_file_location("plain_batch", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-IMPLEMENTATIONS = {"plain": plain(), "preferred": preferred}
+IMPLEMENTATIONS = {"plain": plain("batch"), "preferred": preferred}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import select
 import socket
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from appliance import engine
 from appliance.proxy import kernel as preferred
+from tests.unit.proxy.plain import plain
 
-SOURCE = Path(engine.__file__).parent / "proxy" / "kernel.py"
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 
 
-def plain() -> ModuleType:
-    """kernel.py itself, whichever engine runs."""
-    spec = importlib.util.spec_from_file_location("plain_kernel", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-IMPLEMENTATIONS = {"plain": plain(), "preferred": preferred}
+IMPLEMENTATIONS = {"plain": plain("kernel"), "preferred": preferred}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)

@@ -13,12 +13,14 @@ from typing import Any, cast
 import pytest
 
 from appliance.proxy.relay import Pipes, RelayContext
-from appliance.proxy.transparent import ACCEPT_TIMEOUT, MAX_SYN, Transparent
+from appliance.proxy.transparent import ACCEPT_TIMEOUT, MAX_SYN
 from appliance.proxy.worker import MAX_HEIRLOOM, Worker
 from tests.unit.proxy import simulation
+from tests.unit.proxy.plain import plain
 from tests.unit.proxy.simulation import World
 
 ORIGIN = "8.8.8.8"
+Transparent = plain("transparent").Transparent
 
 
 class Kernel(simulation.Kernel):
@@ -57,7 +59,7 @@ class Bench:
             self.world.drop(held.session)
             self.paired += 1
 
-        monkeypatch.setattr(self.tcp.__class__, "_pair", lambda _self, held, fd: pair(held, fd))
+        monkeypatch.setattr(self.tcp, "_pair", pair, raising=False)
         monkeypatch.setattr(self.world, "write", lambda _packet: None)
 
     def accepted(self, key: bytes) -> None:
