@@ -86,7 +86,7 @@ class Request:
         self.user = user
         self.groups = groups
         self.device = device
-        self.url = one_spelling(url)
+        self.url = one_spelling(url) if url else ""
         self.content_type = content_type
         self.size = size
 

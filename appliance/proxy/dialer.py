@@ -193,10 +193,11 @@ class Dial(Handler):
         if isinstance(found, Failure):
             self._failures.add(found)
             return None
-        if self._judge is not None and not self._judge.allows_address(address, aliases):
-            self._failures.add(Failure.DENIED)
-            return None
-        self._judged[found.address] = address, aliases
+        if self._judge is not None:
+            if not self._judge.allows_address(address, aliases):
+                self._failures.add(Failure.DENIED)
+                return None
+            self._judged[found.address] = address, aliases
         return found
 
     def _drop_candidates(self) -> None:
@@ -277,8 +278,10 @@ class Dial(Handler):
 
     def _may_go_to(self, attempt: Dialled) -> bool:
         """Whether the policy lets this address be the one: what the judge has seen last is another."""
-        address, attempt.aliases = self._judged.get(attempt.address, (attempt.address, ()))
-        return self._judge is None or self._judge.allows_address(address, attempt.aliases)
+        if self._judge is None:
+            return True
+        address, attempt.aliases = self._judged[attempt.address]
+        return self._judge.allows_address(address, attempt.aliases)
 
     # -- the end -------------------------------------------------------------------------------
 
