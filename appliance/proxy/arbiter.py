@@ -18,7 +18,7 @@ from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import Forbidden, forbidden_of, unmapped
 from appliance.policy.request import HTTP, NO_RULE, Moment, Names, Request, Verdict, list_with
-from appliance.session.neighbours import ASK_AGAIN, Neighbours
+from appliance.session.neighbours import Neighbours
 from appliance.session.record import MAPPED, literal_address
 
 # Verdicts of one second; more are for a scan, which asks for each thing once.
@@ -172,12 +172,9 @@ class Arbiter:
         """The client's device, where the configuration knows any."""
         return self._devices.device_of(client, self._moment.time) if self._config.device else ""
 
-    def awaits_device(self, client: bytes, again: float = ASK_AGAIN) -> bool:
-        """Whether the client's device is about to be known: worth a moment before it is judged.
-
-        ``again``: as of ``Neighbours.asked_for``; SELDOM where what is put off is lost.
-        """
-        return bool(self._config.device) and self._devices.asked_for(client, time.time(), again)
+    def awaits_device(self, client: bytes) -> bool:
+        """Whether the client's device is about to be known: worth a moment before it is judged."""
+        return bool(self._config.device) and self._devices.asked_for(client, time.time())
 
     def groups_of(self, user: str) -> frozenset[str]:
         """The groups of a user; none of somebody who is not known."""

@@ -60,6 +60,7 @@ cdef class Datagrams(Handler):
     cdef dict _by_port
     cdef object _ports
     cdef long _lifetime
+    cdef int _put_off
     cdef bytes _random
     cdef int _drawn
     cdef unsigned int _identification
@@ -71,11 +72,14 @@ cdef class Datagrams(Handler):
     @cython.locals(batch=Batch)
     cdef object _forward(self, int leave_by)
     @cython.locals(context=Context)
-    cdef Flow _open(self, int number, bytes key)
+    cdef Flow _open(self, bytes key, bytes payload, int hops)
+    @cython.locals(flow=Flow, size=int)
+    cpdef object _again(self, bytes key, bytes payload, int hops)
+    cdef object _send_alone(self, Flow flow, bytes payload, int hops)
     @cython.locals(context=Context, leave_by=int, port=int, place=bytes, binding=Binding, session=Session,
                    flow=Flow)
     cdef tuple _try_open(self, bytes key, Destination target, str name)
-    cdef bint _learn_name(self, int number, Flow flow) except -1
+    cdef bint _learn_name(self, Flow flow, bytes payload, int hops) except -1
     cdef Binding _bind(self, bytes place, int port, int leave_by)
     cdef object _enter(self, Flow flow)
     @cython.locals(now=double, source=bytes, port=int)

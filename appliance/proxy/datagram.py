@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from errno import EAGAIN, EMSGSIZE, ENOBUFS
+from functools import partial
 from socket import (
     AF_INET,
     AF_INET6,
@@ -41,7 +42,6 @@ from appliance.proxy.origin_errors import OriginError, OriginErrors
 from appliance.proxy.path_mtu import PathMtu
 from appliance.proxy.quic_name import QuicName
 from appliance.proxy.relay import EPOLLIN
-from appliance.session.neighbours import SELDOM
 from appliance.session.record import OPEN, Session
 
 # Above this a hop limit is a host's default and says nothing; below it somebody counts hops.
@@ -52,12 +52,22 @@ PORT_TRIES = 64
 # Octets of randomness drawn with one system call.
 RANDOM_ROOM = 1_024
 
+# Datagrams that wait until it is known whose they are, and seconds between two looks. More would be memory
+# for whoever makes up addresses; those beyond are judged as nobody's.
+MAX_PUT_OFF = 256
+LOOK_AGAIN = 0.005
+
 _ICMP6_FILTER = 1
 _SO_MARK = 36
 _QUIC_PORT = 443
 _TRACEROUTE_HOPS, _DEFAULT_TTL, _MAX_TO_ORIGIN = TRACEROUTE_HOPS, DEFAULT_TTL, MAX_TO_ORIGIN
 _MAX_SMALL = wire.MIN_MTU - wire.IPV6_HEADER - wire.UDP_HEADER
 _SOURCE_LIFETIME = SOURCE_LIFETIME
+
+
+def _packet(key: bytes, payload: bytes, hops: int) -> bytes:
+    """A client's packet, for an error to quote."""
+    return wire.udp(key[:16], key[16:32], key[32:36], payload, hops)
 
 
 class Flow:
@@ -180,6 +190,7 @@ class Datagrams(Handler):
         self._by_port: dict[int, Binding] = {}
         self._ports = range(0)
         self._lifetime = 0
+        self._put_off = 0  # datagrams that wait until it is known whose they are
         self._random = b""
         self._drawn = 0
         self._identification = 0
@@ -217,10 +228,10 @@ class Datagrams(Handler):
                 continue
             flow = flows.get(key)
             if flow is None:
-                flow = self._open(number, key)
+                flow = self._open(key, batch.payload(number), hops)
                 if flow is None:
                     continue
-            if flow.unnamed is not None and not self._learn_name(number, flow):
+            if flow.unnamed is not None and not self._learn_name(flow, batch.payload(number), hops):
                 continue
             binding = flow.binding
             size = batch.size(number)
@@ -254,12 +265,16 @@ class Datagrams(Handler):
         flow = self._flows.get(batch.ends(number))
         if flow is None:
             return  # it ended by a later datagram of this batch
-        ttl = min(batch.hop_limit(number) - 1, DEFAULT_TTL)
-        whole = wire.udp_v4(flow.ends, batch.payload(number), ttl)
+        self._send_alone(flow, batch.payload(number), batch.hop_limit(number))
+
+    def _send_alone(self, flow: Flow, payload: bytes, hops: int) -> None:
+        """A client's datagram outside of any batch."""
+        whole = wire.udp_v4(flow.ends, payload, min(hops - 1, DEFAULT_TTL))
         try:
             mtu = self._exits.mtu(flow.way, flow.address[:4])
         except OSError as error:
-            self._not_sent(number, error.errno or 0)
+            failure = failure_of(error.errno or 0)
+            self._context.answer_error(failure, _packet(flow.key, payload, hops))
             return
         for piece in wire.fragments_v4(whole, self._draw() or 1, mtu):
             send_packet(flow.binding.exit, flow.address[:4], piece)
@@ -267,7 +282,7 @@ class Datagrams(Handler):
     def _original(self, number: int, key: bytes) -> bytes:
         """The client's packet, for an error to quote."""
         batch = self._asked
-        return wire.udp(key[:16], key[16:32], key[32:36], batch.payload(number), batch.hop_limit(number))
+        return _packet(key, batch.payload(number), batch.hop_limit(number))
 
     def _not_sent(self, number: int, code: int) -> None:
         """Tell the client why. ``code``: an errno; 0 where there is no route."""
@@ -292,16 +307,25 @@ class Datagrams(Handler):
 
     # -- new flows -----------------------------------------------------------------------------
 
-    def _open(self, number: int, key: bytes) -> Flow | None:
-        """A new flow, within its binding; where there may be none the client is told."""
+    def _open(self, key: bytes, payload: bytes, hops: int) -> Flow | None:
+        """A new flow, within its binding; where there may be none the client is told.
+
+        None too where whose device it is has to be known first: the datagram comes again by ``_again``.
+        """
         context = self._context
         target = context.destination(key[16:32])
         # RFC 4291 section 2.5.6: what bears a link-local address may not leave its link.
         if target is None or (key[0] == 0xFE and key[1] & 0xC0 == 0x80):
             context.counters.malformed += 1
             return None
-        if context.arbiter.judges_devices and context.arbiter.awaits_device(key[:16], SELDOM):
-            return None  # lost, and sent again in a moment: its verdict holds for the flow's life
+        if (
+            context.arbiter.judges_devices
+            and self._put_off < MAX_PUT_OFF
+            and context.arbiter.awaits_device(key[:16])
+        ):
+            self._put_off += 1
+            context.at(LOOK_AGAIN, partial(self._again, key, payload, hops))
+            return None
         name = context.arbiter.name_of(key[:16], key[16:32], target.packed)
         flow, failure, rule = self._try_open(key, target, name)
         if flow is None:
@@ -309,8 +333,26 @@ class Datagrams(Handler):
             context.refused("udp", key[:16], target.origin, port, failure, rule, name)
             kind = shown(failure)
             if WIRE[kind].icmpv6 is not None:
-                context.answer_error(kind, self._original(number, key))
+                context.answer_error(kind, _packet(key, payload, hops))
         return flow
+
+    def _again(self, key: bytes, payload: bytes, hops: int) -> None:
+        """A datagram that was put off: the first of its flow, or one behind it."""
+        self._put_off -= 1
+        flow = self._flows.get(key)
+        if flow is None:
+            flow = self._open(key, payload, hops)
+        if flow is None or (flow.unnamed is not None and not self._learn_name(flow, payload, hops)):
+            return
+        flow.last = self._context.now
+        if flow.fresh < flow.last and not self._refresh(flow):
+            self._context.answer_error(Failure.NO_ROUTE, _packet(key, payload, hops))
+            return
+        size = len(payload)
+        if flow.session.rate and not self._context.within_rate(flow.session, True, size):
+            return
+        flow.session.to_wan += size
+        self._send_alone(flow, payload, hops)
 
     def _try_open(self, key: bytes, target: Destination, name: str) -> tuple[Flow | None, Failure, str]:
         """A new flow; or why there is none, and the rule that says so. ``name``: as of ``name_of``."""
@@ -355,11 +397,11 @@ class Datagrams(Handler):
         self._enter(flow)
         return flow, Failure.RESOURCES, ""
 
-    def _learn_name(self, number: int, flow: Flow) -> bool:
+    def _learn_name(self, flow: Flow, payload: bytes, hops: int) -> bool:
         """Whether this datagram of a flow that waits for its name may go on; a flow that is denied ends."""
         unnamed = flow.unnamed
         assert unnamed is not None
-        name = unnamed.hear(self._asked.payload(number))
+        name = unnamed.hear(payload)
         if name is None:
             return unnamed.passes
         flow.unnamed = None
@@ -374,7 +416,7 @@ class Datagrams(Handler):
             return True
         context.counters.count(Failure.DENIED)
         self._end(flow, Failure.DENIED.value)
-        context.answer_error(Failure.DENIED, self._original(number, flow.key))
+        context.answer_error(Failure.DENIED, _packet(flow.key, payload, hops))
         return False
 
     def _bind(self, place: bytes, port: int, leave_by: int) -> Binding:

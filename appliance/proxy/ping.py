@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from errno import ENETUNREACH
+from functools import partial
 from socket import (
     AF_INET,
     IPPROTO_ICMP,
@@ -23,11 +24,17 @@ from appliance.config.rules import DEFAULT_RULE
 from appliance.errors import Failure, failure_of
 from appliance.protocol import packet as wire
 from appliance.proxy.context import Context, Destination, Way
-from appliance.proxy.datagram import DEFAULT_TTL, TRACEROUTE_HOPS, Datagrams, shown
+from appliance.proxy.datagram import (
+    DEFAULT_TTL,
+    LOOK_AGAIN,
+    MAX_PUT_OFF,
+    TRACEROUTE_HOPS,
+    Datagrams,
+    shown,
+)
 from appliance.proxy.loop import Handler
 from appliance.proxy.origin_errors import read_errors
 from appliance.proxy.relay import EPOLLERR, EPOLLIN
-from appliance.session.neighbours import SELDOM
 from appliance.session.record import OPEN, Session
 
 # Answers taken from one socket before the others have their turn.
@@ -94,6 +101,7 @@ class Pings:
         self._datagrams = datagrams
         self._flows: dict[bytes, Flow] = {}
         self._bindings: dict[bytes, Binding] = {}
+        self._put_off = 0  # requests that wait until it is known whose they are
 
     # -- from the client -----------------------------------------------------------------------
 
@@ -133,8 +141,14 @@ class Pings:
         if target is None:
             context.counters.malformed += 1
             return None
-        if context.arbiter.judges_devices and context.arbiter.awaits_device(packet[8:24], SELDOM):
-            return None  # as a datagram
+        if (
+            context.arbiter.judges_devices
+            and self._put_off < MAX_PUT_OFF
+            and context.arbiter.awaits_device(packet[8:24])
+        ):
+            self._put_off += 1
+            context.at(LOOK_AGAIN, partial(self._look_again, packet))
+            return None
         failure = target.failure or context.admit(packet[8:24])
         if failure is None and ("icmp", 0) not in context.published and context.is_own(target.origin):
             failure = Failure.DENIED
@@ -166,6 +180,10 @@ class Pings:
         if context.quotas is not None:
             context.quotas.opened(session)
         return self._enter(Flow(session, binding, key, target, context.now))
+
+    def _look_again(self, packet: bytes) -> None:
+        self._put_off -= 1
+        self.on_icmpv6(packet)
 
     def _socket(self, way: Way, client: bytes) -> socket:
         sock = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_ICMP)

@@ -44,9 +44,6 @@ MAX_ASKED = 4_096
 # Seconds that a packet may wait for the kernel's question to be answered. Longer delays hosts that do not
 # answer.
 PATIENCE = 0.05
-# Seconds after which the kernel is made to ask anew for who did not answer: for packets that wait meanwhile,
-# and for those that are lost meanwhile, as datagrams are. A client behind a router of the LAN never answers.
-ASK_AGAIN, SELDOM = 1.0, 60.0
 _DISCARD = 9  # the port of the datagram that makes the kernel ask; nobody listens there
 
 
@@ -131,11 +128,8 @@ class Neighbours:
             self._believed[client] = "", now + 1.0  # its entry may come yet
         return self._believed[client][0]
 
-    def asked_for(self, client: bytes, now: float, again: float = ASK_AGAIN) -> bool:
-        """Whether it is worth to wait a moment, since the kernel is asking for this address's card.
-
-        ``again``: seconds after which one that did not answer is asked for anew.
-        """
+    def asked_for(self, client: bytes, now: float) -> bool:
+        """Whether it is worth to wait a moment, since the kernel is asking for this address's card."""
         if not self._by_card:
             return False
         known = self._believed.get(client)
@@ -147,7 +141,7 @@ class Neighbours:
             self._asked.pop(client, None)
             return False
         begun = self._asked.get(client)
-        if begun is None or now - begun > again:
+        if begun is None or now - begun > 1.0:
             if len(self._asked) >= MAX_ASKED:
                 self._asked.clear()
             self._asked[client] = now
