@@ -246,10 +246,9 @@ class Pings:
                 self._context.answer_error(shown(Failure.PORTS), packet)
             return
         except OSError as error:
-            if error.errno == ENETUNREACH:  # no route: that leaves nothing in the queue
+            # Where no route leads there, nothing is in the queue; else it is an earlier echo's error.
+            if not self.errors(binding) and error.errno == ENETUNREACH:
                 self._context.answer_error(shown(Failure.NO_ROUTE), packet)
-            else:
-                self.errors(binding)
             return
         flow.session.to_wan += len(echo)
 
@@ -278,10 +277,11 @@ class Pings:
             answer = wire.icmpv6(key[16:32], key[:16], wire.ECHO_REPLY_V6, 0, word, data[8:])
             self._datagrams.send_to_client(answer)
 
-    def errors(self, binding: Binding) -> None:
-        """What the IPv4 side says of our echoes: back to the client as ICMPv6."""
-        context = self._context
+    def errors(self, binding: Binding) -> bool:
+        """What the IPv4 side says of our echoes: back to the client as ICMPv6. Whether it said anything."""
+        context, found = self._context, False
         for error in read_errors(binding.sock):
+            found = True
             flow = binding.flows.get(error.address[:4])
             if flow is None or error.answer is None:
                 continue
@@ -293,6 +293,7 @@ class Pings:
             original = wire.icmpv6(client, server, wire.ECHO_REQUEST_V6, 0, word, error.data[8:])
             kind, code, mtu = error.answer
             context.write(wire.icmpv6_error(source, kind, code, original, mtu))
+        return found
 
     # -- from one worker to the next -------------------------------------------------------------
 

@@ -189,11 +189,17 @@ class TestTransparent:
             sock.sendall(head)
             sock.settimeout(5)
             sock.recv(100)
-        assert last_row(own, end="denied", origin_port=80)["rule"] == "(unreadable)"
+        assert last_row(own, rule="(unreadable)")["end"] == "denied"
 
-    @pytest.mark.parametrize(("name", "goes"), [(b"blocked.example", False), (b"else.example", True)])
-    @pytest.mark.parametrize("begin", [b"", b"\r\n"])
-    def test_a_name_that_is_long_in_coming(self, own: Box, name: bytes, goes: bool, begin: bytes) -> None:
+    @pytest.mark.parametrize(
+        ("begin", "name", "goes"),
+        [
+            (b"", b"else.example", True),
+            (b"", b"blocked.example", False),
+            (b"\r\n", b"blocked.example", False),
+        ],
+    )
+    def test_a_name_that_is_long_in_coming(self, own: Box, begin: bytes, name: bytes, goes: bool) -> None:
         """A head in pieces is waited for: its second packet may have been lost."""
         with connect(own, 80) as sock:
             sock.sendall(begin + b"GET / HTTP/1.1\r\nHo")
