@@ -656,7 +656,7 @@ def test_a_client_that_asks_and_takes_no_answer_holds_up_nobody(wire: Wire) -> N
     other = wire.client()
     other.send(request)
     assert status_of(other.head()) == 200
-    assert time.monotonic() - asked < 2.0
+    assert time.monotonic() - asked < 4.0, "a worker that works off what is pipelined takes longer"
     greedy.sock.settimeout(PATIENCE)
     length = int(field(greedy.head(), "content-length")[0])
     greedy.take(length)
