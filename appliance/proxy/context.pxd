@@ -59,6 +59,7 @@ cdef class Context(Loop):
     cdef public long max_sessions_per_client
     cdef public long max_new
     cdef public long max_new_per_client
+    cdef public int _put_off
     cdef long long _numbers
     cdef dict _destinations
     cdef int _errors_left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 from mmap import mmap
 from socket import AF_INET, IPPROTO_IP, SOL_SOCKET, inet_ntop, socket
@@ -39,6 +40,10 @@ BALLAST = 4 << 20
 # What ended sessions leave serves new ones, but Python seldom gives it back to the system.
 SIXTEENTHS = 15
 NO_CAP = 1 << 62
+# Packets and connections that wait until it is known whose device their client is, and seconds between two
+# looks. More would be memory for whoever makes up addresses; those beyond are judged as nobody's.
+MAX_PUT_OFF = 256
+LOOK_AGAIN = 0.005
 
 _SESSIONS, _NEW, _SECOND = SESSIONS, NEW, SECOND
 
@@ -179,6 +184,7 @@ class Context(Loop):
         self.streams: dict[int, tuple[int, int]] = {}
         # Ends of connections whose last answer is not out yet, though its session is over.
         self.unsent: set[object] = set()
+        self._put_off = 0  # packets that wait until it is known whose they are
         self._numbers = 0
         self._destinations: dict[bytes, Destination | None] = {}
         self._errors_left = MAX_ERRORS_PER_SECOND
@@ -447,6 +453,22 @@ class Context(Loop):
         self.streams[session.number] = client, origin
         if self.quotas is not None:
             self.quotas.opened(session)
+
+    def put_off(self, client: bytes, again: Callable[[], object]) -> bool:
+        """Have ``again`` called in a moment, where it is about to be known whose device the client is.
+
+        False where it is not, or too many wait: what they bring is judged as it is known.
+        """
+        if self._put_off >= MAX_PUT_OFF or not self.arbiter.awaits_device(client):
+            return False
+        self._put_off += 1
+
+        def now() -> None:
+            self._put_off -= 1
+            again()
+
+        self.at(LOOK_AGAIN, now)
+        return True
 
     def within_rate(self, session: Session, to_wan: bool, size: int) -> bool:
         """Whether a datagram of a session that has a ``rate`` may pass; else it is lost."""

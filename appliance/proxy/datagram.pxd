@@ -60,7 +60,6 @@ cdef class Datagrams(Handler):
     cdef dict _by_port
     cdef object _ports
     cdef long _lifetime
-    cdef int _put_off
     cdef bytes _random
     cdef int _drawn
     cdef unsigned int _identification

@@ -52,11 +52,6 @@ PORT_TRIES = 64
 # Octets of randomness drawn with one system call.
 RANDOM_ROOM = 1_024
 
-# Datagrams that wait until it is known whose they are, and seconds between two looks. More would be memory
-# for whoever makes up addresses; those beyond are judged as nobody's.
-MAX_PUT_OFF = 256
-LOOK_AGAIN = 0.005
-
 _ICMP6_FILTER = 1
 _SO_MARK = 36
 _QUIC_PORT = 443
@@ -190,7 +185,6 @@ class Datagrams(Handler):
         self._by_port: dict[int, Binding] = {}
         self._ports = range(0)
         self._lifetime = 0
-        self._put_off = 0  # datagrams that wait until it is known whose they are
         self._random = b""
         self._drawn = 0
         self._identification = 0
@@ -318,13 +312,9 @@ class Datagrams(Handler):
         if target is None or (key[0] == 0xFE and key[1] & 0xC0 == 0x80):
             context.counters.malformed += 1
             return None
-        if (
-            context.arbiter.judges_devices
-            and self._put_off < MAX_PUT_OFF
-            and context.arbiter.awaits_device(key[:16])
+        if context.arbiter.judges_devices and context.put_off(
+            key[:16], partial(self._again, key, payload, hops)
         ):
-            self._put_off += 1
-            context.at(LOOK_AGAIN, partial(self._again, key, payload, hops))
             return None
         name = context.arbiter.name_of(key[:16], key[16:32], target.packed)
         flow, failure, rule = self._try_open(key, target, name)
@@ -338,7 +328,6 @@ class Datagrams(Handler):
 
     def _again(self, key: bytes, payload: bytes, hops: int) -> None:
         """A datagram that was put off: the first of its flow, or one behind it."""
-        self._put_off -= 1
         flow = self._flows.get(key)
         if flow is None:
             flow = self._open(key, payload, hops)

@@ -26,8 +26,6 @@ from appliance.protocol import packet as wire
 from appliance.proxy.context import Context, Destination, Way
 from appliance.proxy.datagram import (
     DEFAULT_TTL,
-    LOOK_AGAIN,
-    MAX_PUT_OFF,
     TRACEROUTE_HOPS,
     Datagrams,
     shown,
@@ -101,7 +99,6 @@ class Pings:
         self._datagrams = datagrams
         self._flows: dict[bytes, Flow] = {}
         self._bindings: dict[bytes, Binding] = {}
-        self._put_off = 0  # requests that wait until it is known whose they are
 
     # -- from the client -----------------------------------------------------------------------
 
@@ -141,13 +138,7 @@ class Pings:
         if target is None:
             context.counters.malformed += 1
             return None
-        if (
-            context.arbiter.judges_devices
-            and self._put_off < MAX_PUT_OFF
-            and context.arbiter.awaits_device(packet[8:24])
-        ):
-            self._put_off += 1
-            context.at(LOOK_AGAIN, partial(self._look_again, packet))
+        if context.arbiter.judges_devices and context.put_off(packet[8:24], partial(self.on_icmpv6, packet)):
             return None
         failure = target.failure or context.admit(packet[8:24])
         if failure is None and ("icmp", 0) not in context.published and context.is_own(target.origin):
@@ -180,10 +171,6 @@ class Pings:
         if context.quotas is not None:
             context.quotas.opened(session)
         return self._enter(Flow(session, binding, key, target, context.now))
-
-    def _look_again(self, packet: bytes) -> None:
-        self._put_off -= 1
-        self.on_icmpv6(packet)
 
     def _socket(self, way: Way, client: bytes) -> socket:
         sock = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_ICMP)

@@ -46,11 +46,9 @@ cdef class Transparent(Handler):
     cdef public dict released
     cdef public set relayed
     cdef dict _half_open
-    cdef int _put_off
 
     @cython.locals(context=Context, key=bytes, target=Destination)
     cpdef object on_syn(self, bytes packet)
-    cpdef object _look_again(self, bytes packet)
     @cython.locals(waiting=long, tally=Tally)
     cdef object _admit(self, bytes client)
     @cython.locals(context=Context, port=int, fd=int, session=Session, held=Held, way=Way)
@@ -72,7 +70,7 @@ cdef class Transparent(Handler):
     @cython.locals(kernel=Kernel, fd=int, _=int, key=bytes, held=Held)
     cpdef object on_event(self, unsigned int events)
     @cython.locals(target=Destination, context=Context)
-    cdef object _accepted_first(self, bytes key, int fd)
+    cpdef object _accepted_first(self, bytes key, int fd)
     @cython.locals(context=Context, kernel=Kernel, fd=int, held=Held)
     cdef bint _shed(self) except -1
     @cython.locals(context=Context, session=Session, client=Leg, origin=Leg, target=Destination)

@@ -40,11 +40,6 @@ SPARE_DESCRIPTORS = 16
 # Dial times kept for the median that the dashboard shows.
 DIAL_SAMPLES = 512
 
-# SYNs that wait until it is known whose they are, and seconds between two looks. More would be memory for
-# whoever makes up addresses; those beyond are judged as nobody's.
-MAX_PUT_OFF = 256
-LOOK_AGAIN = 0.005
-
 _NONE = -1  # no descriptor
 # Octets of a SYN, with the data that it may bear: as much as one packet of an ordinary LAN. More could not be
 # handed over to another worker.
@@ -125,7 +120,6 @@ class Transparent(Handler):
         self.relayed = sessions.four_tuples
         relay.registry = sessions
         self._half_open: dict[bytes, int] = {}
-        self._put_off = 0
 
     def configure(self) -> None:
         """Take up what the context was configured with."""
@@ -157,9 +151,7 @@ class Transparent(Handler):
         if target is None:
             context.counters.malformed += 1
             return
-        if self._put_off < MAX_PUT_OFF and context.arbiter.awaits_device(key[:16]):
-            self._put_off += 1
-            context.at(LOOK_AGAIN, partial(self._look_again, packet))
+        if context.arbiter.knows_devices and context.put_off(key[:16], partial(self.on_syn, packet)):
             return
         failure = target.failure or self._admit(packet[8:24])
         verdict = None
@@ -172,10 +164,6 @@ class Transparent(Handler):
             failure = self._dial(key, packet, target, _NONE, verdict, name)
         if failure is not None:
             self._refuse(packet, target, failure, name, verdict)
-
-    def _look_again(self, packet: bytes) -> None:
-        self._put_off -= 1
-        self.on_syn(packet)
 
     def _admit(self, client: bytes) -> Failure | None:
         tally = self._context.tally
@@ -350,7 +338,7 @@ class Transparent(Handler):
         if key in self.dialling or key in self.released or key in self.relayed:
             self._kernel.close(fd)  # the client has gone on with us already
             return
-        session = context.open("tcp", syn[8:44], entry["origin"], DIALLING, entry["started"])
+        session = context.open("tcp", key, entry["origin"], DIALLING, entry["started"])
         session.inherit(entry)
         wait = ACCEPT_TIMEOUT if entry["released"] else self._dial_timeout
         held = Held(self, syn, fd, session, _NONE, context.now + wait)
@@ -386,9 +374,9 @@ class Transparent(Handler):
                 earlier.client = fd
                 return
             self._drop(earlier, Failure.RESET)  # the client has reset that connection, and begun another
-        if self._put_off < MAX_PUT_OFF and context.arbiter.awaits_device(key[:16]):
-            self._put_off += 1
-            context.at(LOOK_AGAIN, partial(self._accepted_again, key, fd))
+        if context.arbiter.knows_devices and context.put_off(
+            key[:16], partial(self._accepted_first, key, fd)
+        ):
             return
         target = context.destination(key[16:32])
         failure = Failure.DENIED if target is None else target.failure or self._admit(key[:16])
@@ -405,10 +393,6 @@ class Transparent(Handler):
             context.refused("tcp", key[:16], origin, int.from_bytes(key[34:36], "big"), failure, rule)
             self._kernel.reset_on_close(fd)
             self._kernel.close(fd)
-
-    def _accepted_again(self, key: bytes, fd: int) -> None:
-        self._put_off -= 1
-        self._accepted_first(key, fd)
 
     def _shed(self) -> bool:
         """Without a descriptor to accept with, the spare one serves to reset what waits.

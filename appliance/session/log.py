@@ -97,8 +97,7 @@ class Log:
                 written = 0
             if written < len(data):
                 self.dropped += data[written:].count(b"\n") - (self._torn and not written)
-                self._torn = self._torn if not written else data[written - 1 : written] != b"\n"
-            else:
-                self._torn = False
+            if written:
+                self._torn = data[written - 1 : written] != b"\n"
         self._lines.clear()
         self._size = 0

@@ -79,7 +79,7 @@ def datagrams(config: dict[str, Any], *got: tuple[bytes, bytes]) -> tuple[Any, W
     for name, value in {
         "_context": world, "_from_clients": -1, "_asked": batch, "_exits": Exits(), "_flows": {},
         "_bindings": {}, "_by_port": {}, "_ports": range(1_024, 2_000), "_lifetime": 300, "_random": b"",
-        "_drawn": 0, "_put_off": 0,
+        "_drawn": 0,
     }.items():  # fmt: skip
         setattr(made, name, value)
     return made, world, batch
@@ -131,7 +131,7 @@ def test_the_first_datagram_of_a_device_that_is_not_known_yet(monkeypatch: pytes
     made, world, _batch = datagrams(config, (key(9_000), b"x"))
     made.on_event(1)
     assert not world.sessions and not world.counters.denied
-    assert made._put_off == 1
+    assert world._put_off == 1
     world.run(0.1)
     denied: int = world.counters.denied
-    assert not world.sessions and (made._put_off, denied) == (0, 1)
+    assert not world.sessions and (world._put_off, denied) == (0, 1)
