@@ -109,6 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"isthmus-history: {error}", file=sys.stderr)
         return 1
+    exports.refresh()  # whoever asks as soon as it is ready is told of them
     with server:
         threading.Thread(target=server.serve_forever, name="history-socket", daemon=True).start()
         print("isthmus-history: ready", file=sys.stderr)
