@@ -73,7 +73,7 @@ class Topology:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.box = Box(folder / "isthmus")
+        self.box = Box(folder / "isthmus", ordered=False)
         self.client, self.server = self.box.client, self.box.server
         self.rivals = Namespace("rivals")
         self._stack = ExitStack()
