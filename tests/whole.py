@@ -1,10 +1,10 @@
 """python -m tests.whole [WORDS FOR PYTEST]: what make test runs.
 
-    unit tests, on all cores ──► browser, image, namespaces, one after the other
-    those that only wait ──────────────────────────────────────► (beside the others; their words come last)
+    unit tests, on all cores ──► browser, image ──► namespaces, a file on each core
+    those that only wait ──────────────────────────► (beside the others; their words come last)
 
-QEMU's guests lose their clock and namespaces their timing where several tests want the processors, so nothing
-but what waits runs beside those two.
+QEMU's guests lose their clock where several tests want the processors, so nothing but what waits runs beside
+them. Tests in namespaces mostly wait, too: two files at once take three fifths of the time.
 """
 
 from __future__ import annotations
@@ -31,12 +31,16 @@ def main(words: list[str]) -> int:
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open("wb") as log:
         beside = subprocess.Popen(pytest("-m", "waits", *words), cwd=REPOSITORY, stdout=log, stderr=log)
+    cores = str(os.cpu_count() or 1)
+    others = "not waits and not firmware"
     try:
         found = [
             subprocess.run(command, cwd=REPOSITORY, check=False).returncode
             for command in (
-                pytest("-n", str(os.cpu_count() or 1), "-m", "not waits", "tests/unit", *words),
-                pytest("-m", "not waits and not firmware", "--ignore=tests/unit", *words),
+                pytest("-n", cores, "-m", others, "tests/unit", *words),
+                pytest("-m", others, "--ignore=tests/unit", "--ignore=tests/netns", *words),
+                # A file's tests share their box: they stay together.
+                pytest("-n", cores, "--dist", "loadfile", "-m", others, "tests/netns", *words),
             )
         ]
         found.append(beside.wait())

@@ -148,6 +148,7 @@ class Box:
         process = (where or self.box).spawn(*words, log=log)
         log.close()
         self.processes[name] = process
+        self._stack.callback(stop, process)  # also where another one takes its name meanwhile
         return process
 
     def log(self, name: str) -> str:
