@@ -27,6 +27,7 @@ MODULES = (
     "proxy.kernel",
     "proxy.loop",
     "proxy.tally",
+    "proxy.arbiter",
     "proxy.context",
     "proxy.relay",
     "proxy.listening",

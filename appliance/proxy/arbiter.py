@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Protocol
+from time import monotonic
 from zoneinfo import ZoneInfo
 
 from appliance.config.schema import Config
@@ -18,29 +18,12 @@ from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import Forbidden, forbidden_of, unmapped
 from appliance.policy.request import HTTP, NO_RULE, Moment, Names, Request, Verdict, list_with
+from appliance.session.asked import AskedNames
 from appliance.session.neighbours import Neighbours
 from appliance.session.record import MAPPED, literal_address
 
 # Verdicts of one second; more are for a scan, which asks for each thing once.
 MAX_REMEMBERED = 16_384
-
-
-class KnownNames(Protocol):
-    """Who asked the DNS which name for an address."""
-
-    def lookup(self, client: bytes, address: bytes, now: float) -> str:
-        """The name that ``client`` asked for ``address`` (16 octets each); empty where none is known.
-
-        ``now``: steady seconds.
-        """
-
-
-class _NoNames:
-    """Where there is no DNS front."""
-
-    def lookup(self, client: bytes, address: bytes, now: float) -> str:
-        """Nothing is known."""
-        return ""
 
 
 class Judge:
@@ -102,7 +85,7 @@ class Arbiter:
         self.knows_devices = False
         self.judges_devices = False
         self.lists: Mapping[str, Names] = {}
-        self.names: KnownNames = _NoNames()
+        self.names: AskedNames | None = None  # who asked the DNS for which name
         # How often which rule and list decided, until the worker has written it down.
         self.rule_hits: dict[str, int] = {}
         self.list_hits: dict[str, int] = {}
@@ -186,8 +169,11 @@ class Arbiter:
         ``server``: the address that it writes to; ``origin``: the IPv4 address that this stands for, which is
         what a client was told that makes IPv6 of IPv4 itself (464XLAT, RFC 6877).
         """
-        now = time.monotonic()
-        return self.names.lookup(client, server, now) or self.names.lookup(client, MAPPED + origin, now)
+        names = self.names
+        if names is None:
+            return ""
+        now = monotonic()
+        return names.lookup(client, server, now) or names.lookup(client, MAPPED + origin, now)
 
     def packet(self, kind: str, client: bytes, origin: bytes, port: int, name: str | None) -> Verdict:
         """The verdict on a transparent session; ``origin``: its packed IPv4 address.

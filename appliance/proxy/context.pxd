@@ -1,8 +1,10 @@
 cimport cython
 
+from appliance.proxy.arbiter cimport Arbiter
 from appliance.proxy.kernel cimport Kernel
 from appliance.proxy.loop cimport Handler, Loop
 from appliance.proxy.tally cimport Tally
+from appliance.session.log cimport Log
 from appliance.session.record cimport Session
 
 cdef int _SESSIONS, _NEW, _SECOND
@@ -45,13 +47,13 @@ cdef class Context(Loop):
     cdef public Tally tally
     cdef public int tun
     cdef public int raw
-    cdef public object arbiter
+    cdef public Arbiter arbiter
     cdef public object quotas
     cdef public dict streams
     cdef public set unsent
     cdef public Counters counters
     cdef public object timers
-    cdef public object recorder
+    cdef public Log recorder
     cdef public dict sessions
     cdef public dict by_client
     cdef public long descriptor_limit

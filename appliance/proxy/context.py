@@ -24,6 +24,7 @@ from appliance.proxy.kernel import Kernel
 from appliance.proxy.loop import Handler, Loop
 from appliance.proxy.tally import NEW, SECOND, SESSIONS, Tally
 from appliance.proxy.timers import Timers
+from appliance.session.log import Log
 from appliance.session.record import Session, address_text
 
 # ICMPv6 errors a worker sends each second (RFC 4443 section 2.4 (f)): enough for a busy LAN, too few
@@ -50,16 +51,6 @@ _SESSIONS, _NEW, _SECOND = SESSIONS, NEW, SECOND
 _SO_BINDTODEVICE = 25
 _SO_MARK = 36
 _IP_BIND_ADDRESS_NO_PORT = 24
-
-
-class Recorder(Protocol):
-    """Where the ends of sessions are written down."""
-
-    def refused(self, entry: dict[str, Any]) -> None:
-        """A session that did not come about."""
-
-    def ended(self, session: Session, reason: str, now: float) -> None:
-        """A session that is over."""
 
 
 class Limits(Protocol):
@@ -165,7 +156,7 @@ class Destination:
 class Context(Loop):
     """One worker's shared state. Not a place for behaviour: that is in transparent, datagram, relay."""
 
-    def __init__(self, kernel: Kernel, config: Config, tun: int, recorder: Recorder, tally: Tally) -> None:
+    def __init__(self, kernel: Kernel, config: Config, tun: int, recorder: Log, tally: Tally) -> None:
         super().__init__(kernel)
         self.config = config
         self.ways: tuple[Way, ...] = ()
@@ -492,7 +483,8 @@ class Context(Loop):
             return
         if self.quotas is not None:
             self.quotas.ended(session)
-        self.streams.pop(session.number, None)
+        if self.streams:
+            self.streams.pop(session.number, None)
         self.counters.to_wan += session.to_wan
         self.counters.to_lan += session.to_lan
         if self.arbiter.asks:

@@ -47,13 +47,16 @@ cdef class Transparent(Handler):
     cdef public set relayed
     cdef dict _half_open
 
-    @cython.locals(context=Context, key=bytes, target=Destination)
+    # A slice of C's octets is made at once; one of a bytes object goes by three more objects. Keys have 36.
+    @cython.locals(context=Context, key=bytes, target=Destination, octets="const unsigned char*", address=bytes,
+                   server=bytes)
     cpdef object on_syn(self, bytes packet)
     @cython.locals(waiting=long, tally=Tally)
     cdef object _admit(self, bytes client)
-    @cython.locals(context=Context, port=int, fd=int, session=Session, held=Held, way=Way)
-    cdef object _dial(self, bytes key, bytes syn, Destination target, int client, object verdict, str name)
-    cdef object _judge(self, bytes key, Destination target, str name)
+    @cython.locals(context=Context, octets="const unsigned char*", port=int, fd=int, session=Session,
+                   held=Held, way=Way)
+    cdef object _dial(self, bytes key, bytes address, bytes syn, Destination target, int client, object verdict, str name)
+    cdef object _judge(self, bytes key, bytes address, Destination target, str name)
     @cython.locals(client=bytes)
     cdef object _hold(self, Held held)
     cdef object _refuse(self, bytes syn, Destination target, object failure, str name, object verdict=*)
@@ -69,7 +72,7 @@ cdef class Transparent(Handler):
     cdef object _forget(self, Held held)
     @cython.locals(kernel=Kernel, fd=int, _=int, key=bytes, held=Held)
     cpdef object on_event(self, unsigned int events)
-    @cython.locals(target=Destination, context=Context)
+    @cython.locals(target=Destination, context=Context, octets="const unsigned char*", address=bytes, server=bytes)
     cpdef object _accepted_first(self, bytes key, int fd)
     @cython.locals(context=Context, kernel=Kernel, fd=int, held=Held)
     cdef bint _shed(self) except -1

@@ -137,31 +137,32 @@ class Transparent(Handler):
 
     def on_syn(self, packet: bytes) -> None:
         """A TCP packet of a client, from the TUN. Only pure SYNs are routed here."""
-        context = self._context
-        if not 60 <= len(packet) <= _MAX_SYN or packet[53] & 0x17 != 0x02:
+        context, octets = self._context, packet
+        if not 60 <= len(packet) <= _MAX_SYN or octets[53] & 0x17 != 0x02:
             context.counters.malformed += 1
             return
-        key = packet[8:44]
+        key = octets[8:44]
         if key in self.dialling:
             return
         if key in self.released or key in self.relayed:
             context.write(packet)
             return
-        target = context.destination(packet[24:40])
+        address, server = octets[8:24], octets[24:40]
+        target = context.destination(server)
         if target is None:
             context.counters.malformed += 1
             return
-        if context.arbiter.knows_devices and context.put_off(key[:16], partial(self.on_syn, packet)):
+        if context.arbiter.knows_devices and context.put_off(address, partial(self.on_syn, packet)):
             return
-        failure = target.failure or self._admit(packet[8:24])
+        failure = target.failure or self._admit(address)
         verdict = None
-        name = context.arbiter.name_of(key[:16], key[16:32], target.packed)
+        name = context.arbiter.name_of(address, server, target.packed)
         if failure is None and context.arbiter.asks:
-            verdict = self._judge(key, target, name)
+            verdict = self._judge(key, address, target, name)
             if not (verdict.allow or verdict.pending):
                 failure = Failure.DENIED
         if failure is None:
-            failure = self._dial(key, packet, target, _NONE, verdict, name)
+            failure = self._dial(key, address, packet, target, _NONE, verdict, name)
         if failure is not None:
             self._refuse(packet, target, failure, name, verdict)
 
@@ -174,24 +175,31 @@ class Transparent(Handler):
             return Failure.HALF_OPEN
         return self._context.admit(client)
 
-    def _judge(self, key: bytes, target: Destination, name: str) -> Verdict:
+    def _judge(self, key: bytes, address: bytes, target: Destination, name: str) -> Verdict:
         """What the policy says, as far as can be told before the client has said anything.
 
         ``name``: what it has asked the DNS for; empty where that is not known.
         """
         port = (key[34] << 8) | key[35]
-        verdict: Verdict = self._context.arbiter.packet("tcp", key[:16], target.packed, port, name or None)
+        verdict: Verdict = self._context.arbiter.packet("tcp", address, target.packed, port, name or None)
         return verdict
 
     def _dial(
-        self, key: bytes, syn: bytes, target: Destination, client: int, verdict: Verdict | None, name: str
+        self,
+        key: bytes,
+        address: bytes,
+        syn: bytes,
+        target: Destination,
+        client: int,
+        verdict: Verdict | None,
+        name: str,
     ) -> Failure | None:
-        context = self._context
-        port = (key[34] << 8) | key[35]
+        context, octets = self._context, key
+        port = (octets[34] << 8) | octets[35]
         if context.is_own(target.origin) and ("tcp", port) not in context.published:
             return Failure.DENIED  # the box itself is nobody's origin, but for what it publishes
         way = target.way
-        fd = self._kernel.dial(target.packed, port, way.interface, way.source_for(key[:16]))
+        fd = self._kernel.dial(target.packed, port, way.interface, way.source_for(address))
         if fd < 0:
             return failure_of(-fd)
         if fd + len(self.dialling) + len(self.released) + SPARE_DESCRIPTORS > context.descriptor_limit:
@@ -374,23 +382,23 @@ class Transparent(Handler):
                 earlier.client = fd
                 return
             self._drop(earlier, Failure.RESET)  # the client has reset that connection, and begun another
-        if context.arbiter.knows_devices and context.put_off(
-            key[:16], partial(self._accepted_first, key, fd)
-        ):
+        octets = key
+        address, server = octets[:16], octets[16:32]
+        if context.arbiter.knows_devices and context.put_off(address, partial(self._accepted_first, key, fd)):
             return
-        target = context.destination(key[16:32])
-        failure = Failure.DENIED if target is None else target.failure or self._admit(key[:16])
+        target = context.destination(server)
+        failure = Failure.DENIED if target is None else target.failure or self._admit(address)
         rule = ""
         if failure is None and target is not None:
-            name = context.arbiter.name_of(key[:16], key[16:32], target.packed)
-            verdict = self._judge(key, target, name) if context.arbiter.asks else None
+            name = context.arbiter.name_of(address, server, target.packed)
+            verdict = self._judge(key, address, target, name) if context.arbiter.asks else None
             if verdict is not None and not (verdict.allow or verdict.pending):
                 failure, rule = Failure.DENIED, verdict.rule
             else:
-                failure = self._dial(key, b"", target, fd, verdict, name)
+                failure = self._dial(key, address, b"", target, fd, verdict, name)
         if failure is not None:
             origin = target.origin if target is not None else ""
-            context.refused("tcp", key[:16], origin, int.from_bytes(key[34:36], "big"), failure, rule)
+            context.refused("tcp", address, origin, int.from_bytes(key[34:36], "big"), failure, rule)
             self._kernel.reset_on_close(fd)
             self._kernel.close(fd)
 
@@ -422,7 +430,7 @@ class Transparent(Handler):
         named = session.server_port in NAMED_PORTS
         if named or (context.arbiter.asks and not session.name):
             target = context.destination(held.key[16:32])
-            if target is not None and (named or self._judge(held.key, target, "").pending):
+            if target is not None and (named or self._judge(held.key, session.client, target, "").pending):
                 Listening(context, self._relay, session, target, fd, held.fd, self.relayed)
                 return
         session.state = OPEN

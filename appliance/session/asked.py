@@ -41,32 +41,34 @@ _TRIES = 4
 LOOK = 1.0
 
 _HEADER = struct.Struct("=8sI52x")
-_MAGIC = b"isth-as1"
+_HEADER_SIZE = _HEADER.size
+_MAGIC = b"isth-as2"
 _HEAD = struct.Struct("=4I4I4I16x")
 _HEAD_SIZE = _HEAD.size
 _TAGS, _ENTRY = struct.Struct("=4I"), struct.Struct("=I")
 _UNTIL_AT, _WHEN_AT = _TAGS.size, 2 * _TAGS.size
-_SLOT_HEAD = struct.Struct("=IIB32s")
 _CHECKED = _ENTRY.size  # where what the check covers begins
 _BODY = struct.Struct("=IB32s")
-_NAME_AT = _SLOT_HEAD.size
+_LENGTH_AT, _KEY_AT, _NAME_AT = 4, 5, _BODY.size  # in the body
 _SLOT = 304
 _BUCKET = _HEAD.size + _WAYS * _SLOT
 _BUCKETS = SLOTS // _WAYS
+_BUCKETS_OF_REGION = _BUCKETS // _REGIONS
 SIZE = _HEADER.size + _BUCKETS * _BUCKET
-assert _NAME_AT + MAX_NAME <= _SLOT
+assert _CHECKED + _NAME_AT + MAX_NAME <= _SLOT
 
 
 class Asked:
     """The table in a mapping of SIZE octets; ValueError where that is none."""
 
-    __slots__ = ("_buffer", "_words")
+    __slots__ = ("_buffer", "_octets", "_words")
 
     def __init__(self, buffer: mmap.mmap) -> None:
         magic, slots = _HEADER.unpack_from(buffer)
         if magic != _MAGIC or slots != SLOTS or len(buffer) != SIZE:
             raise ValueError("this is no table of names of this version")
         self._buffer = buffer
+        self._octets = memoryview(buffer)
         self._words = memoryview(buffer).cast("I")  # the same, as the tags stand in it
 
     def store(self, client: bytes, address: bytes, name: bytes, now: int, until: int) -> None:
@@ -99,25 +101,26 @@ class Asked:
             number = 3
         else:
             return ""
-        slot = bucket + _HEAD_SIZE + number * _SLOT
+        body = bucket + _HEAD_SIZE + number * _SLOT + _CHECKED
         for _ in range(_TRIES):
-            check, until, length, held = _SLOT_HEAD.unpack_from(buffer, slot)
-            checked = buffer[slot + _CHECKED : slot + _NAME_AT + length]
+            check, until = words[body // 4 - 1], words[body // 4]
+            checked = buffer[body : body + _NAME_AT + self._octets[body + _LENGTH_AT]]
             if crc32(checked) == check:
-                if held != key or now > until:
+                if now > until or checked[_KEY_AT:_NAME_AT] != key:
                     return ""
-                return checked[_NAME_AT - _CHECKED :].decode("ascii", "replace")
+                return checked[_NAME_AT:].decode("ascii", "replace")
         return ""
 
 
 def _place_of(key: bytes) -> tuple[int, int]:
     """Where the bucket of a client and an address begins, and the tag, which is never 0.
 
-    By no secret hash: who would push a note out by collisions can do so by as many names.
+    By no secret hash: who would push a note out by collisions can do so by as many names. The region is by
+    the client's address alone.
     """
-    digest = crc32(key)
-    number = digest % (_BUCKETS // _REGIONS) * _REGIONS + crc32(key[:16]) % _REGIONS
-    return _HEADER.size + number * _BUCKET, digest | 1
+    digest, octets = crc32(key), key
+    region = (octets[13] ^ octets[14] ^ octets[15]) % _REGIONS
+    return _HEADER_SIZE + (digest % _BUCKETS_OF_REGION * _REGIONS + region) * _BUCKET, digest | 1
 
 
 def _slot_of(head: tuple[int, ...], tag: int, now: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
@@ -16,16 +15,36 @@ KILLED = "killed"
 # What is known of a session beyond its endpoints.
 _HANDED_OVER = ("started", "to_wan", "to_lan", "rule", "name", "named_by", "dns_name", "user", "service")
 
+# Octets of two addresses and two ports.
+ENDPOINTS = 36
 # RFC 4291 section 2.5.5.2: how an IPv4 address stands where sixteen octets are asked for.
 MAPPED = bytes(10) + b"\xff\xff"
 
 
-@lru_cache(maxsize=4096)
+# Addresses whose text is remembered; then it begins anew. More would hold what nobody asks for any more.
+MAX_TEXTS = 4_096
+_texts: dict[bytes, str] = {}
+
+
 def address_text(packed: bytes) -> str:
     """An address of 16 octets as text; an IPv4-mapped one as the IPv4 address that it is."""
-    if packed[:12] == MAPPED:
-        return inet_ntop(AF_INET, packed[12:])
-    return inet_ntop(AF_INET6, packed)
+    known = _texts.get(packed)
+    if known is None:
+        if len(_texts) >= MAX_TEXTS:
+            _texts.clear()
+        family, octets = (AF_INET, packed[12:]) if packed[:12] == MAPPED else (AF_INET6, packed)
+        known = _texts[packed] = inet_ntop(family, octets)
+    return known
+
+
+def _address_at(endpoints: bytes, place: int) -> bytes:
+    octets = endpoints
+    return octets[place : place + 16]
+
+
+def _port_at(endpoints: bytes, place: int) -> int:
+    octets = endpoints
+    return (octets[place] << 8) | octets[place + 1]
 
 
 def literal_address(host: str) -> bytes | None:
@@ -46,10 +65,12 @@ class Session:
     ``endpoints``: client, server, client's port, server's port, packed as in a packet: 36 octets. ``origin``
     is text. ``started`` is monotonic seconds; ``to_wan`` and ``to_lan`` are payload bytes. The client is on
     the LAN and the origin on the WAN; of a ``service`` that is published it is the other way round.
+    ``client_port`` is the identifier of a ping, whose ``server_port`` is 0.
     """
 
     __slots__ = (
         "client",
+        "client_port",
         "device",
         "dns_name",
         "endpoints",
@@ -62,6 +83,7 @@ class Session:
         "rate",
         "reference",
         "rule",
+        "server_port",
         "service",
         "started",
         "state",
@@ -73,10 +95,14 @@ class Session:
     def __init__(
         self, number: int, kind: str, endpoints: bytes, origin: str, started: float, state: str = DIALLING
     ) -> None:
+        if len(endpoints) != ENDPOINTS:
+            raise ValueError(f"the ends of a session are {ENDPOINTS} octets, not {len(endpoints)}")
         self.number = number
         self.kind = kind
         self.endpoints = endpoints
-        self.client = endpoints[:16]
+        self.client = _address_at(endpoints, 0)
+        self.client_port = _port_at(endpoints, 32)
+        self.server_port = _port_at(endpoints, 34)
         self.origin = origin
         self.origin_port = self.server_port
         self.service = ""  # of a published service or an explicit listener
@@ -96,17 +122,7 @@ class Session:
     @property
     def server(self) -> bytes:
         """The address that the client wrote to, packed."""
-        return self.endpoints[16:32]
-
-    @property
-    def client_port(self) -> int:
-        """Of ping, the identifier."""
-        return int.from_bytes(self.endpoints[32:34], "big")
-
-    @property
-    def server_port(self) -> int:
-        """0 for ping."""
-        return int.from_bytes(self.endpoints[34:36], "big")
+        return _address_at(self.endpoints, 16)
 
     def say(self, name: str, how: str) -> None:
         """The client says a name by itself; what it had asked for is kept where that was another."""
@@ -164,8 +180,9 @@ class Session:
         # configuration see to that.
         where = named = ""
         if destinations:
+            server = address_text(_address_at(self.endpoints, 16))
             where = (
-                f'"server":"{address_text(self.server)}","server_port":{self.server_port},'
+                f'"server":"{server}","server_port":{self.server_port},'
                 f'"origin":"{self.origin}","origin_port":{self.origin_port},'
             )
             if self.name:

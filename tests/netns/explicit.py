@@ -119,7 +119,7 @@ def running(folder: Path, settings: str = "", proxy: str = "") -> Iterator[Box]:
         box.server.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0")  # a router that tells each client
         box.server.run("ip", "route", "add", "blackhole", BLACK_HOLE)
         box.server.run("nft", REJECT)  # a route of this kind would answer once in a second
-        box.start("dnsmasq", "dnsmasq", "-k", "-C", folder / "dnsmasq.conf", where=box.server)
+        box.start("dnsmasq", "dnsmasq", "-k", "--pid-file", "-C", folder / "dnsmasq.conf", where=box.server)
         python = (sys.executable, "-m")
         box.start("web", *python, "tests.lab.servers", SERVER, certificate, key, where=box.server)
         box.start(

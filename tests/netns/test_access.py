@@ -71,7 +71,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         )
         box.processes["dnsmasq"].terminate()
         box.processes["dnsmasq"].wait()
-        box.start("dnsmasq", "dnsmasq", "-k", "-C", names, where=box.server)
+        box.start("dnsmasq", "dnsmasq", "-k", "--pid-file", "-C", names, where=box.server)
         box.start("lists", BIN / "isthmus-lists", "--config", box.config, "--runtime", box.runtime,
                   "--state", box.state / "lists")  # fmt: skip
         box.start("dns64", BIN / "isthmus-dns64", "--config", box.config, "--runtime", box.runtime)

@@ -51,7 +51,7 @@ def named(box: Box, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
          "-addext", "subjectAltName=DNS:ipv4.example", "-days", "2"],
         check=True, capture_output=True,
     )  # fmt: skip
-    box.start("dnsmasq", "dnsmasq", "-k", "-C", folder / "dnsmasq.conf", where=box.server)
+    box.start("dnsmasq", "dnsmasq", "-k", "--pid-file", "-C", folder / "dnsmasq.conf", where=box.server)
     box.processes["http"] = box.server.spawn(
         "python3", "-m", "http.server", "80", "--bind", SERVER, "--directory", www, log=subprocess.DEVNULL
     )

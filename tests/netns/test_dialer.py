@@ -95,7 +95,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     with Box(folder / "box") as box, Namespace("dialersix") as server6:
         _wire(box, server6)
         box.config.write_text(CONFIG + SETTINGS)
-        box.start("dnsmasq", "dnsmasq", "-k", "-C", folder / "dnsmasq.conf", where=box.server)
+        box.start("dnsmasq", "dnsmasq", "-k", "--pid-file", "-C", folder / "dnsmasq.conf", where=box.server)
         box.start("peers", sys.executable, "-m", "tests.netns.peers", where=box.server)
         box.start("six", sys.executable, "-c", WHO, where=server6)
         box.start_control()

@@ -12,7 +12,7 @@ from appliance.proxy import kernel as system
 from appliance.proxy.context import Context
 from appliance.proxy.relay import EPOLLERR, EPOLLHUP, EPOLLOUT
 from appliance.proxy.tally import Tally, shared_words
-from appliance.session.record import Session
+from appliance.session.log import Log
 
 START = 1_000.0
 FIRST_FD = 500  # no real descriptor has so high a number here
@@ -91,21 +91,13 @@ class Kernel(system.Kernel):
         self._watched.discard(fd)
 
 
-class Recorder:
-    """Remembers nothing."""
-
-    def refused(self, entry: dict[str, Any]) -> None: ...
-
-    def ended(self, session: Session, reason: str, now: float) -> None: ...
-
-
 class World(Context):
     """A worker's context over such a kernel; ``own`` are the box's addresses."""
 
     def __init__(
         self, kernel: Kernel, config: dict[str, Any] | None = None, own: tuple[str, ...] = ()
     ) -> None:
-        super().__init__(kernel, Config.model_validate(config or {}), -1, Recorder(), Tally(shared_words()))
+        super().__init__(kernel, Config.model_validate(config or {}), -1, Log(None, 0), Tally(shared_words()))
         self.own = {str(ip_address(text)) for text in own}
         self.descriptor_limit = 100_000
         self.configure(self.config, 1_000)

@@ -33,6 +33,7 @@ from appliance.proxy.passwords import (
 )
 from appliance.proxy.tally import Tally, shared_words
 from appliance.proxy.verifier import MAX_ASKED, MAX_PASSWORD, VERIFIED_LIFETIME, VERIFY_TIMEOUT, Verifier
+from appliance.session.log import Log
 
 # As cheap as argon2id goes: what is tested is not its cost.
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -178,19 +179,11 @@ def test_hashes_that_are_none_are_no_wrong_passwords() -> None:
 # -- a worker's side -------------------------------------------------------------------------------
 
 
-class Nobody:
-    """A recorder of nothing."""
-
-    def refused(self, entry: dict[str, Any]) -> None: ...
-
-    def ended(self, session: Any, reason: str, now: float) -> None: ...
-
-
 class Side:
     """A worker's loop with a verifier, and what it was told."""
 
     def __init__(self, path: Path) -> None:
-        self.context = Context(Kernel(65_536), Config(), -1, Nobody(), Tally(shared_words()))
+        self.context = Context(Kernel(65_536), Config(), -1, Log(None, 0), Tally(shared_words()))
         self.verifier = Verifier(self.context, path)
         self.verifier.configure(config())
         self.told: list[bool] = []

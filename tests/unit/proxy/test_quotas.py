@@ -10,6 +10,7 @@ import pytest
 
 from appliance.config.schema import Config
 from appliance.proxy import quotas
+from appliance.proxy.arbiter import Arbiter
 from appliance.proxy.quotas import Quotas
 from appliance.proxy.relay import Pipes, RelayContext
 from appliance.session.meters import Meters, Period
@@ -100,16 +101,21 @@ def test_a_new_configuration_leaves_no_room_for_more_sessions(tmp_path: Path) ->
     assert not mine.admit(CLIENT, "")
 
 
-def test_new_sessions_of_a_device_are_counted_over_its_addresses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class OnePhone(Arbiter):
+    """All clients are addresses of one device."""
+
+    def device_of(self, client: bytes) -> str:
+        return "phone"
+
+
+def test_new_sessions_of_a_device_are_counted_over_its_addresses(tmp_path: Path) -> None:
     """Its addresses are different workers'."""
     config = Config.model_validate({"limit": [{"name": "rate", "new_per_second": 3}]})
     made = []
     for worker in range(2):
         world = World(Kernel())
         world.now = 7.5
-        monkeypatch.setattr(world.arbiter, "device_of", lambda client: "phone", raising=False)
+        world.arbiter = OnePhone()
         one = Quotas(world, RelayContext(world, Pipes(world.kernel, 1)), tmp_path / "meters", worker)
         one.configure(config, 2)
         made.append(one)
