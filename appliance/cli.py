@@ -122,6 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; see the parser for the exit status."""
     options = _parser().parse_args(argv)
     client = ControlClient(options.runtime)
+    status = 0
     try:
         if options.command == "check":
             load(options.file)
@@ -147,16 +148,16 @@ def main(argv: list[str] | None = None) -> int:
         elif options.command in update_cli.VERBS:
             update_cli.run(options, client)
         elif options.command in diagnostic_cli.VERBS:
-            return diagnostic_cli.run(options, client)
+            status = diagnostic_cli.run(options, client)
         elif options.command == "complete":
             offers = complete_cli.offers(options.line, _parser(), client, config_cli.author())
             print("\n".join(complete_cli.for_bash(offers, options.line, options.word)))
         else:
-            status = client.status()
+            found = client.status()
             if options.json:
-                print(json.dumps(status, indent=2))
+                print(json.dumps(found, indent=2))
             else:
-                print_status(status)
+                print_status(found)
         sys.stdout.flush()
     except BrokenPipeError:
         # `isthmus status | head`: the reader has seen enough. What is left goes nowhere.
@@ -169,9 +170,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"isthmus: {words} {error.hint}".rstrip(), file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("\nNothing was changed.", file=sys.stderr)
+        # What was asked of the box may be done by now, or goes on.
+        print("\nInterrupted.", file=sys.stderr)
         return EXIT_FAILED
-    return 0
+    return status
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -243,7 +245,16 @@ def _log(options: argparse.Namespace, client: ControlClient) -> None:
     if not rows and not options.follow:
         _say_nothing(options, client)
     last = max((row["id"] for row in rows), default=0)
-    while options.follow:
+    if options.follow:
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):  # which is the way out
+            _follow(options, client, filters, now, last)
+
+
+def _follow(
+    options: argparse.Namespace, client: ControlClient, filters: dict[str, Any], now: float, last: int
+) -> None:
+    while True:
         time.sleep(FOLLOW_INTERVAL)
         filters["since"] = max(time.time() - FOLLOW_OVERLAP, filters.get("since", 0.0), now - FOLLOW_OVERLAP)
         found = list(_pages(client, filters, MAX_PAGE))

@@ -84,12 +84,18 @@ def _install(options: argparse.Namespace, client: ControlClient) -> None:
     if "://" not in source:
         source = str(Path(source).absolute())
     client.install_update(source, options.restart)
-    found = follow(client.update, lambda text: None if options.json else print(text, flush=True))
+    try:
+        found = follow(client.update, lambda text: None if options.json else print(text, flush=True))
+    except KeyboardInterrupt:
+        hint = "`isthmus update status` says how far it is."
+        raise UpdateFailedError("The installation goes on", hint) from None
     if options.json:
         print(json.dumps(found, indent=2))
     if found["phase"] == "failed":
         raise UpdateFailedError(found["message"], found["hint"])
-    if not options.json:
+    if options.restart and not options.json:
+        print(f"Version {found['version']} is ready: the box restarts into it.")
+    elif not options.json:
         print(f"Version {found['version']} is ready: it starts at the next restart (`isthmus restart`).")
 
 

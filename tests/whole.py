@@ -36,10 +36,10 @@ def main(words: list[str]) -> int:
     try:
         found = [
             subprocess.run(command, cwd=REPOSITORY, check=False).returncode
+            # A file's tests share a box, or ports: they stay together.
             for command in (
-                pytest("-n", cores, "-m", others, "tests/unit", *words),
+                pytest("-n", cores, "--dist", "loadfile", "-m", others, "tests/unit", *words),
                 pytest("-m", others, "--ignore=tests/unit", "--ignore=tests/netns", *words),
-                # A file's tests share their box: they stay together.
                 pytest("-n", cores, "--dist", "loadfile", "-m", others, "tests/netns", *words),
             )
         ]

@@ -6,6 +6,7 @@ can forge all that follows: the last digest, which `isthmus audit --verify` says
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -126,7 +127,10 @@ class Audit:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             descriptor = os.open(self._path, flags, PRIVATE)
             try:
-                os.write(descriptor, line.encode() + b"\n")
+                data, size = line.encode() + b"\n", os.fstat(descriptor).st_size
+                if os.write(descriptor, data) < len(data):
+                    os.ftruncate(descriptor, size)  # half a line would make one of it and the next
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -156,9 +160,10 @@ class Audit:
     def _lines(self, number: int) -> list[str]:
         try:
             # splitlines() would also cut where a comment has U+2028 or its like.
-            return self._file(number).read_text(errors="replace").removesuffix("\n").split("\n")
+            text = self._file(number).read_text(errors="replace").removesuffix("\n")
         except OSError:
             return []
+        return text.split("\n") if text else []
 
     def _newest_first(self) -> Iterator[tuple[dict[str, Any], str]]:
         for number in range(KEPT_FILES):

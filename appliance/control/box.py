@@ -45,6 +45,7 @@ HISTORY_TIMEOUT = 2.0
 ROUTER_INTERVAL = 15.0
 # How often the certificate's dates are looked at, by the wall clock: one that jumps is a reason to look.
 CERTIFICATE_INTERVAL = 3_600.0
+_NEVER = float("-inf")
 _NO_COUNTERS = {
     "tcp": 0, "udp": 0, "icmp": 0, "half_open": 0, "opened": 0, "refused": 0, "unreachable": 0,
     "denied": 0, "limited": 0, "bytes_to_wan": 0, "bytes_to_lan": 0, "dial_ms_median": None,
@@ -81,7 +82,7 @@ class Box:
         self._missing: frozenset[tuple[str, str]] = frozenset()  # ports that it is known to do without
         self._told: Config | None = None  # what the proxy works by
         self._kept = False
-        self._certificate_judged = 0.0
+        self._certificate_judged = _NEVER
         self._last_good = state / "config.last-good.toml"
         self._started = time.monotonic()
         self._routers_asked = -ROUTER_INTERVAL
@@ -203,6 +204,15 @@ class Box:
         if missing:
             raise observe.missing_ports(self.roles.missing)
         self.network_problem = None
+
+    def judge_certificates(self) -> None:
+        """Have the next ``apply`` look at the certificates, whatever else there is to do."""
+        self._certificate_judged = _NEVER
+
+    @property
+    def certificates_judged(self) -> bool:
+        """Whether it has."""
+        return self._certificate_judged != _NEVER
 
     def _keep(self, facts: Facts) -> None:
         """What outlives a reboot: the certificate, and the configuration that proved good; OSError."""

@@ -125,9 +125,21 @@ def _serve(box: Box, revisions: Revisions) -> int:
     box.refresh(commits.leaving())  # a missing port is shown as a health issue; the box waits for it
     path = box.runtime / "control.sock"
 
-    def renew() -> None:
-        changed.apply()  # which looks at the certificates too
-        box.end_console_sessions()
+    def serve_anew() -> None:
+        """Have the certificates of the folder served, whatever else may be wrong with the box."""
+        box.judge_certificates()
+        problem = changed.apply()
+        if not box.certificates_judged:
+            raise NotAppliedError(
+                "The change is saved, but what is served is as before.",
+                problem or box.network_problem or "`isthmus status` says what holds the box up.",
+            )
+
+    def restored() -> None:
+        try:
+            serve_anew()
+        finally:
+            box.end_console_sessions()
 
     interface = Interface(
         lambda: box.config,
@@ -142,9 +154,9 @@ def _serve(box: Box, revisions: Revisions) -> int:
         commits,
         Tables(box.runtime / "lists" / "tables"),
         box.state / "proxy" / "meters",
-        Backups(box.state, commits.drafting, renew),
+        Backups(box.state, commits.drafting, restored),
         box.updates,
-        Certificates(box.state, lambda: box.config, changed.apply, commits.line),
+        Certificates(box.state, lambda: box.config, serve_anew, commits.line),
     )
     interface.ask_proxy = box.ask_proxy
     interface.monitor = Monitor(box.runtime, box.ask_proxy)

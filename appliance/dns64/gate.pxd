@@ -12,6 +12,7 @@ cdef class Gate:
     cdef object _denials
     cdef bint _knows_devices
     cdef dict _lists_of
+    cdef frozenset _naming
     cdef str _aliases
     cdef object _wall
     cdef object _clock

@@ -16,12 +16,12 @@ from typing import Protocol
 from appliance.config.rules import Rule
 from appliance.config.schema import Config
 from appliance.dns64.cache import Entry
-from appliance.dns64.told import aliases_in, name_in
-from appliance.policy.aliases import denied_alias
+from appliance.dns64.told import aliases_in, name_in, type_in
+from appliance.policy.aliases import denied_alias, rules_of_names
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import unmapped
-from appliance.policy.request import DNS, NO_RULE, Moment, Request, Verdict, list_with
+from appliance.policy.request import DNS, Moment, Request, Verdict, list_with
 from appliance.protocol import dns
 from appliance.session.record import address_text
 from appliance.session.tables import Tables
@@ -30,6 +30,7 @@ from appliance.session.tables import Tables
 BLOCKED_TTL = 10
 # Verdicts that are remembered, for the second in which they were given: 150 octets each.
 MAX_REMEMBERED = 65_536
+_CLASSES = (b"\0\1", b"\0\xff")  # IN, and any, which has what IN has
 # Types that lead to addresses, ANY among them. Other questions harm nobody and keep mail going.
 _DENIED_TYPES = frozenset({dns.A, dns.AAAA, dns.HTTPS, dns.SVCB, 255})
 _QUESTION = 10  # its offset behind the id
@@ -75,6 +76,7 @@ class Gate:
         self._denials = denials
         self._knows_devices = bool(config.device)
         self._lists_of = {rule.name: rule.lists for rule in config.rule if rule.lists}
+        self._naming = rules_of_names(config.rule)
         self._policy = CompiledPolicy(config)
         self._asks_devices = any(rule.devices for rule in config.rule if rule.enabled)
         self._lists = lists
@@ -112,7 +114,9 @@ class Gate:
         """The rule that denies a name which the answer ``entry`` passes through, "" where none does."""
         aliases = entry.aliases
         if aliases is None:
-            aliases = entry.aliases = aliases_in(entry.tail)
+            # Of other types nothing is denied for its own name either: mail's keys lead through CNAMEs.
+            judged = type_in(entry.tail) in _DENIED_TYPES
+            aliases = entry.aliases = aliases_in(entry.tail) if judged else ()
         if not aliases or self._aliases == "off":
             return ""
         if second != self._second:
@@ -139,7 +143,7 @@ class Gate:
         if found is None:
             return ""
         name = name_in(tail)
-        if self._decide(client, device, name).rule != NO_RULE:
+        if self._decide(client, device, name).rule in self._naming:
             return ""  # the owner has allowed the name that was asked for
         rule = found.verdict.rule
         self._note(client, name, rule, device, found.name)
@@ -164,7 +168,7 @@ class Gate:
         end = _end_of_name(tail)
         if not end or int.from_bytes(tail[end : end + 2], "big") not in _DENIED_TYPES:
             return ""
-        if tail[end + 2 : end + 4] != b"\0\1" or IPv6Address(client).is_loopback:
+        if tail[end + 2 : end + 4] not in _CLASSES or IPv6Address(client).is_loopback:
             return ""  # the box itself has to reach servers of lists, of the time
         device = self._devices.device_of(client, self._moment.time) if self._asks_devices else ""
         name = name_in(tail)

@@ -6,11 +6,14 @@ import heapq
 import itertools
 import select
 import time
+import traceback
 from collections.abc import Callable
 
 Handler = Callable[[int], None]  # the epoll events
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+# Of one process. Fewer would let whoever finds a mistake end the resolver, more hides one that nothing mends.
+MAX_FAULTS = 1_000
 _IDLE_WAIT = 1.0  # seconds; the clock that the cache reads is never staler than this
 
 
@@ -36,6 +39,7 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._running = True
+        self.faults = 0
         self.now = time.monotonic()
 
     def add(self, fd: int, events: int, handler: Handler) -> None:
@@ -74,11 +78,27 @@ class Loop:
             for fd, events in ready:
                 handler = self._handlers.get(fd)
                 if handler is not None:  # else closed by an earlier handler of this turn
-                    handler(events)
+                    try:
+                        handler(events)
+                    except Exception:
+                        self._fault()
             while timers and timers[0][0] <= self.now:
                 action = heapq.heappop(timers)[2].action
                 if action is not None:
-                    action()
+                    try:
+                        action()
+                    except Exception:
+                        self._fault()
+
+    def _fault(self) -> None:
+        """A mistake of ours, while its exception is handled: it costs one question, and not everybody's.
+
+        Of too many something is wrong that only a new start mends: it is raised again.
+        """
+        self.faults += 1
+        if self.faults > MAX_FAULTS:
+            raise
+        traceback.print_exc()
 
     def close(self) -> None:
         """Free the epoll descriptor."""

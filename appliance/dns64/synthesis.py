@@ -302,7 +302,8 @@ class Synthesis:
             return answer_of(rewritten)
         if need.negative is not None:
             return answer_of(need.negative)
-        return answer_of(rewritten) if answer.answers(dns.A) else _as_type(answer, query)
+        # Without addresses: nobody has said that there is no AAAA, and clients would believe it for minutes.
+        return answer_of(rewritten) if answer.answers(dns.A) else refusal(query, dns.Rcode.SERVFAIL)
 
     def _patched(self, query: dns.Message, cap: int, answer: dns.Message, domain: bytes) -> Answer | None:
         """``_rewritten`` where no octet ahead of the addresses moves, or None where one would.
@@ -350,8 +351,11 @@ class Synthesis:
             _read_all(parts[0] + parts[1], aliases, pointers)
         if query.opt:
             parts.append(dns.opt_record(query.dnssec_ok, 0, _options(answer)))
+        packet = b"".join(parts)
+        if len(packet) > dns.MAX_MESSAGE:
+            return None  # thousands of A records, of 16 octets, are too long as AAAA records, of 28
         seconds = min(min(ttl for _offset, ttl in fields), MAX_TTL)
-        return Answer(b"".join(parts), seconds, tuple(fields))
+        return Answer(packet, seconds, tuple(fields))
 
     def _rewritten(
         self, query: dns.Message, cap: int, answer: dns.Message, domain: bytes

@@ -26,6 +26,9 @@ cdef class Told:
 
 cpdef str name_in(bytes tail)
 
+@cython.locals(at=Py_ssize_t)
+cpdef int type_in(bytes tail)
+
 @cython.locals(found=list, count=int, at=Py_ssize_t, end=Py_ssize_t, data=Py_ssize_t, rtype=int)
 cpdef tuple addresses_in(bytes tail)
 

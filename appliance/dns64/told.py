@@ -98,6 +98,12 @@ def name_in(tail: bytes) -> str:
     return dns.name_text(tail, _QUESTION)
 
 
+def type_in(tail: bytes) -> int:
+    """The type of the question of an answer without its id; 0 where it has none."""
+    at = _skip_name(tail, _QUESTION)
+    return tail[at] << 8 | tail[at + 1] if at + 2 <= len(tail) else 0
+
+
 def addresses_in(tail: bytes) -> tuple[bytes, ...]:
     """The addresses that an answer without its id gives, 16 octets each, IPv4 mapped; hints of HTTPS too."""
     found: list[bytes] = []

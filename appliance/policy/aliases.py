@@ -2,7 +2,7 @@
 
 So a denied server does not become another by a CNAME that the asked name's owner has set up for it.
 ``policy.aliases`` says how far: where a list has the alias ("lists"), where any rule denies it ("all"), never
-("off"). A name that a rule of its own allows is the caller's to leave out.
+("off"). A name that a rule of its own allows (``rules_of_names``) is the caller's to leave out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from appliance.config.rules import Rule
 from appliance.policy.request import NO_RULE, Names, Verdict, list_with
 
 
@@ -18,6 +19,11 @@ class DeniedAlias(NamedTuple):
 
     name: str
     verdict: Verdict
+
+
+def rules_of_names(rules: Iterable[Rule]) -> frozenset[str]:
+    """The rules that are about names. Others allow one without a word of it, as by the client's network."""
+    return frozenset(rule.name for rule in rules if rule.domains or rule.lists)
 
 
 def denied_alias(

@@ -22,7 +22,11 @@ class _Failures:
 
 @dataclass(slots=True)
 class Throttle:
-    """Wrong passwords by key (an account, an address); bounded, the oldest are forgotten first."""
+    """Wrong passwords by key (an account, an address); bounded.
+
+    The oldest are forgotten first, and of those that must not wait yet: many tries with names made up would
+    let one that is locked out go on.
+    """
 
     _failures: dict[str, _Failures] = field(default_factory=dict)
 
@@ -46,7 +50,8 @@ class Throttle:
         failures.last = now
         self._failures[key] = failures
         while len(self._failures) > MAX_TRACKED:
-            del self._failures[next(iter(self._failures))]
+            free = (one for one, known in self._failures.items() if known.count < FREE_FAILURES)
+            del self._failures[next((one for one in free if one != key), next(iter(self._failures)))]
 
     def succeeded(self, key: str) -> None:
         """Forget the key's failures."""

@@ -18,6 +18,7 @@ cdef class Arbiter:
     cdef public AskedNames names
     cdef public dict rule_hits
     cdef public dict list_hits
+    cdef public frozenset naming
     cdef dict _lists_of
     cdef object _devices
     cdef object _config

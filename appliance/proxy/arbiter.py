@@ -13,11 +13,11 @@ from time import monotonic
 from zoneinfo import ZoneInfo
 
 from appliance.config.schema import Config
-from appliance.policy.aliases import denied_alias
+from appliance.policy.aliases import denied_alias, rules_of_names
 from appliance.policy.clock import Clock
 from appliance.policy.decide import CompiledPolicy
 from appliance.policy.forbidden import Forbidden, forbidden_of, unmapped
-from appliance.policy.request import HTTP, NO_RULE, Moment, Names, Request, Verdict, list_with
+from appliance.policy.request import HTTP, Moment, Names, Request, Verdict, list_with
 from appliance.session.asked import AskedNames
 from appliance.session.neighbours import Neighbours
 from appliance.session.record import MAPPED, literal_address
@@ -50,7 +50,7 @@ class Judge:
         request, arbiter = self._request, self._arbiter
         request.readings = arbiter.readings(address)
         self.verdict = verdict = arbiter.decide(request)
-        if aliases and verdict.allow and verdict.rule == NO_RULE:
+        if aliases and verdict.allow and verdict.rule not in arbiter.naming:
             cloaked = arbiter.cloaked(request, aliases)
             if cloaked is not None:
                 self.verdict = cloaked
@@ -89,6 +89,7 @@ class Arbiter:
         # How often which rule and list decided, until the worker has written it down.
         self.rule_hits: dict[str, int] = {}
         self.list_hits: dict[str, int] = {}
+        self.naming: frozenset[str] = frozenset()  # the rules that are about names
         self._lists_of: dict[str, tuple[str, ...]] = {}
         self._devices = Neighbours(())
         self._config = Config()
@@ -106,6 +107,7 @@ class Arbiter:
         self.asks_names = self._policy.asks_names
         self.judges_devices = any(one.devices for one in (*config.rule, *config.limit))
         self.knows_devices = bool(config.device)
+        self.naming = rules_of_names(config.rule)
         self._lists_of = {rule.name: rule.lists for rule in config.rule if rule.lists}
         self._forbidden = forbidden_of(config)
         self._clock = Clock(config.schedule, config.system.timezone)

@@ -76,7 +76,7 @@ class Admins:
         # A try that is throttled costs the line nothing.
         self._line = threading.Lock()
         self._throttle = Throttle()
-        self._enrolling: dict[str, tuple[float, str]] = {}
+        self._enrolling: dict[str, tuple[float, str, int]] = {}  # when, the secret, the account's epoch
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -236,9 +236,10 @@ class Admins:
         now = time.monotonic()
         with self._line:
             known = self._enrolling.get(name)
-            # The same for a page that is loaded again.
-            secret = known[1] if known and now - known[0] < ENROL_SECONDS else totp.new_secret()
-            self._enrolling[name] = (now, secret)
+            # The same for a page that is loaded again; not for sessions after a change that ended the others.
+            same = known is not None and now - known[0] < ENROL_SECONDS and known[2] == admin.epoch
+            secret = known[1] if known is not None and same else totp.new_secret()
+            self._enrolling[name] = (now, secret, admin.epoch)
         return secret, totp.uri(secret, name, ISSUER)
 
     def confirm_totp(self, name: str, code: str) -> list[str]:
@@ -246,7 +247,8 @@ class Admins:
         with self._line:
             admin = self._get(name)
             begun = self._enrolling.get(name)
-            if begun is None or time.monotonic() - begun[0] > ENROL_SECONDS:
+            late = begun is None or time.monotonic() - begun[0] > ENROL_SECONDS
+            if begun is None or late or begun[2] != admin.epoch:
                 raise AdminError("The secret is too old.", "Begin anew.")
             step = totp.matching(begun[1], code, self._wall(), 0)
             if step is None:

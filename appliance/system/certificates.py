@@ -349,11 +349,12 @@ def judge_client_authority(path: Path, now: datetime.datetime) -> Problem | None
         return Problem(where, words, "Put the authority's certificate there.", "unreadable")
     except ValueError:
         return Problem(where, f"{path} is no PEM certificate.", "Convert it with openssl x509.", "unreadable")
-    for certificate in certificates:
-        problem = judge_dates(where, certificate, now)
-        if problem is not None:
-            return Problem(where, f"{path} {problem.message}", problem.hint, problem.code)
-    return None
+    # While one authority takes over from another, the file has both: one that serves is enough.
+    judged = [judge_dates(where, certificate, now) for certificate in certificates]
+    if not all(judged):
+        return None
+    problem = next((one for one in judged if one is not None and one.code == "ends-soon"), judged[0])
+    return problem and Problem(where, f"{path} {problem.message}", problem.hint, problem.code)
 
 
 def fingerprint(folder: Path) -> str | None:

@@ -115,7 +115,8 @@ class Box:
             stop(process)
         self._stack.close()
         # A fault costs one session alone, so that a test may not have noticed.
-        assert "proxy" not in self.processes or "Traceback" not in self.log("proxy"), self.log("proxy")
+        for name in {"proxy", "dns64"} & self.processes.keys():
+            assert "Traceback" not in self.log(name), self.log(name)
 
     def _wire(self) -> None:
         # While a link-local address is being checked, no neighbour is looked for: two slow seconds.

@@ -199,6 +199,19 @@ def test_the_command_line_uploads_shows_removes_and_renews(own: Box, tmp_path: P
     wait_for(lambda: shown(own, None) == after, "the new one")
 
 
+def test_a_mistake_in_the_file_keeps_no_certificate_from_being_renewed(own: Box) -> None:
+    """The last good configuration is in force then, and what the command says is true all the same."""
+    good, before = own.config.read_text(), read(own, "console").serial_number
+    own.config.write_text(good + "\nnonsense = 1\n")
+    try:
+        done = own.box.run(BIN / "isthmus", "--runtime", own.runtime, "certificate", "renew", check=False)
+        assert done.returncode == 0, done.stderr
+        assert read(own, "console").serial_number != before
+    finally:
+        own.config.write_text(good)
+        own.processes["control"].send_signal(signal.SIGHUP)
+
+
 def test_another_name_of_the_box_is_in_its_certificates_at_once(own: Box) -> None:
     before = own.config.read_text()
     try:

@@ -86,6 +86,12 @@ def test_the_answer(tmp_path: Path) -> None:
     assert gated.gate.denied >= 2
 
 
+def test_any_class_has_what_the_internets_has(tmp_path: Path) -> None:
+    gate = Gate(parse_config(ADS), Tables(tmp_path), Devices(), lambda: NOON)
+    query = dns.message.make_query("ads.example", "A", "ANY")
+    assert gate.denies(packed(CLIENT), query.to_wire()[2:], 1) == "no-ads"
+
+
 @pytest.mark.parametrize("rtype", ["A", "AAAA", "HTTPS", "SVCB", "ANY"])
 def test_denied_for_all_types_that_lead_to_addresses(rtype: str, tmp_path: Path) -> None:
     gated = Gated(ADS, tmp_path)
@@ -245,6 +251,24 @@ class TestAliases:
         for target in ("tracker.example", "evil.example", "good.example"):
             assert gated.answers(f"{target}.shop.example") is (target not in denied)
             assert gated.answers(f"{target}.shop.example") is (target not in denied), "from the cache, too"
+
+    def test_a_rule_that_allows_without_a_word_of_names(self, tmp_path: Path) -> None:
+        """As by the client's network, and by it alone where the default is to deny."""
+        allowed = '[[rule]]\nname = "lan"\naction = "allow"\nsources = ["fd00::/16"]\n'
+        gated = self.gated('[policy]\ndefault = "deny"\n' + self.LISTED + allowed, tmp_path)
+        assert not gated.answers("tracker.example.shop.example")
+        assert gated.answers("good.example.shop.example")
+
+    def test_other_types_than_those_that_lead_to_addresses(self, tmp_path: Path) -> None:
+        """As mail's keys, which are often behind a CNAME."""
+        gated = self.gated(self.LISTED, tmp_path)
+        gated.bench.script["key.shop.example TXT"] = (
+            'key.shop.example. 300 IN CNAME tracker.example.\ntracker.example. 300 IN TXT "v=DKIM1"'
+        )
+        query = dns.message.make_query("key.shop.example", "TXT", use_edns=True)
+        out: list[bytes] = []
+        gated.bench.resolver.handle(query.to_wire(), CLIENT, False, out.append)
+        assert len(dns.message.from_wire(out[0]).answer) == 2
 
     def test_the_name_that_a_rule_allows_is_answered(self, tmp_path: Path) -> None:
         gated = self.gated(self.ALLOWED + self.LISTED, tmp_path)

@@ -112,6 +112,24 @@ def bench(config: str = "", **script: object) -> Bench:
 V4 = "v4.example. 900 IN A 192.31.196.80"
 
 
+@pytest.mark.parametrize("failed", [None, dns.rcode.SERVFAIL])
+def test_where_aaaa_failed_and_there_is_no_a_nobody_says_that_there_is_none(failed: object) -> None:
+    """The name may have AAAA alone: clients would take it for unreachable for as long as its SOA says."""
+    box = bench(v6_example__AAAA=failed, v6_example__A=SOA.format(ttl=300, minimum=300))
+    assert box.get("v6.example.").rcode() == dns.rcode.SERVFAIL
+    box.script["v6.example AAAA"] = "v6.example. 60 IN AAAA 2001:db8::1"
+    assert made(box, "v6.example.") == ["2001:db8::1"]
+
+
+def test_more_addresses_than_fit_into_a_message() -> None:
+    """2,400 A records do, as AAAA records they do not."""
+    lines = [f"v4.example. 900 IN A 192.31.{number >> 8}.{number & 255}" for number in range(2_400)]
+    box = bench(v4_example__A="\n".join(lines))
+    assert box.get("v4.example.").rcode() == dns.rcode.SERVFAIL
+    box = bench(v4_example__A="\n".join(lines[:2_000]))
+    assert len(made(box, "v4.example.")) == 2_000
+
+
 def test_real_aaaa_is_untouched() -> None:
     box = bench(v6_example__AAAA="v6.example. 60 IN AAAA 2001:db8::1", v6_example__A=V4)
     assert rows(box.get("v6.example.")) == ["v6.example. 60 IN AAAA 2001:db8::1"]

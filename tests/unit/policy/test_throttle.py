@@ -32,3 +32,13 @@ def test_failures_of_long_ago_do_not_add_up() -> None:
         throttle.failed("a", 0.0)
     throttle.failed("a", FORGET_AFTER + 1)
     assert throttle.wait("a", FORGET_AFTER + 1) == 0
+
+
+def test_names_made_up_let_nobody_out() -> None:
+    throttle = Throttle()
+    for _ in range(40):
+        throttle.failed("admin", 100.0)
+    for number in range(2 * MAX_TRACKED):
+        throttle.failed(str(number), 101.0)
+    assert throttle.wait("admin", 101.0) == MAX_WAIT - 1
+    assert len(throttle._failures) == MAX_TRACKED

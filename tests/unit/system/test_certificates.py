@@ -294,3 +294,8 @@ def test_the_authority_of_clients_is_judged(tmp_path: Path) -> None:
     late = judge_client_authority(tmp_path / "authority.crt", NOW + AUTHORITY_LIFETIME)
     assert late is not None
     assert late.code == "expired"
+    # While another takes over, the file has both.
+    both, other = tmp_path / "both.crt", tmp_path / "other"
+    ensure(other, NAMES, NOW + AUTHORITY_LIFETIME)
+    both.write_bytes((tmp_path / "authority.crt").read_bytes() + (other / "authority.crt").read_bytes())
+    assert judge_client_authority(both, NOW + AUTHORITY_LIFETIME) is None
