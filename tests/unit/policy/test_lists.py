@@ -154,6 +154,15 @@ def test_what_is_no_list_is_refused_in_words(text: bytes, words: str) -> None:
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize("form", ["auto", "hosts", "domains", "adblock", "rpz"])
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_web_page_is_refused_whatever_the_format(form: str, size: int) -> None:
+    with pytest.raises(ListError, match="is a web page"):
+        read(b"\n \r\n<html>\n<body>\nthis domain is for sale\nexample.com\n</html>\n", form, size)
+    with pytest.raises(ListError, match="is a web page"):
+        read(b"<html>" + b" " * 5_000 + b"\nexample.com\n", form, size)
+
+
 def test_a_file_may_be_empty() -> None:
     assert read(b"# for later\n", empty=True)[1] == []
 
