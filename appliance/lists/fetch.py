@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from appliance.lists.unpack import Unpacker, UnpackError
 
@@ -22,6 +22,8 @@ _CHUNK = 65_536
 _TOO_LONG = "the server needs more than {:g} s for the list"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}
+# What an address is built of (RFC 3986 section 2.2), and "%", so that nothing is quoted twice.
+_UNQUOTED = "%:/?#[]@!$&'()*+,;="
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,13 @@ def _parts(url: str) -> SplitResult:
 
 
 def _next(parts: SplitResult, location: str) -> SplitResult:
-    following = _parts(urljoin(parts.geturl(), location))
+    # The library gives octets as Latin-1; servers write UTF-8 as it is, and browsers quote that.
+    target = quote(location.encode("latin-1"), safe=_UNQUOTED)
+    try:
+        whole = urljoin(parts.geturl(), target)
+    except ValueError:
+        raise FetchError(f"the server redirects to “{target[:100]}”, which is no address") from None
+    following = _parts(whole)
     if parts.scheme == "https" and following.scheme == "http":
         raise FetchError("the server redirects from https to http, where anybody could change the list")
     return following
@@ -216,7 +224,7 @@ def _ask(
         headers["If-None-Match"] = validators.etag
     if validators.modified:
         headers["If-Modified-Since"] = validators.modified
-    target = parts.path.replace(" ", "%20") or "/"
+    target = parts.path or "/"
     connection.request("GET", f"{target}?{parts.query}" if parts.query else target, headers=headers)
     return connection.getresponse()
 

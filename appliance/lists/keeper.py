@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -138,6 +139,11 @@ class Keeper:
             problem = f"the new copy cannot be stored: {error.strerror or error}"
         except MemoryError:
             problem = "there is not enough memory for it"
+        except Exception as error:
+            # A fault of ours in what is made of a stranger's octets: without a wait and a word the server
+            # would be asked each second for ever, and nobody would know.
+            traceback.print_exc()
+            problem = f"a fault in the keeper of lists ({type(error).__name__})"
         if problem:
             self.due = now + (FILE_LOOK if self.is_file else self._retry)
             self._retry = min(self._retry * 2, MAX_RETRY)

@@ -22,6 +22,7 @@ MAX_LINES = 16_000_000
 MAX_PREAMBLE = 1_000
 # Signs of a line that was not understood, for the one who is to look at it.
 _EXCERPT = 60
+_WEB_PAGE = "is a web page, not a list"
 
 WHOLE = EXACT | BELOW
 _EXEMPT_WHOLE = EXEMPT_EXACT | EXEMPT_BELOW
@@ -73,6 +74,7 @@ class ListParser:
         self._add = add
         self._rest = b""
         self._overlong = False
+        self._begun = False  # whether a line that is not empty was seen
         self._waiting: list[bytes] = []  # lines before the format is known
         self._zone = ZoneFile()
         self._readers: dict[str, Callable[[bytes], bool]] = {
@@ -104,6 +106,8 @@ class ListParser:
         self._rest = lines.pop()
         self._take(lines)
         if len(self._rest) > MAX_LINE:
+            if not self._begun:
+                self._begin([self._rest])
             self._not_understood(self._rest, self.counts.lines + 1)
             self._rest = b""
             self._overlong = True
@@ -128,6 +132,8 @@ class ListParser:
         counts = self.counts
         if counts.lines + len(lines) > MAX_LINES:
             raise ListError(f"has more than {MAX_LINES:,} lines")
+        if not self._begun:
+            self._begin(lines)
         if self._reader is None:
             lines = self._tell(lines)
         for line in lines:
@@ -137,6 +143,13 @@ class ListParser:
                 continue
             if len(line) > MAX_LINE or not self._reader(line):  # type: ignore[misc]
                 self._not_understood(line, counts.lines)
+
+    def _begin(self, lines: list[bytes]) -> None:
+        """ListError where the first line shows a web page: a format set by hand would find names in one."""
+        first = next(filter(None, map(bytes.strip, lines)), b"")
+        self._begun = first != b""
+        if first[:1] == b"<":
+            raise ListError(_WEB_PAGE)
 
     def _tell(self, lines: list[bytes]) -> list[bytes]:
         """The lines so far, once the format is told by one of them; none before."""
@@ -254,7 +267,7 @@ def format_of(line: bytes) -> str:
     if not line or line[:1] == b"#":
         return ""
     if line[:1] == b"<":
-        raise ListError("is a web page, not a list")
+        raise ListError(_WEB_PAGE)
     if line[:1] == b"!" or line[:2] in (b"||", b"@@") or line[:8].lower() == b"[adblock":
         return "adblock"
     if line[:1] in (b";", b"@") or _ZONE_LINE.match(line):

@@ -31,17 +31,22 @@ class ZoneFile:
     """Takes one line after the other, in small letters."""
 
     def __init__(self) -> None:
-        self._origin = b""
-        self._owner = b""
+        self._zone: bytes | None = None  # its name: what the SOA says, until then the first $ORIGIN
+        self._has_soa = False
+        self._ending = b""  # the zone's name behind its dot
+        self._origin: bytes | None = None  # what relative names are relative to; None: whatever the zone is
+        # What follows a relative name, up to the zone's; None: that takes the long way.
+        self._suffix: bytes | None = b""
+        self._owner: bytes | None = b""  # of the line before, without the zone's name; None: outside of it
         self._open = 0  # lines of a record in brackets
         self._apex_open = False
 
     def line(self, line: bytes) -> Policy | None:
         """What a line says; None where it is not understood. ``line`` keeps no white space at its ends."""
         usual = _USUAL.fullmatch(line)
-        if usual is not None and not self._open:
-            self._owner = usual[1]
-            return usual[1], True
+        if usual is not None and self._suffix is not None and not self._open:
+            self._owner = owner = usual[1] + self._suffix
+            return owner, True
         text = line.partition(b";")[0].rstrip()
         if self._open:
             self._open += 1
@@ -53,7 +58,7 @@ class ZoneFile:
         fields = text.split()
         if fields[0][:1] == b"$":
             if fields[0] == b"$origin" and len(fields) == 2:
-                self._origin = fields[1].removesuffix(b".")
+                self._set_origin(fields[1])
             return _NOTHING if fields[0] in (b"$origin", b"$ttl", b"$include") else None
         return self._record(fields, b"(" in text and b")" not in text)
 
@@ -63,38 +68,75 @@ class ZoneFile:
             kind = _kind_at(fields, 0)
             if kind < 0:
                 return None
+        elif fields[kind] == b"soa":
+            self._apex(fields[0])
         else:
-            self._owner = fields[0]
+            self._owner = self._relative(fields[0])
         if opens:
             self._open = 1
         if kind + 1 >= len(fields):
             return None
         rtype, data = fields[kind], fields[kind + 1]
         if rtype == b"soa":
-            if self._owner.endswith(b".") and not self._origin:
-                self._origin = self._owner[:-1]
             return _NOTHING
-        owner = self._relative(self._owner)
+        owner = self._owner
+        if owner is None:
+            return None
         if not owner or owner.endswith(_OTHER_TRIGGERS):
             return _NOTHING
         if rtype == b"cname":
             if data in _BLOCKED:
                 return owner, True
-            return owner, False if data == _PASSED or self._relative(data) == owner else None
+            passed = data == _PASSED or data == owner + b"." or self._relative(data) == owner
+            return owner, False if passed else None
         if rtype in (b"a", b"aaaa") and data in _NOWHERE:
             return owner, True
         return owner, None
 
-    def _relative(self, owner: bytes) -> bytes:
-        """A name without the zone's; b"" for the zone itself."""
-        if owner == b"@":
-            return b""
-        if not owner.endswith(b"."):
-            return owner
-        whole = owner[:-1]
-        if whole == self._origin:
-            return b""
-        return whole.removesuffix(b"." + self._origin) if self._origin else whole
+    def _set_origin(self, name: bytes) -> None:
+        self._origin = self._absolute(name)
+        if self._zone is None and self._origin:
+            self._zone = self._origin
+        self._set_suffix()
+
+    def _apex(self, owner: bytes) -> None:
+        """The owner of the SOA is the zone; with nothing said before, names are relative to it."""
+        known = self._origin is not None or owner.endswith(b".")
+        if known and not self._has_soa:
+            self._zone = self._absolute(owner)
+            if self._origin is None:
+                self._origin = self._zone
+            self._set_suffix()
+        self._has_soa = True
+        self._owner = b""
+
+    def _set_suffix(self) -> None:
+        zone, origin = self._zone or b"", self._origin or b""
+        self._ending = b"." + zone if zone else b""
+        self._suffix = None
+        if origin == zone:
+            self._suffix = b""
+        elif not zone or origin.endswith(b"." + zone):
+            suffix = b"." + (origin[: -len(zone) - 1] if zone else origin)
+            if not suffix.endswith(_OTHER_TRIGGERS):
+                self._suffix = suffix
+
+    def _absolute(self, name: bytes) -> bytes:
+        """The whole name, without the dot at its end."""
+        if name.endswith(b"."):
+            return name[:-1]
+        if name == b"@":
+            return self._origin or b""
+        return name + b"." + self._origin if self._origin else name
+
+    def _relative(self, name: bytes) -> bytes | None:
+        """A name without the zone's; b"" for the zone itself, None for what is outside of it."""
+        if self._suffix == b"" and not name.endswith(b"."):
+            return b"" if name == b"@" else name
+        whole = name[:-1] if name.endswith(b".") else self._absolute(name)
+        if whole.endswith(self._ending):
+            return whole.removesuffix(self._ending)
+        return b"" if whole == self._zone else None
 
 
 _TYPES = frozenset(

@@ -94,6 +94,10 @@ BOMB = gzip.compress(b"ads.example\n" * 500_000)
         (answer(b"", status="304 Not Modified"), "the server says that nothing has changed, which"),
         (answer(GOOD, length=len(GOOD) + 1), "the server broke off"),
         (answer(b"", "Location: ftp://a.example/", status="301 Moved"), "is no address of the web"),
+        (
+            answer(b"", "Location: http://[bad/", status="301 Moved"),
+            "redirects to “http://[bad/”, which is no",
+        ),
         (silent, "the server says nothing"),
         (dripping, "the server needs more than 1 s for the list"),
         (redirecting, "the server redirects more than 5 times"),
@@ -193,6 +197,39 @@ def test_redirects_are_followed(tmp_path: Path) -> None:
     with serving(answer(GOOD)) as server, serving(vanishing) as front:
         front.handler = answer(b"", f"Location: {server.url}", status="301 Moved")
         assert Kept(tmp_path, front.url).refresh()["state"] == "good"
+
+
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [
+        ("/liste-é.txt?ü=%C3%BC&b=%20", "/liste-%C3%A9.txt?%C3%BC=%C3%BC&b=%20"),  # octets of UTF-8
+        ("/a list/100%.txt#top", "/a%20list/100%.txt"),
+        ("?list=~a,(b);c:1", "/list?list=~a,(b);c:1"),
+    ],
+)
+def test_a_redirect_is_quoted_as_browsers_do(tmp_path: Path, location: str, asked: str) -> None:
+    def handler(connection: socket.socket, request: bytes) -> None:
+        moved = answer(b"", f"Location: {location}", status="302 Found")
+        (moved if request.startswith(b"GET /list HTTP") else answer(GOOD))(connection, request)
+
+    with serving(handler) as server:
+        assert Kept(tmp_path, server.url).refresh()["problem"] == ""
+        assert server.heads[-1].startswith(f"GET {asked} HTTP/1.1\r\n")
+
+
+def test_a_fault_of_ours_is_a_problem_with_a_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fault(*_: Any) -> None:
+        raise KeyError("not seen coming")
+
+    monkeypatch.setattr(keeper_module, "fetch", fault)
+    kept = Kept(tmp_path, "http://a.example/")
+    assert kept.refresh()["problem"].startswith("a fault in the keeper of lists (KeyError); ")
+    assert kept.keeper.due == kept.now + FIRST_RETRY
+    kept.refresh()
+    assert kept.keeper.due == kept.now + 2 * FIRST_RETRY
+    assert "KeyError: 'not seen coming'" in capsys.readouterr().err
 
 
 def test_no_redirect_to_plain_http_or_to_the_box_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,41 @@ def test_absolute_owners_lose_the_zones_name() -> None:
     assert read(text)[1] == [("ads.example", EXACT)]
 
 
+SOA = b"SOA localhost. root.localhost. 1 2 3 4 5\n NS localhost.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (  # as BIND writes them
+            b"$ORIGIN .\n$TTL 60\nrpz.local IN " + SOA + b"$ORIGIN rpz.local.\none.example CNAME .\n"
+            b"$ORIGIN com.rpz.local.\nevil CNAME .\n*.evil CNAME .\nwww.bad CNAME .\n"
+            b"$ORIGIN foo.rpz.local.\n*.com CNAME .\n",
+            ["one.example", "evil.com", "*.evil.com", "www.bad.com", "*.com.foo"],
+        ),
+        (b"$ORIGIN local.\nrpz " + SOA + b"a.example.rpz CNAME .\nb.rpz 60 CNAME .\n", ["a.example", "b"]),
+        (b"$ORIGIN rpz.local.\n@ " + SOA + b"$ORIGIN com\na CNAME .\nb.c CNAME .\n", ["a.com", "b.c.com"]),
+        (b"rpz.local. " + SOA + b"a.b CNAME .\n$ORIGIN com.rpz.local.\na CNAME .\n", ["a.b", "a.com"]),
+        (b"$ORIGIN rpz.local.\na.b CNAME .\n$ORIGIN com.rpz.local.\na CNAME .\n", ["a.b", "a.com"]),
+        (b"@ " + SOA + b"$ORIGIN rpz.local.\na.b CNAME .\n", ["a.b"]),
+        # Without an owner it is that of the line before, whatever the origin is by now.
+        (b"$ORIGIN a.\n@ " + SOA + b"b.c TXT x\n$ORIGIN d.a.\n CNAME .\n", ["b.c"]),
+        (b"$ORIGIN a.\n@ " + SOA + b"b.c CNAME .\n$ORIGIN rpz-ip.a.\n32.1.2.0.x CNAME .\n", ["b.c"]),
+    ],
+)
+def test_names_are_relative_to_the_origin_and_told_without_the_zone(text: bytes, names: list[str]) -> None:
+    _, found, counts = read(text, "rpz")
+    assert [f"*.{name}" if flags == BELOW else name for name, flags in found] == names
+    assert counts.bad == 0
+
+
+def test_owners_outside_the_zone_are_not_understood() -> None:
+    text = b"$ORIGIN a.\n@ " + SOA + b"b.c CNAME .\nb.d CNAME b.d.\nb.e. CNAME .\n$ORIGIN xa.\nb.f CNAME .\n"
+    _, found, counts = read(text + b"b.g.a. CNAME .\n", "rpz")
+    assert found == [("b.c", EXACT), ("b.d", EXEMPT_EXACT), ("b.g", EXACT)]
+    assert (counts.bad, counts.first_bad) == (2, "line 6 is “b.e. CNAME .”")
+
+
 @pytest.mark.parametrize("text", [HOSTS, DOMAINS, ADBLOCK, RPZ])
 @given(st.integers(1, 40))
 def test_pieces_do_not_matter(text: bytes, size: int) -> None:
@@ -152,6 +187,15 @@ def test_what_is_no_list_is_refused_in_words(text: bytes, words: str) -> None:
     with pytest.raises(ListError) as error:
         read(text)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["auto", "hosts", "domains", "adblock", "rpz"])
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_web_page_is_refused_whatever_the_format(form: str, size: int) -> None:
+    with pytest.raises(ListError, match="is a web page"):
+        read(b"\n \r\n<html>\n<body>\nthis domain is for sale\nexample.com\n</html>\n", form, size)
+    with pytest.raises(ListError, match="is a web page"):
+        read(b"<html>" + b" " * 5_000 + b"\nexample.com\n", form, size)
 
 
 def test_a_file_may_be_empty() -> None:
