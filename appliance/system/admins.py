@@ -235,28 +235,30 @@ class Admins:
             raise AdminError("This account has one-time codes already.", "Switch them off first.")
         now = time.monotonic()
         with self._line:
-            known = self._enrolling.get(name)
-            # The same for a page that is loaded again; not for sessions after a change that ended the others.
-            same = known is not None and now - known[0] < ENROL_SECONDS and known[2] == admin.epoch
-            secret = known[1] if known is not None and same else totp.new_secret()
+            # The same for a page that is loaded again.
+            secret = self._begun(admin, now) or totp.new_secret()
             self._enrolling[name] = (now, secret, admin.epoch)
         return secret, totp.uri(secret, name, ISSUER)
+
+    def _begun(self, admin: Admin, now: float) -> str:
+        """The secret that is still to be confirmed, empty where there is none: it ends with the sessions."""
+        since, secret, epoch = self._enrolling.get(admin.name, (now, "", admin.epoch))
+        return secret if epoch == admin.epoch and now - since <= ENROL_SECONDS else ""
 
     def confirm_totp(self, name: str, code: str) -> list[str]:
         """Codes for a lost phone, told this once; empty where the code is wrong."""
         with self._line:
             admin = self._get(name)
-            begun = self._enrolling.get(name)
-            late = begun is None or time.monotonic() - begun[0] > ENROL_SECONDS
-            if begun is None or late or begun[2] != admin.epoch:
+            secret = self._begun(admin, time.monotonic())
+            if not secret:
                 raise AdminError("The secret is too old.", "Begin anew.")
-            step = totp.matching(begun[1], code, self._wall(), 0)
+            step = totp.matching(secret, code, self._wall(), 0)
             if step is None:
                 return []
             del self._enrolling[name]
             made = [_recovery_code() for _ in range(RECOVERY_CODES)]
             digests = tuple(_digest(one) for one in made)
-            self._keep(replace(admin, totp=begun[1], totp_step=step, recovery=digests))
+            self._keep(replace(admin, totp=secret, totp_step=step, recovery=digests))
             return made
 
     def end_totp(self, name: str, password: str, address: str) -> SignIn:
